@@ -20,7 +20,7 @@ RELATIVE_ERROR = (GAMMA - 1) / (GAMMA + 1)
 _LOG_GAMMA = math.log(GAMMA)
 
 
-def bucket_of(value_ns: int | float) -> int:
+def bucket_of(value_ns: float) -> int:
     """Index of the bucket that holds a value in ns.
 
     >>> bucket_of(1), bucket_of(1_000_000)

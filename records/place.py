@@ -55,11 +55,13 @@ class Site:
 
     def __post_init__(self) -> None:
         if not _SITE_ID.fullmatch(self.id):
-            raise UserError(f"site id {self.id!r} is not a slug; use lower-case letters, digits, '.', '_', '-', as in 'sin' or 'aws:us-east-1'")
+            raise UserError(
+                f"site id {self.id!r} is not a slug; use lower-case letters, digits, '.', '_', '-', as in 'sin' or 'aws:us-east-1'"
+            )
         if self.kind not in ("pop", "region", "metro"):
             raise UserError(f"site {self.id}: kind {self.kind!r} is not one of pop, region, metro")
         if not (-90 <= self.lat <= 90 and -180 <= self.lon <= 180):
-            raise UserError(f"site {self.id}: coordinates {self.lat}, {self.lon} are off the Earth; latitude is -90..90, longitude -180..180")
+            raise UserError(f"site {self.id}: coordinates {self.lat}, {self.lon} are off the Earth; latitude -90..90, longitude -180..180")
 
 
 def great_circle_km(a: Site, b: Site) -> float:
@@ -68,7 +70,7 @@ def great_circle_km(a: Site, b: Site) -> float:
     >>> fra = Site(id="fra", kind="pop", name="Frankfurt", lat=50.11, lon=8.68)
     >>> iad = Site(id="iad", kind="pop", name="Ashburn", lat=39.04, lon=-77.49)
     >>> round(great_circle_km(fra, iad))
-    6541
+    6549
     """
     lat_a, lat_b = math.radians(a.lat), math.radians(b.lat)
     half_lat = (lat_b - lat_a) / 2

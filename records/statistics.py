@@ -6,6 +6,7 @@ appendix A.8 and nothing else, and the difference of neighbours has its own name
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -41,7 +42,7 @@ def ipdv_ns(rtts_ns: Sequence[int | None]) -> list[int | None]:
     >>> ipdv_ns([10, 12, None, 11, 10])
     [2, None, None, -1]
     """
-    return [None if a is None or b is None else b - a for a, b in zip(rtts_ns, rtts_ns[1:], strict=False)]
+    return [None if a is None or b is None else b - a for a, b in itertools.pairwise(rtts_ns)]
 
 
 def jitter_rfc3550_ns(rtts_ns: Sequence[int | None]) -> float | None:
@@ -58,6 +59,6 @@ def jitter_rfc3550_ns(rtts_ns: Sequence[int | None]) -> float | None:
     if len(received) < 2:
         return None
     jitter = 0.0
-    for before, after in zip(received, received[1:], strict=False):
+    for before, after in itertools.pairwise(received):
         jitter += (abs(after - before) - jitter) / 16
     return jitter

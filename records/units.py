@@ -12,11 +12,11 @@ import re
 from records.errors import UserError
 
 __all__ = [
+    "FIBRE_KM_PER_S",
     "GB",
     "MS",
     "SECOND",
     "SPEED_OF_LIGHT_KM_PER_S",
-    "FIBRE_KM_PER_S",
     "ms",
     "ns_from_ms",
     "parse_duration_ns",
@@ -39,7 +39,7 @@ _RATE = {"bit/s": 1, "bps": 1, "kbit/s": 10**3, "mbit/s": 10**6, "gbit/s": 10**9
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ/]*)\s*")
 
 
-def ms(value_ns: int | float | None) -> float | None:
+def ms(value_ns: float | None) -> float | None:
     """Nanoseconds as milliseconds; unknown stays unknown.
 
     >>> ms(1_500_000), ms(None)
