@@ -1,0 +1,1 @@
+"""One module for each group of commands; app.cli loads them when they are called."""

@@ -1,0 +1,71 @@
+"""How the command line speaks: one JSON document or one aligned table on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["DEFAULT_WAREHOUSE", "emit_json", "json_option", "note", "table", "warehouse_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_WAREHOUSE = "./isochrone-data"
+
+
+def json_option(function: F) -> F:
+    """The option ``--json``: one JSON document on standard output."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(function)
+
+
+def warehouse_option(function: F) -> F:
+    """The option ``--warehouse`` of every command that reads or writes measurements."""
+    return click.option(
+        "--warehouse",
+        envvar="ISOCHRONE_WAREHOUSE",
+        default=DEFAULT_WAREHOUSE,
+        show_default=True,
+        metavar="FOLDER|ADDRESS",
+        help="Where the measurements are kept: a folder, or a DuckLake address. [env: ISOCHRONE_WAREHOUSE]",
+    )(function)
+
+
+def emit_json(document: object) -> None:
+    """Print one JSON document; a number that JSON cannot carry is a fault of ours and raises ValueError."""
+    click.echo(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: object) -> object:
+    for method in ("isoformat", "tolist"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def note(message: str) -> None:
+    """Progress and remarks, on standard error, so that standard output stays one document."""
+    click.echo(message, err=True)
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under headers, numbers to the right; None is shown as '-', which is not zero."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max([len(header), *(len(row[i]) for row in cells)]) for i, header in enumerate(headers)]
+    right = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) and bool(rows) for i in range(len(headers))]
+    for line in [list(headers), *cells]:
+        click.echo("  ".join(t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return "-"
+        return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
+    return str(value)

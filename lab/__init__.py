@@ -1,0 +1,1 @@
+"""A wide-area network in a box: real hosts, real packets, known true delays."""

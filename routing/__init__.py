@@ -1,0 +1,1 @@
+"""Pure: links -> graph -> routes -> scenarios. No I/O, no clock, no randomness but a seed."""

@@ -1,0 +1,1 @@
+"""DuckDB on DuckLake: schema, ingest, queries, and the collector, the agents' front door."""
