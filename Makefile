@@ -1,0 +1,52 @@
+# Isochrone. `make demo` and `make test` set up everything they need; `make` alone lists what there is.
+PYTHON  ?= python3
+VENV    ?= .venv
+BIN     := $(VENV)/bin
+DEMO    ?=
+PYTEST  ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format bench clean system-demo system-test
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+demo: system-demo $(VENV)/.app  ## Measure a lab of 14 sites on real packets and open the dashboard (DEMO="--once --seconds 30 --json")
+	@$(BIN)/isochrone demo $(DEMO)
+
+test: system-test $(VENV)/.dev  ## Run the tests (PYTEST="-k ping" for some of them)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+
+test-all: system-test $(VENV)/.dev  ## Run the tests, the long ones too
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/.dev  ## ruff, mypy and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: system-test $(VENV)/.dev  ## Measure every claim beside what you would use instead
+	@for script in bench/*.py; do $(BIN)/python $$script || exit $$?; done
+
+clean:  ## Remove the environment and what tests left
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+system-demo:
+	@scripts/system-packages demo
+
+system-test:
+	@scripts/system-packages test
+
+# The stamps stand for "installed as pyproject.toml and constraints.txt say now".
+$(VENV)/.app: pyproject.toml constraints.txt
+	@scripts/make-venv "$(PYTHON)" "$(VENV)" all
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	@scripts/make-venv "$(PYTHON)" "$(VENV)" dev
+	@touch $@ $(VENV)/.app
