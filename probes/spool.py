@@ -1,0 +1,297 @@
+"""The spool: what an agent measured waits here, on disk, until the collector has it.
+
+A spool is a folder of segments, and a segment is a batch. Rules, above the code that keeps them:
+
+* Lines are appended to one open segment, ``<life>-<boot>-<sequence>.open``. After `sync` they survive a power cut.
+* A segment is sealed before it is sent: compressed, fsynced, renamed to ``<life>-<boot>-<sequence>-<measurements>.ndjson.gz``.
+  A sealed segment never changes: its bytes are the bytes on the wire, so a batch sent twice is the same batch.
+* It is deleted only by `done`, which is called after the collector's 200.
+* (boot, sequence) is never used twice: every opening of the spool is a new boot, with a life number one higher than any
+  on the disk. Segments of earlier lives keep their own boot id and go first.
+* A process that dies leaves an open segment. The next one keeps its whole lines, counts a torn one, and seals it.
+* The folder never holds more than `max_bytes` (while a segment is being sealed: plus that one). The oldest segments go
+  first and their measurements are counted; a write that fails for want of space is counted too and leaves no torn line.
+
+Appending only hands bytes to the kernel; `sync` and `seal` wait for the disk and may run in another thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from probes.segment import OPEN, SEALED, Segment, claim_folder, compress, fsync_folder, open_path, store_sealed, whole_lines, write_all
+from records.batch import BatchName
+from records.errors import NotPermitted
+
+__all__ = ["QUARANTINE", "Segment", "Spool"]
+
+#: Sub-folder for batches that the collector will not take and that must not be sent again as they are.
+QUARANTINE = "quarantine"
+_KEEP_QUARANTINED = 100
+
+
+@dataclass(slots=True)
+class _Open:
+    path: Path
+    fd: int
+    sequence: int
+    opened_at_ns: int
+    size_bytes: int = 0
+    measurements: int = 0
+
+
+@dataclass(slots=True)
+class _State:
+    """Everything `append` (the loop) and `seal` (a thread) share, under one lock that is never held over disk waits."""
+
+    current: _Open | None = None
+    closing: deque[_Open] = field(default_factory=deque)
+    sealed: deque[Segment] = field(default_factory=deque)
+    sealed_bytes: int = 0
+    held: Segment | None = None
+    next_sequence: int = 0
+    is_folder_dirty: bool = False
+
+
+class Spool:
+    """The spool of one running agent; use `close` or a ``with`` block to release its folder.
+
+    directory      the folder; made when absent, private to the user
+    agent, boot    of this process; a folder belongs to one agent for ever
+    max_bytes      bound of the folder
+    segment_bytes  a segment is closed before it grows past this (before compression)
+
+    Raises ConfigError when the folder belongs to another agent or another process is using it, NotPermitted when it
+    cannot be written.
+    """
+
+    def __init__(self, directory: Path, *, agent: str, boot: str, max_bytes: int, segment_bytes: int) -> None:
+        self.directory, self.agent, self.boot = directory, agent, boot
+        self.max_bytes, self.segment_bytes = max_bytes, segment_bytes
+        self.dropped_measurements = 0
+        self.torn_lines = 0
+        self._lock = threading.Lock()
+        self._sealing = threading.Lock()
+        self._state = _State()
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock_fd = claim_folder(directory, agent)
+            self._life = self._recover()
+        except OSError as error:
+            raise NotPermitted(f"spool {directory} cannot be used: {error.strerror}; set agent.spool_dir to a writable folder") from error
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def append(self, lines: Sequence[bytes], *, measurements: int, now_ns: int) -> bool:
+        """Append whole lines (each with its newline) that belong together; `measurements` of them are not statuses.
+
+        Returns False when they could not be kept (disk full, or a bound too small): they are then counted as dropped.
+        """
+        block = b"".join(lines)
+        with self._lock:
+            state = self._state
+            if state.current is not None and state.current.size_bytes + len(block) > self.segment_bytes:
+                state.closing.append(state.current)
+                state.current = None
+            self._make_room(len(block))
+            if self._size_bytes() + len(block) > self.max_bytes:
+                self.dropped_measurements += measurements
+                return False
+            try:
+                if state.current is None:
+                    state.current = self._open_segment(now_ns)
+                write_all(state.current.fd, block, state.current.size_bytes)
+            except OSError:
+                self.dropped_measurements += measurements
+                return False
+            state.current.size_bytes += len(block)
+            state.current.measurements += measurements
+            return True
+
+    def sync(self) -> None:
+        """Wait until everything appended so far would survive a power cut. May run in another thread."""
+        with self._lock:
+            files = [os.dup(entry.fd) for entry in (*self._state.closing, self._state.current) if entry is not None]
+            is_folder_dirty, self._state.is_folder_dirty = self._state.is_folder_dirty, False
+        try:
+            for fd in files:
+                os.fsync(fd)
+        finally:
+            for fd in files:
+                os.close(fd)
+        if is_folder_dirty:
+            fsync_folder(self.directory)
+
+    def seal(self) -> int:
+        """Seal the open segment, if any, so that it can be sent; how many became sealed. May run in another thread."""
+        with self._lock:
+            if self._state.current is not None:
+                self._state.closing.append(self._state.current)
+                self._state.current = None
+        return self.seal_full()
+
+    def seal_full(self) -> int:
+        """Seal only the segments that are full already. May run in another thread."""
+        count = 0
+        with self._sealing:
+            while True:
+                with self._lock:
+                    entry = self._state.closing[0] if self._state.closing else None
+                if entry is None:
+                    return count
+                body = compress(entry.path.read_bytes())
+                segment = store_sealed(
+                    self.directory, self._life, BatchName(self.agent, self.boot, entry.sequence), body, entry.measurements
+                )
+                with self._lock:
+                    self._state.closing.popleft()
+                    os.close(entry.fd)
+                    self._state.sealed.append(segment)
+                    self._state.sealed_bytes += segment.size_bytes
+                entry.path.unlink()
+                count += 1
+
+    # -- sending ----------------------------------------------------------------------------------------------------
+
+    def oldest(self) -> Segment | None:
+        """The segment to send next; it is held (the bound will not drop it) until `done`, `quarantine` or `release`."""
+        with self._lock:
+            self._state.held = self._state.sealed[0] if self._state.sealed else None
+            return self._state.held
+
+    def done(self, segment: Segment) -> None:
+        """The collector has it: delete it."""
+        self._forget(segment)
+        segment.path.unlink(missing_ok=True)
+
+    def quarantine(self, segment: Segment) -> Path:
+        """Put a segment aside that must not be sent again as it is; where it is now. The newest hundred are kept."""
+        folder = self.directory / QUARANTINE
+        folder.mkdir(exist_ok=True, mode=0o700)
+        self._forget(segment)
+        kept = segment.path.rename(folder / segment.path.name)
+        for old in sorted(folder.iterdir())[:-_KEEP_QUARANTINED]:
+            old.unlink()
+        return kept
+
+    def lose(self, segment: Segment) -> None:
+        """Its file cannot be read (any more): give it up and count it."""
+        self._forget(segment)
+        self.dropped_measurements += segment.measurements
+        segment.path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Not sent: the held segment stays and may be dropped by the bound again."""
+        with self._lock:
+            self._state.held = None
+
+    # -- what there is ----------------------------------------------------------------------------------------------
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes waiting on the disk, sealed or not."""
+        with self._lock:
+            return self._size_bytes()
+
+    @property
+    def waiting(self) -> int:
+        """Sealed segments that wait to be sent."""
+        return len(self._state.sealed)
+
+    @property
+    def opened_at_ns(self) -> int | None:
+        """The `now_ns` of the first append to the open segment; None when there is no open segment."""
+        current = self._state.current
+        return None if current is None else current.opened_at_ns
+
+    @property
+    def has_full(self) -> bool:
+        """A full segment waits for `seal_full`."""
+        return bool(self._state.closing)
+
+    def close(self) -> None:
+        """Release the folder; what is not sealed is sealed by the next start."""
+        with self._lock:
+            for entry in (*self._state.closing, self._state.current):
+                if entry is not None:
+                    os.close(entry.fd)
+            self._state.current = None
+            self._state.closing.clear()
+        os.close(self._lock_fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _recover(self) -> int:
+        """Take over what earlier lives left; the number of this life."""
+        left = sorted(self.directory.iterdir())
+        sealed = {match.group(1, 2, 3): match for path in left if (match := SEALED.fullmatch(path.name))}
+        lives = [0]
+        for path in left:
+            if path.suffix == ".tmp":
+                path.unlink()
+            elif match := OPEN.fullmatch(path.name):
+                lives.append(int(match[1]))
+                if match.group(1, 2, 3) not in sealed:
+                    self._seal_remains(path, int(match[1]), BatchName(self.agent, match[2], int(match[3])))
+                path.unlink()
+        for path in sorted(self.directory.iterdir()):
+            if match := SEALED.fullmatch(path.name):
+                lives.append(int(match[1]))
+                name = BatchName(self.agent, match[2], int(match[3]))
+                segment = Segment(name=name, path=path, size_bytes=path.stat().st_size, measurements=int(match[4]))
+                self._state.sealed.append(segment)
+                self._state.sealed_bytes += segment.size_bytes
+        with self._lock:
+            self._make_room(0)
+        return max(lives) + 1
+
+    def _seal_remains(self, path: Path, life: int, name: BatchName) -> None:
+        lines, measurements, torn = whole_lines(path.read_bytes())
+        self.torn_lines += torn
+        self.dropped_measurements += torn
+        if lines:
+            store_sealed(self.directory, life, name, compress(b"".join(lines)), measurements)
+
+    def _open_segment(self, now_ns: int) -> _Open:
+        state = self._state
+        path = open_path(self.directory, self._life, self.boot, state.next_sequence)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        entry = _Open(path, fd, state.next_sequence, now_ns)
+        state.next_sequence += 1
+        state.is_folder_dirty = True
+        return entry
+
+    def _size_bytes(self) -> int:
+        state = self._state
+        unsealed = sum(entry.size_bytes for entry in (*state.closing, state.current) if entry is not None)
+        return state.sealed_bytes + unsealed
+
+    def _make_room(self, incoming_bytes: int) -> None:
+        """Drop the oldest sealed segments, except the one being sent, until `incoming_bytes` fit."""
+        state = self._state
+        while self._size_bytes() + incoming_bytes > self.max_bytes:
+            victim = next((segment for segment in state.sealed if segment is not state.held), None)
+            if victim is None:
+                return
+            state.sealed.remove(victim)
+            state.sealed_bytes -= victim.size_bytes
+            self.dropped_measurements += victim.measurements
+            victim.path.unlink(missing_ok=True)
+
+    def _forget(self, segment: Segment) -> None:
+        with self._lock:
+            self._state.sealed.remove(segment)
+            self._state.sealed_bytes -= segment.size_bytes
+            self._state.held = None
