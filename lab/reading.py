@@ -1,0 +1,367 @@
+"""Reads a topology from TOML and checks all of it, so that a mistake is named before anything is started.
+
+::
+
+    name = "demo-14"                # a slug
+    title = "..."                   # optional, one line for people
+    seed = 14                       # optional, of loss and jitter
+
+    [[sites]]
+    id = "sin"                      # a slug, or provider:region
+    kind = "pop"                    # pop, region or metro
+    name = "Singapore"
+    lat = 1.29
+    lon = 103.85
+    country = "SG"                  # optional; so are provider, metro
+    serves = true                   # optional: run an inference server there
+
+    [[routers]]
+    id = "bb-sin"
+    medium = "backbone"             # internet, backbone or direct-connect
+    lat = 1.29                      # optional
+    lon = 103.85
+
+    [[links]]                       # or links = [{...}, ...], one line each
+    between = ["sin", "bb-sin"]
+    medium = "backbone"             # only where both ends are sites; a router says its own
+    delay_ms = 0.2                  # one way; or
+    inflation = 1.3                 # delay = inflation x great circle / (2c/3), where both ends have coordinates
+    jitter_ms = 0.1                 # optional: mean of an exponential wait
+    loss = 0.001                    # optional: ratio 0..1
+    rate = "1Gbit/s"                # optional
+    queue_ms = 50                   # optional, with a rate: drops what would wait longer
+
+Every number of a link, and its rate, may be a pair: [from the first end to the second, back].
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from lab.addresses import MAX_ROUTERS, MAX_SITES
+from lab.topology import Link, Router, Topology, TopologySite
+from records.errors import InputError, UserError
+from records.link import MEDIA, Medium
+from records.place import PROVIDERS, Site, fibre_floor_ns
+from records.units import MS, parse_rate_bps
+
+__all__ = ["parse", "parse_file", "parse_text"]
+
+T = TypeVar("T")
+
+DEFAULT_QUEUE_MS = 50.0
+_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_TOP = ("name", "title", "seed", "sites", "routers", "links")
+_SITE = ("id", "kind", "name", "lat", "lon", "country", "provider", "metro", "serves")
+_ROUTER = ("id", "medium", "lat", "lon")
+_LINK = ("between", "medium", "delay_ms", "inflation", "jitter_ms", "loss", "rate", "queue_ms")
+_MAX_DELAY_MS = 10_000.0
+
+
+def parse_file(path: Path) -> Topology:
+    """The topology in a TOML file; raises InputError when it cannot be read or does not hold."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise InputError(path, None, "there is no such file; give a TOML file or the name of a built-in world") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, None, f"cannot read it: {error}") from None
+    return parse_text(text, str(path))
+
+
+def parse_text(text: str, source: str) -> Topology:
+    """The topology in a TOML text; `source` is what messages call it."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r" \(at line (\d+), column \d+\)$", str(error))
+        line = int(where[1]) if where else None
+        raise InputError(source, line, f"not TOML: {str(error)[: where.start()] if where else error}") from None
+    return parse(document, source)
+
+
+def parse(document: Mapping[str, object], source: str) -> Topology:
+    """The topology of a TOML document that is already decoded.
+
+    Raises InputError naming the file, the table and the key, the value, and what is allowed.
+    """
+    top = _Table(document, source, "", _TOP)
+    name = top.text("name")
+    if not _SLUG.fullmatch(name):
+        top.fail("name", f"{name!r} is not a slug; use lower-case letters, digits, '.', '_', '-'")
+    sites = [_site(table) for table in top.tables("sites", _SITE)]
+    routers = [_router(table) for table in top.tables("routers", _ROUTER, required=False)]
+    if not sites:
+        top.fail("sites", "there is no site; add at least one [[sites]] table")
+    if len(sites) > MAX_SITES:
+        top.fail("sites", f"{len(sites)} sites are more than the {MAX_SITES} that have addresses")
+    for medium in MEDIA:
+        count = sum(router.medium == medium for router in routers)
+        if count > MAX_ROUTERS:
+            top.fail("routers", f"{count} {medium} routers are more than the {MAX_ROUTERS} that have addresses")
+    _refuse_twice(top, "sites", [site.id for site in sites])
+    _refuse_twice(top, "routers", [*(site.id for site in sites), *(router.id for router in routers)], skip=len(sites))
+    places = _Places(sites, routers)
+    links: list[Link] = []
+    seen: dict[frozenset[str], dict[Medium, int]] = {}
+    for number, table in enumerate(top.tables("links", _LINK, required=False), start=1):
+        there, back = _link_pair(table, places)
+        before = seen.setdefault(frozenset((there.src, there.dst)), {}).setdefault(there.medium, number)
+        if before != number:
+            table.fail("between", f"{there.src} and {there.dst} are already joined over {there.medium} by link {before}")
+        links += (there, back)
+    joined = {link.src for link in links}
+    for site in sites:
+        if site.id not in joined and len(sites) > 1:
+            top.fail("links", f"site {site.id!r} has no link; nobody could reach it")
+    return Topology(
+        name=name,
+        title=top.text("title", name),
+        seed=top.integer("seed", 0),
+        sites=tuple(sites),
+        routers=tuple(routers),
+        links=tuple(links),
+    )
+
+
+def _site(table: _Table) -> TopologySite:
+    provider = table.text("provider", None)
+    if provider is not None and provider not in PROVIDERS:
+        table.fail("provider", f"{provider!r} is not one of {', '.join(PROVIDERS)}")
+    kind = table.one_of("kind", ("pop", "region", "metro"))
+    try:
+        place = Site(
+            id=table.text("id"),
+            kind=kind,  # type: ignore[arg-type]
+            name=table.text("name"),
+            lat=table.number("lat"),
+            lon=table.number("lon"),
+            country=table.text("country", None),
+            provider=provider,
+            metro=table.text("metro", None),
+        )
+    except InputError:
+        raise
+    except UserError as error:
+        table.fail(None, str(error))
+    return TopologySite(place=place, serves=table.flag("serves"))
+
+
+def _router(table: _Table) -> Router:
+    router_id = table.text("id")
+    if not _SLUG.fullmatch(router_id):
+        table.fail("id", f"{router_id!r} is not a slug; use lower-case letters, digits, '.', '_', '-'")
+    lat, lon = table.number("lat", None), table.number("lon", None)
+    if (lat is None) != (lon is None):
+        table.fail("lon" if lon is None else "lat", "missing; give both lat and lon, or neither")
+    if lat is not None and lon is not None and not (-90 <= lat <= 90 and -180 <= lon <= 180):
+        table.fail("lat", f"coordinates {lat}, {lon} are off the Earth; latitude -90..90, longitude -180..180")
+    return Router(id=router_id, medium=table.medium("medium"), lat=lat, lon=lon)
+
+
+class _Places:
+    """What a link's ends may be: node ids with their coordinates, and the medium of every router."""
+
+    def __init__(self, sites: Iterable[TopologySite], routers: Iterable[Router]) -> None:
+        self.at: dict[str, Site | None] = {site.id: site.place for site in sites}
+        self.medium: dict[str, Medium] = {}
+        for router in routers:
+            self.medium[router.id] = router.medium
+            here = None
+            if router.lat is not None and router.lon is not None:
+                here = Site(id=router.id, kind="pop", name=router.id, lat=router.lat, lon=router.lon)
+            self.at[router.id] = here
+
+
+def _link_pair(table: _Table, places: _Places) -> tuple[Link, Link]:
+    src, dst = _ends(table, places)
+    medium = _medium_of(table, places, (src, dst))
+    delay_ns = _delays_ns(table, places, (src, dst))
+    jitter_ms = table.pair_of_numbers("jitter_ms", 0.0, 0.0, _MAX_DELAY_MS)
+    loss = table.pair_of_numbers("loss", 0.0, 0.0, 1.0)
+    rate_bps = table.pair_of_rates("rate")
+    if rate_bps is None and "queue_ms" in table:
+        table.fail("queue_ms", "a queue without a rate; add rate, or leave both out")
+    queue_ms = table.pair_of_numbers("queue_ms", DEFAULT_QUEUE_MS, 0.001, _MAX_DELAY_MS)
+
+    def one_way(way: int) -> Link:
+        a, b = (src, dst) if way == 0 else (dst, src)
+        return Link(
+            src=a,
+            dst=b,
+            medium=medium,
+            delay_ns=delay_ns[way],
+            jitter_ns=round(jitter_ms[way] * MS),
+            loss_ratio=loss[way],
+            rate_bps=None if rate_bps is None else rate_bps[way],
+            queue_ns=None if rate_bps is None else round(queue_ms[way] * MS),
+        )
+
+    return one_way(0), one_way(1)
+
+
+def _ends(table: _Table, places: _Places) -> tuple[str, str]:
+    ends = table.get("between")
+    if not (isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, str) for end in ends)):
+        table.fail("between", f'{ends!r} is not a pair of node ids; for example between = ["sin", "bb-sin"]')
+    for end in ends:
+        if end not in places.at:
+            near = get_close_matches(end, places.at, n=3, cutoff=0.5)
+            table.fail("between", f"there is no site or router {end!r}" + (f"; did you mean {', '.join(near)}" if near else ""))
+    if ends[0] == ends[1]:
+        table.fail("between", f"joins {ends[0]!r} to itself; give two different nodes")
+    return ends[0], ends[1]
+
+
+def _medium_of(table: _Table, places: _Places, ends: tuple[str, str]) -> Medium:
+    given: Medium | None = table.medium("medium") if "medium" in table else None
+    routers = {end: places.medium[end] for end in ends if end in places.medium}
+    media = set(routers.values())
+    if len(media) > 1:
+        said = ", ".join(f"{router} is {medium}" for router, medium in routers.items())
+        table.fail("between", f"joins two media ({said}); a packet cannot change media at a router")
+    if not media:
+        if given is None:
+            table.fail("medium", f"missing; both ends are sites, so say one of {', '.join(MEDIA)}")
+        return given
+    medium = media.pop()
+    if given not in (None, medium):
+        table.fail("medium", f"{given!r} does not fit the router, which is {medium}; leave it out")
+    return medium
+
+
+def _delays_ns(table: _Table, places: _Places, ends: tuple[str, str]) -> tuple[int, int]:
+    if ("delay_ms" in table) == ("inflation" in table):
+        table.fail("delay_ms", "give exactly one of delay_ms and inflation")
+    if "delay_ms" in table:
+        there, back = table.pair_of_numbers("delay_ms", None, 0.0, _MAX_DELAY_MS)
+        return round(there * MS), round(back * MS)
+    there, back = table.pair_of_numbers("inflation", None, 1.0, 1000.0)
+    a, b = places.at[ends[0]], places.at[ends[1]]
+    if a is None or b is None:
+        table.fail("inflation", f"{ends[0] if a is None else ends[1]} has no lat and lon to take the great circle from; give delay_ms")
+    one_way_ns = fibre_floor_ns(a, b) / 2
+    # Rounded up: a delay derived from the floor must never come out below it.
+    return math.ceil(there * one_way_ns), math.ceil(back * one_way_ns)
+
+
+def _refuse_twice(top: _Table, key: str, ids: Sequence[str], skip: int = 0) -> None:
+    seen: set[str] = set()
+    for number, node in enumerate(ids):
+        if node in seen:
+            top.fail(f"{key}[{number - skip + 1}].id", f"{node!r} is already the id of another site or router")
+        seen.add(node)
+
+
+class _Table:
+    """One TOML table, with accessors that fail by naming the file, the table and the key."""
+
+    def __init__(self, values: object, source: str, where: str, known: Sequence[str]) -> None:
+        self.source = source
+        self.where = where
+        if not isinstance(values, Mapping):
+            self.fail(None, f"{values!r} is not a table")
+        self.values: Mapping[str, object] = values
+        for key in values:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]!r}" if near else f"; known keys are {', '.join(known)}"
+                self.fail(key, f"unknown key{hint}")
+
+    def fail(self, key: str | None, problem: str) -> NoReturn:
+        place = ".".join(part for part in (self.where, key) if part)
+        raise InputError(self.source, None, f"{place}: {problem}" if place else problem)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.values
+
+    def get(self, key: str) -> object:
+        if key not in self.values:
+            self.fail(key, "missing")
+        return self.values[key]
+
+    def text(self, key: str, default: T | str = "") -> str | T:
+        """The string under a key; a default of "" means that the key is required."""
+        if key not in self.values and default != "":
+            return default
+        value = self.get(key)
+        if not isinstance(value, str) or not value or "\n" in value:
+            self.fail(key, f"{value!r} is not a line of text")
+        return value
+
+    def number(self, key: str, default: T | str = "") -> float | T:
+        """The finite number under a key; a default of "" means that the key is required."""
+        if key not in self.values and not isinstance(default, str):
+            return default
+        return self._number(key, self.get(key), -math.inf, math.inf)
+
+    def integer(self, key: str, default: int) -> int:
+        value = self.values.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.fail(key, f"{value!r} is not a whole number")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self.values.get(key, False)
+        if not isinstance(value, bool):
+            self.fail(key, f"{value!r} is not true or false")
+        return value
+
+    def one_of(self, key: str, allowed: Sequence[str]) -> str:
+        value = self.get(key)
+        if value not in allowed:
+            self.fail(key, f"{value!r} is not one of {', '.join(allowed)}")
+        assert isinstance(value, str)
+        return value
+
+    def medium(self, key: str) -> Medium:
+        value = self.one_of(key, MEDIA)
+        return next(medium for medium in MEDIA if medium == value)
+
+    def tables(self, key: str, known: Sequence[str], *, required: bool = True) -> Iterable[_Table]:
+        rows = self.get(key) if required else self.values.get(key, [])
+        if not isinstance(rows, list):
+            self.fail(key, f"is not a list of tables; write [[{key}]]")
+        return (_Table(row, self.source, f"{key}[{number}]", known) for number, row in enumerate(rows, start=1))
+
+    def pair_of_numbers(self, key: str, default: float | None, least: float, most: float) -> tuple[float, float]:
+        value = self.values.get(key, default) if default is not None else self.get(key)
+        there, back = self._pair(key, value)
+        return self._number(key, there, least, most), self._number(key, back, least, most)
+
+    def pair_of_rates(self, key: str) -> tuple[int, int] | None:
+        if key not in self.values:
+            return None
+        there, back = (self._rate(key, value) for value in self._pair(key, self.values[key]))
+        return there, back
+
+    def _pair(self, key: str, value: object) -> tuple[object, object]:
+        if not isinstance(value, list):
+            return value, value
+        if len(value) != 2:
+            self.fail(key, f"{value!r} is not one value or a pair [there, back]")
+        return value[0], value[1]
+
+    def _number(self, key: str, value: object, least: float, most: float) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            self.fail(key, f"{value!r} is not a finite number")
+        if not least <= value <= most:
+            self.fail(key, f"{value} is out of range; {least:g} to {most:g} is allowed")
+        return float(value)
+
+    def _rate(self, key: str, value: object) -> int:
+        if not isinstance(value, str):
+            self.fail(key, f'{value!r} is not a rate; write it as text, for example "100Mbit/s"')
+        try:
+            rate_bps = parse_rate_bps(value)
+        except UserError as error:
+            self.fail(key, str(error))
+        if rate_bps < 1000:
+            self.fail(key, f"{value!r} is too slow; at least 1kbit/s")
+        return rate_bps
