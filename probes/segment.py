@@ -55,7 +55,7 @@ def store_sealed(folder: Path, life: int, name: BatchName, body: bytes, measurem
     path = folder / f"{life:08d}-{name.boot}-{name.sequence:08d}-{measurements}.ndjson.gz"
     draft = path.with_suffix(".tmp")
     try:
-        with open(draft, "wb", opener=_open_private) as file:  # noqa: PTH123  Path.open takes no opener
+        with open(draft, "wb", opener=_open_private) as file:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())

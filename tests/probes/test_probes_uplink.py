@@ -1,0 +1,333 @@
+"""The uplink against a real HTTP server that answers what each test tells it to."""
+
+import asyncio
+import gzip
+import http.server
+import random
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probes.spool import QUARANTINE, Spool
+from probes.uplink import Backoff, CollectorClient, Uplink, Verdict, check_collector_url, judge
+from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, BatchName
+from records.errors import CollectorUnreachable, ConfigError
+
+BOOT = "00000000000000aa"
+Reply = tuple[int, dict[str, str]]
+
+
+class Collector:
+    """A collector of the test: keeps every request, answers from a list and then 200."""
+
+    def __init__(self) -> None:
+        self.answers: list[Reply] = []
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.url = ""
+
+    @property
+    def sequences(self) -> list[str]:
+        return [headers[HEADER_SEQUENCE] for headers, _ in self.requests]
+
+
+def _handler(collector: Collector) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            assert self.path == "/api/v1/batches"
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            collector.requests.append((dict(self.headers), body))
+            status, headers = collector.answers.pop(0) if collector.answers else (200, {})
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"why?")
+
+        def address_string(self) -> str:
+            return "test"
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    return Handler
+
+
+class _UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+
+@contextmanager
+def served(make: Callable[[type], socketserver.BaseServer]) -> Iterator[Collector]:
+    collector = Collector()
+    server = make(_handler(collector))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        if isinstance(server, http.server.HTTPServer):
+            collector.url = f"http://127.0.0.1:{server.server_address[1]}"
+        yield collector
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with served(lambda handler: http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as one:
+        yield one
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with Spool(tmp_path / "spool", agent="sin-1", boot=BOOT, max_bytes=10**6, segment_bytes=10**5) as one:
+        yield one
+
+
+def fill(spool: Spool, batches: int) -> None:
+    for n in range(batches):
+        spool.append([b'{"v":1,"type":"ping","n":%d}\n' % n] * 2, measurements=2, now_ns=0)
+        spool.seal()
+
+
+async def _drain(spool: Spool, url: str, token_file: Path | None = None, turns: int = 1) -> tuple[Uplink, list[float | None]]:
+    client = CollectorClient(url, token_file=token_file, timeout_s=5)
+    uplink = Uplink(spool, client, rng=random.Random(1))
+    try:
+        return uplink, [await uplink.drain() for _ in range(turns)]
+    finally:
+        await client.close()
+
+
+def drain(*args: object, **kwargs: object) -> tuple[Uplink, list[float | None]]:
+    return asyncio.run(_drain(*args, **kwargs))  # type: ignore[arg-type]
+
+
+def test_a_batch_arrives_with_its_name_its_token_and_its_lines(collector: Collector, spool: Spool, tmp_path: Path) -> None:
+    """Headers name (agent, boot, sequence), the bearer token is the file's, the body is the gzipped lines; then it is deleted."""
+    (tmp_path / "token").write_text("s3cret\n")
+    fill(spool, 3)
+    uplink, pauses = drain(spool, collector.url, tmp_path / "token")
+    assert pauses == [None]
+    headers, body = collector.requests[0]
+    assert (headers[HEADER_AGENT], headers[HEADER_BOOT], headers[HEADER_SEQUENCE]) == ("sin-1", BOOT, "0")
+    assert headers["Authorization"] == "Bearer s3cret"
+    assert headers["Content-Encoding"] == "gzip"
+    assert headers["Content-Type"] == "application/x-ndjson"
+    assert gzip.decompress(body) == b'{"v":1,"type":"ping","n":0}\n' * 2
+    assert collector.sequences == ["0", "1", "2"]
+    assert (uplink.stored_batches, spool.waiting, spool.size_bytes) == (3, 0, 0)
+
+
+def test_it_speaks_over_a_unix_socket(spool: Spool, tmp_path: Path) -> None:
+    """http+unix:///path reaches a collector that listens on no port (the lab's agents live in other namespaces)."""
+    path = tmp_path / "c.sock"
+    with served(lambda handler: _UnixServer(str(path), handler)) as collector:
+        fill(spool, 1)
+        drain(spool, f"http+unix://{path}")
+        assert collector.sequences == ["0"]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 404, 301, 204])
+def test_an_unexpected_answer_keeps_the_batch_and_repeats_it_byte_for_byte(collector: Collector, spool: Spool, status: int) -> None:
+    """Anything but the known answers: nothing is deleted, the same bytes under the same name go again, in order."""
+    fill(spool, 2)
+    collector.answers = [(status, {}), (status, {})]
+    uplink, pauses = drain(spool, collector.url, turns=3)
+    assert pauses[2] is None
+    assert pauses[0] is not None
+    assert 0.5 <= pauses[0] <= 1
+    assert pauses[1] is not None
+    assert 1 <= pauses[1] <= 2
+    assert collector.sequences == ["0", "0", "0", "1"]
+    assert collector.requests[0][1] == collector.requests[1][1] == collector.requests[2][1]
+    assert uplink.trouble is None
+
+
+def test_nobody_listens(spool: Spool, unused_port: int) -> None:
+    """Without a collector batches are kept, the trouble has a name, and pauses grow."""
+    fill(spool, 1)
+    uplink, pauses = drain(spool, f"http://127.0.0.1:{unused_port}", turns=4)
+    assert spool.waiting == 1
+    assert all(later > earlier for earlier, later in pairwise(pauses))  # type: ignore[operator]
+    assert uplink.trouble is not None
+    assert f"127.0.0.1:{unused_port}" in uplink.trouble
+
+
+def test_what_the_collector_rejects_is_deleted_and_counted(collector: Collector, spool: Spool) -> None:
+    """400: the collector keeps it as a reject; it must not block the batches behind it."""
+    fill(spool, 2)
+    collector.answers = [(400, {})]
+    uplink, pauses = drain(spool, collector.url)
+    assert pauses == [None]
+    assert (uplink.rejected_measurements, uplink.stored_batches, spool.waiting) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("status", [409, 413])
+def test_what_will_never_be_taken_is_put_aside(collector: Collector, spool: Spool, status: int) -> None:
+    """409 and 413: into the quarantine folder, counted, and on with the next batch."""
+    fill(spool, 2)
+    collector.answers = [(status, {})]
+    uplink, pauses = drain(spool, collector.url)
+    assert pauses == [None]
+    assert (uplink.quarantined_measurements, uplink.stored_batches) == (2, 1)
+    assert [path.name.split("-")[2] for path in (spool.directory / QUARANTINE).iterdir()] == ["00000000"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_agent_keeps_everything_and_says_what_to_check(collector: Collector, spool: Spool, status: int) -> None:
+    """401 and 403: nothing is deleted, the pause is a minute, the trouble names the keys to look at."""
+    fill(spool, 1)
+    collector.answers = [(status, {})]
+    uplink, pauses = drain(spool, collector.url)
+    assert pauses[0] is not None
+    assert pauses[0] >= 60
+    assert spool.waiting == 1
+    assert uplink.trouble is not None
+    assert "token_file" in uplink.trouble
+
+
+@pytest.mark.parametrize(
+    ("headers", "at_least"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:30 GMT"}, 0.0),
+        ({"Retry-After": "soon"}, 0.5),
+        ({"Retry-After": "99999999"}, 600.0),
+        ({}, 0.5),
+    ],
+)
+def test_a_busy_collector_is_given_the_time_it_asks_for(
+    collector: Collector, spool: Spool, headers: dict[str, str], at_least: float
+) -> None:
+    """429: Retry-After in seconds or as a date is kept (at most ten minutes), nonsense falls back to the usual pause."""
+    fill(spool, 1)
+    collector.answers = [(429, headers)]
+    _, pauses = drain(spool, collector.url)
+    assert pauses[0] is not None
+    assert at_least <= pauses[0] <= at_least + 1
+    assert spool.waiting == 1
+
+
+def test_after_an_outage_everything_arrives_in_order(collector: Collector, spool: Spool) -> None:
+    """Twenty batches, every third try fails: all arrive, each once as seen by name, oldest first."""
+    fill(spool, 20)
+    collector.answers = [(503 if n % 3 == 1 else 200, {}) for n in range(40)]
+
+    async def run() -> None:
+        client = CollectorClient(collector.url)
+        pauses = []
+
+        async def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            await asyncio.sleep(0)
+
+        uplink = Uplink(spool, client, rng=random.Random(3), sleep=sleep)
+        task = asyncio.create_task(uplink.run())
+
+        async def watch() -> None:
+            while spool.waiting:  # noqa: ASYNC110  the spool has no event: it is watched from outside
+                await asyncio.sleep(0.01)
+
+        await asyncio.wait_for(watch(), 20)
+        # And it wakes for what is sealed later.
+        spool.append([b'{"v":1,"type":"ping","n":99}\n'], measurements=1, now_ns=0)
+        spool.seal()
+        uplink.wake()
+        await asyncio.wait_for(watch(), 20)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.close()
+        assert all(pause <= 1 for pause in pauses), "a success in between resets the back-off"
+
+    asyncio.run(run())
+    order = [int(sequence) for sequence in collector.sequences]
+    assert order == sorted(order)
+    assert set(order) == set(range(21))
+
+
+def test_a_cancelled_send_is_sent_again_the_same(collector: Collector, spool: Spool) -> None:
+    """The agent is stopped while a batch is in flight: the spool keeps it and the next life sends the same bytes."""
+    fill(spool, 1)
+
+    async def run() -> None:
+        client = CollectorClient(collector.url)
+        task = asyncio.create_task(Uplink(spool, client, rng=random.Random(1)).drain())
+        while not collector.requests:  # noqa: ASYNC110  the server lives in a thread
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.close()
+
+    asyncio.run(run())
+    if spool.waiting:
+        drain(spool, collector.url)
+        assert collector.requests[0][1] == collector.requests[1][1]
+        assert collector.sequences == ["0", "0"]
+
+
+def test_a_token_that_cannot_be_read_keeps_the_batch(collector: Collector, spool: Spool, tmp_path: Path) -> None:
+    """Missing, empty or two-word token files: the batch waits and the trouble names the file; no request goes out."""
+    fill(spool, 1)
+    for content in (None, "", "two words"):
+        path = tmp_path / "token"
+        if content is not None:
+            path.write_text(content)
+        uplink, _ = drain(spool, collector.url, path)
+        assert uplink.trouble is not None
+        assert str(path) in uplink.trouble
+    assert (spool.waiting, collector.requests) == (1, [])
+
+
+def test_send_raises_when_there_is_no_answer(unused_port: int) -> None:
+    """The client alone says who did not answer and what to start."""
+
+    async def run() -> None:
+        client = CollectorClient(f"http://127.0.0.1:{unused_port}")
+        try:
+            await client.send(BatchName("a", "b", 0), b"")
+        finally:
+            await client.close()
+
+    with pytest.raises(CollectorUnreachable, match="isochrone collector"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("url", ["localhost:8600", "ftp://x", "http://", "http+unix://x/y", "http://user:pw@host", "", "http://h?x=1"])
+def test_addresses_that_are_none_are_refused(url: str) -> None:
+    """The message lists what is allowed and never shows a password."""
+    with pytest.raises(ConfigError, match="http://HOST:PORT") as caught:
+        check_collector_url(url)
+    assert "pw" not in str(caught.value)
+
+
+def test_addresses_that_are() -> None:
+    """TCP with and without TLS, and a unix socket."""
+    assert check_collector_url("https://c.example/") == ("https://c.example", None)
+    assert check_collector_url("http+unix:///run/c.sock") == ("http://collector", "/run/c.sock")
+
+
+@given(st.integers(), st.integers(1, 30))
+def test_pauses_grow_and_stay_below_a_minute(seed: int, failures: int) -> None:
+    """The n-th pause is between half and all of min(60, 2^n) seconds, whatever the seed; a success starts over."""
+    backoff = Backoff(random.Random(seed))
+    for n in range(failures):
+        assert 0.5 * min(60, 2**n) <= backoff.next_s() <= min(60, 2**n)
+    backoff.reset()
+    assert backoff.next_s() <= 1
+
+
+@given(st.integers(100, 599))
+def test_only_200_deletes_as_stored(status: int) -> None:
+    """No other answer is ever taken for an acknowledgement."""
+    assert (judge(status) is Verdict.STORED) == (status == 200)
