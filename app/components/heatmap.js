@@ -1,0 +1,256 @@
+// The heat map: one cell for each pair of row and column. `data` is made by app/components/heatmap.py.
+// Sends one trigger: `cell` ([row id, column id]).
+
+const decode = (text, kind) => {
+  const raw = atob(text);
+  const bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i += 1) bytes[i] = raw.charCodeAt(i);
+  return kind === "f4" ? new Float32Array(bytes.buffer) : bytes;
+};
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+const mounts = new WeakMap();
+
+function mount(parent) {
+  const canvas = parent.querySelector("canvas");
+  const tip = parent.querySelector(".tip");
+  const context = canvas.getContext("2d");
+  const state = { canvas, tip, hover: null, cursor: null, width: 0, height: 0 };
+
+  const shade = (index) => {
+    const at = index * 3;
+    return [state.palette[at], state.palette[at + 1], state.palette[at + 2]];
+  };
+
+  function layout() {
+    const { data } = state;
+    context.font = `12px ${data.font}`;
+    const widest = (labels) => labels.reduce((most, item) => Math.max(most, context.measureText(item.label).width), 0);
+    const left = Math.min(190, Math.ceil(widest(data.rows)) + (data.row_groups.length > 1 ? 26 : 14));
+    const available = state.canvas.clientWidth - left - 8;
+    const cell = Math.min(available / data.columns.length, 92);
+    const longest = widest(data.columns);
+    const tilt = longest + 10 > cell;
+    const top = (tilt ? Math.min(130, Math.ceil(longest * 0.82) + 12) : 22) + (data.column_groups.length > 1 ? 18 : 0);
+    // Rows stay readable up to about 40; beyond that the picture is the message and a cell may be one pixel high.
+    const rowHeight = clamp(Math.min(cell * 0.55, 620 / data.rows.length), data.rows.length > 120 ? 2 : 13, 30);
+    const right = left + cell * data.columns.length;
+    return { left, top, cell, rowHeight, tilt, right, height: Math.ceil(top + rowHeight * data.rows.length + 4) };
+  }
+
+  const shorten = (text, room) => {
+    if (context.measureText(text).width <= room) return text;
+    let cut = text;
+    while (cut.length > 2 && context.measureText(`${cut}…`).width > room) cut = cut.slice(0, -1);
+    return `${cut}…`;
+  };
+
+  function draw() {
+    const { data, place } = state;
+    if (!data || !state.width) return;
+    const ratio = window.devicePixelRatio || 1;
+    const { colours } = data;
+    const rows = data.rows.length;
+    const columns = data.columns.length;
+    const { left, top, cell, rowHeight } = place;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = colours.page;
+    context.fillRect(0, 0, state.width, state.height);
+
+    const gap = cell > 9 && rowHeight > 9 ? 1 : 0;
+    const written = cell >= 36 && rowHeight >= 13;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.font = `${rowHeight > 17 ? 12 : 11}px ${data.font}`;
+    for (let r = 0; r < rows; r += 1) {
+      for (let c = 0; c < columns; c += 1) {
+        const i = r * columns + c;
+        const x = left + c * cell;
+        const y = top + r * rowHeight;
+        const known = state.level[i] > 0;
+        const [red, green, blue] = known ? shade(state.level[i] - 1) : [0, 0, 0];
+        context.fillStyle = known ? `rgb(${red},${green},${blue})` : data.self[i] ? colours.page : colours.no_data;
+        context.fillRect(x, y, cell - gap, rowHeight - gap);
+        if (written && known) {
+          context.fillStyle = red * 0.299 + green * 0.587 + blue * 0.114 > 140 ? "#10161C" : "#FFFFFF";
+          context.fillText(data.texts[i], x + (cell - gap) / 2, y + (rowHeight - gap) / 2 + 0.5);
+        } else if (!known && !data.self[i] && cell >= 14 && rowHeight >= 12) {
+          context.fillStyle = colours.muted;
+          context.globalAlpha = 0.6;
+          context.fillText("·", x + (cell - gap) / 2, y + (rowHeight - gap) / 2);
+          context.globalAlpha = 1;
+        }
+      }
+    }
+
+    const hot = state.hover;
+    context.font = `12px ${data.font}`;
+    context.textAlign = "right";
+    const everyRow = Math.ceil(12 / rowHeight);
+    data.rows.forEach((row, r) => {
+      if (r % everyRow && !(hot && hot.r === r)) return;
+      context.fillStyle = hot && hot.r === r ? colours.text : colours.muted;
+      context.fillText(shorten(row.label, left - 12), left - 7, top + (r + 0.5) * rowHeight);
+    });
+    const everyColumn = Math.ceil(13 / cell);
+    data.columns.forEach((column, c) => {
+      if (c % everyColumn && !(hot && hot.c === c)) return;
+      context.fillStyle = hot && hot.c === c ? colours.text : colours.muted;
+      const x = left + (c + 0.5) * cell;
+      if (place.tilt) {
+        context.save();
+        context.translate(x, top - 7);
+        context.rotate(-0.95);
+        context.textAlign = "left";
+        context.fillText(column.label, 0, 0);
+        context.restore();
+      } else {
+        context.textAlign = "center";
+        context.fillText(column.label, x, top - 10);
+      }
+    });
+    context.textAlign = "left";
+    context.font = `600 11px ${data.font}`;
+    if (data.column_groups.length > 1) {
+      data.column_groups.forEach((group) => {
+        const x = left + group.from * cell;
+        const room = (group.to - group.from) * cell;
+        context.fillStyle = colours.text;
+        context.fillText(shorten(group.name, room - 4), x, 8);
+        context.fillStyle = colours.line;
+        context.fillRect(x, 16, room - 4, 1);
+        if (group.from > 0) context.fillRect(x - 1, 16, 1, state.height - 18);
+      });
+    }
+    if (data.row_groups.length > 1) {
+      data.row_groups.forEach((group) => {
+        if (group.from > 0) { context.fillStyle = colours.text; context.fillRect(0, top + group.from * rowHeight - 1, left + columns * cell, 1); }
+      });
+    }
+    for (const at of [state.cursor, hot]) {
+      if (!at) continue;
+      context.strokeStyle = colours.text;
+      context.lineWidth = 2;
+      context.strokeRect(left + at.c * cell - 1, top + at.r * rowHeight - 1, cell + 1 - gap, rowHeight + 1 - gap);
+    }
+  }
+
+  const find = (event) => {
+    const box = canvas.getBoundingClientRect();
+    const { left, top, cell, rowHeight } = state.place;
+    const c = Math.floor((event.clientX - box.left - left) / cell);
+    const r = Math.floor((event.clientY - box.top - top) / rowHeight);
+    return r >= 0 && c >= 0 && r < state.data.rows.length && c < state.data.columns.length ? { r, c } : null;
+  };
+  const say = (at) => {
+    tip.replaceChildren();
+    if (!at) { tip.style.opacity = 0; return; }
+    const { data, place } = state;
+    const i = at.r * data.columns.length + at.c;
+    const add = (text, className) => {
+      const line = document.createElement("div");
+      line.textContent = text;
+      if (className) line.className = className;
+      tip.append(line);
+    };
+    add(`${data.rows[at.r].id} → ${data.columns[at.c].id}`, "head");
+    if (data.self[i]) add("the same site");
+    else if (state.level[i] > 0) add(`${data.title}: ${data.texts[i]}${data.unit}`);
+    else add("no data");
+    if (data.notes[i]) add(data.notes[i], "note");
+    tip.style.opacity = 1;
+    const box = tip.getBoundingClientRect();
+    const x = place.left + (at.c + 1) * place.cell + 6;
+    const y = place.top + (at.r + 1) * place.rowHeight + 6;
+    tip.style.left = `${x + box.width > state.width ? Math.max(4, x - place.cell - 12 - box.width) : x}px`;
+    tip.style.top = `${y + box.height > state.height ? Math.max(4, y - place.rowHeight - 12 - box.height) : y}px`;
+  };
+  const point = (at) => {
+    const before = state.hover;
+    if ((at === null) === (before === null) && (at === null || (at.r === before.r && at.c === before.c))) return;
+    state.hover = at;
+    canvas.style.cursor = at ? "pointer" : "default";
+    draw();
+    say(at);
+  };
+  const open = (at) => {
+    const { data } = state;
+    if (at && !data.self[at.r * data.columns.length + at.c]) state.send([data.rows[at.r].id, data.columns[at.c].id]);
+  };
+
+  canvas.addEventListener("pointermove", (event) => point(find(event)));
+  canvas.addEventListener("pointerleave", () => point(null));
+  canvas.addEventListener("click", (event) => open(find(event)));
+  canvas.addEventListener("blur", () => { state.cursor = null; draw(); say(null); });
+  canvas.addEventListener("keydown", (event) => {
+    const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+    if (steps[event.key]) {
+      const from = state.cursor || { r: 0, c: event.key === "ArrowRight" ? -1 : 0 };
+      state.cursor = {
+        r: clamp(from.r + steps[event.key][0], 0, state.data.rows.length - 1),
+        c: clamp(from.c + steps[event.key][1], 0, state.data.columns.length - 1),
+      };
+      draw();
+      say(state.cursor);
+    } else if (event.key === "Enter") open(state.cursor);
+    else return;
+    event.preventDefault();
+  });
+
+  const fit = () => {
+    if (!canvas.clientWidth || !state.data) return;
+    state.place = layout();
+    const ratio = window.devicePixelRatio || 1;
+    state.width = canvas.clientWidth;
+    state.height = state.place.height;
+    canvas.style.height = `${state.height}px`;
+    canvas.width = Math.round(state.width * ratio);
+    canvas.height = Math.round(state.height * ratio);
+    draw();
+  };
+  let last = 0;
+  const observer = new ResizeObserver(() => {
+    // Our own change of height must not call us again.
+    if (canvas.clientWidth !== last) { last = canvas.clientWidth; fit(); }
+  });
+  state.fit = fit;
+  state.watch = () => observer.observe(canvas);
+  state.end = () => observer.disconnect();
+  return state;
+}
+
+function legend(parent, data, palette) {
+  const bar = parent.querySelector(".bar");
+  bar.width = palette.length / 3;
+  bar.height = 1;
+  const context = bar.getContext("2d");
+  const image = context.createImageData(bar.width, 1);
+  for (let i = 0; i < bar.width; i += 1) {
+    image.data.set([palette[i * 3], palette[i * 3 + 1], palette[i * 3 + 2], 255], i * 4);
+  }
+  context.putImageData(image, 0, 0);
+  parent.querySelector(".legend .title").textContent = data.title;
+  parent.querySelector(".legend .low").textContent = data.low;
+  parent.querySelector(".legend .high").textContent = data.high;
+}
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  let state = mounts.get(parentElement);
+  if (!state || !parentElement.contains(state.canvas)) {
+    state = mount(parentElement);
+    mounts.set(parentElement, state);
+  }
+  const root = parentElement.querySelector(".heat");
+  for (const name of ["text", "muted", "line", "page", "accent", "no_data"]) root.style.setProperty(`--${name}`, data.colours[name]);
+  state.canvas.setAttribute("aria-label", data.alt);
+  state.data = data;
+  state.level = decode(data.levels);
+  state.palette = decode(data.palette);
+  state.hover = null;
+  state.tip.style.opacity = 0;
+  state.send = (value) => setTriggerValue("cell", value);
+  legend(parentElement, data, state.palette);
+  state.watch();
+  state.fit();
+  return state.end;
+}

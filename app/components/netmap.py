@@ -1,0 +1,245 @@
+"""The map of links: from sites and link estimates to what the canvas draws, and what was clicked back.
+
+The coastline comes from app.geo, so nothing is fetched. Great circles are computed here; the canvas only draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import metrics, projection, text
+from app.theme import Theme
+from records.link import LinkEstimate
+from records.place import Site
+from records.units import ms
+
+__all__ = ["LINK_LIMIT", "DrawnLink", "MapClick", "draw", "link_layer", "map_spec", "route_layer"]
+
+#: More great circles than this are a hairball in any renderer.
+LINK_LIMIT = 150
+
+#: The inhabited world in map coordinates: x, y from the top left to the bottom right corner.
+_BOX = tuple(
+    round(float(n), 4)
+    for n in (
+        projection.robinson(np.array([-172.0]), np.array([0.0]))[0][0],
+        projection.robinson(np.array([0.0]), np.array([78.0]))[1][0],
+        projection.robinson(np.array([178.0]), np.array([0.0]))[0][0],
+        projection.robinson(np.array([0.0]), np.array([-56.0]))[1][0],
+    )
+)
+_WIDTHS = (1.0, 1.2, 1.6, 2.1, 2.7)
+_RINGS_MS = (25, 50, 100, 150)
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnLink:
+    """One great circle on the map: both directions of a pair, or a leg of a route."""
+
+    src: str
+    dst: str
+    colour: str
+    width: float
+    tip: list[str | list[str]]
+    dash: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MapClick:
+    """What was clicked: a site (``""`` is open water, so no site), or a link; None where not."""
+
+    site: str | None = None
+    link: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Legend:
+    title: str = ""
+    items: list[dict[str, Any]] = field(default_factory=list)
+
+
+def link_layer(
+    links: Sequence[LinkEstimate], metric: metrics.Metric, theme: Theme, *, focus: str | None = None, limit: int = LINK_LIMIT
+) -> tuple[list[DrawnLink], int]:
+    """The links to draw, worst first, one for each pair of sites (its worse direction gives the colour), and how many there are in all.
+
+    With a focus only links of that site count. Links whose number is not known are not drawn: unknown is not good.
+    """
+    directions: dict[frozenset[str], list[LinkEstimate]] = {}
+    for link in metrics.worst_first(links, metric):
+        if link.src != link.dst and (focus is None or focus in (link.src, link.dst)):
+            directions.setdefault(frozenset((link.src, link.dst)), []).append(link)
+    drawn = []
+    for pair in list(directions.values())[:limit]:
+        number = metrics.value(metric, pair[0])
+        assert number is not None
+        grade = metrics.class_of(metric, number)
+        drawn.append(DrawnLink(pair[0].src, pair[0].dst, theme.classes[grade], _WIDTHS[grade], _tip(pair)))
+    return drawn, len(directions)
+
+
+def _tip(pair: Sequence[LinkEstimate]) -> list[str | list[str]]:
+    rows: list[str | list[str]] = [f"{pair[0].src} ↔ {pair[0].dst}"]
+    rows += [[f"{link.src} → {link.dst}", text.milliseconds(ms(link.rtt_p50_ns))] for link in pair]
+    worst = pair[0]
+    rows.append(["fibre floor", text.milliseconds(ms(worst.fibre_floor_ns))])
+    rows.append(["inflation", text.inflation(metrics.METRICS["inflation"].read(worst))])
+    if worst.loss_ratio is not None:
+        rows.append(["loss", text.percent(worst.loss_ratio)])
+    rows.append(["medium", text.MEDIUM_TITLES.get(worst.medium, worst.medium)])
+    if worst.age_s is not None:
+        rows.append(["newest sample", f"{text.age(worst.age_s)} ago"])
+    return rows
+
+
+def route_layer(legs: Iterable[tuple[str, str]], theme: Theme, *, modelled: Iterable[tuple[str, str]] = ()) -> list[DrawnLink]:
+    """The legs of a route in one colour; what is modelled is dashed."""
+    guessed = set(modelled)
+    return [
+        DrawnLink(
+            src, dst, theme.accent, 2.6, [f"{src} → {dst}", "modelled" if (src, dst) in guessed else "measured"], (src, dst) in guessed
+        )
+        for src, dst in legs
+    ]
+
+
+def metric_legend(metric: metrics.Metric, theme: Theme) -> _Legend:
+    """Colour and width of each class in words."""
+    titles = metrics.class_titles(metric)
+    return _Legend(
+        metric.title, [{"colour": c, "width": w, "text": t, "dash": False} for c, w, t in zip(theme.classes, _WIDTHS, titles, strict=True)]
+    )
+
+
+def map_spec(
+    sites: Mapping[str, Site],
+    drawn: Sequence[DrawnLink],
+    theme: Theme,
+    *,
+    legend: _Legend | None = None,
+    focus: str | None = None,
+    failed: Iterable[str] = (),
+    only_linked: bool = False,
+    height: int = 440,
+    alt: str = "World map of measured links",
+) -> dict[str, Any]:
+    """Everything the canvas needs, JSON-ready. Links whose ends are not on the map are left out.
+
+    focus draws isochrones in fibre around that site; only_linked leaves out sites without a drawn link.
+    """
+    drawn = [link for link in drawn if link.src in sites and link.dst in sites]
+    degree: dict[str, int] = {}
+    for link in drawn:
+        for end in (link.src, link.dst):
+            degree[end] = degree.get(end, 0) + 1
+    lost = set(failed)
+    shown = [site for site in sites.values() if not only_linked or site.id in degree or site.id == focus or site.id in lost]
+    circles: list[Any] = []
+    links = []
+    for link in drawn:
+        pieces = projection.great_circle(sites[link.src], sites[link.dst])
+        links.append(
+            {"src": link.src, "dst": link.dst, "a": 0, "b": 0, "first": len(circles), "pieces": len(pieces)}
+            | {"colour": link.colour, "width": link.width, "dash": link.dash, "tip": link.tip}
+        )
+        circles += pieces
+    index = {site.id: i for i, site in enumerate(shown)}
+    for item in links:
+        item["a"], item["b"] = index[item["src"]], index[item["dst"]]
+    land, borders = _outlines()
+    centre = sites.get(focus or "")
+    legend = legend or _Legend()
+    return {
+        "box": _BOX,
+        "land": land,
+        "borders": borders,
+        "paths": projection.packed(circles),
+        "rings": [{"text": f"{rtt} ms", "line": projection.packed(projection.isochrone(centre, rtt))} for rtt in _RINGS_MS]
+        if centre
+        else [],
+        "sites": [_site(site, degree.get(site.id, 0), site.id in lost) for site in shown],
+        "links": links,
+        "legend": {"title": legend.title, "items": legend.items, "marks": _marks(shown, theme, centre)},
+        "focus": focus if centre else None,
+        "height": height,
+        "alt": f"{alt}: {text.plural(len(shown), 'site')}, {text.plural(len(links), 'link')}. "
+        "Arrow keys go from site to site, Enter focuses, plus and minus zoom.",
+        "font": '"Source Sans", "Source Sans Pro", sans-serif',
+        "colours": {
+            key: getattr(theme, key)
+            for key in ("page", "text", "muted", "line", "ocean", "land", "border", "pop", "region", "accent", "warning")
+        },
+    }
+
+
+def _site(site: Site, degree: int, failed: bool) -> dict[str, Any]:
+    x, y = projection.robinson(np.array([site.lon]), np.array([site.lat]))
+    label = site.id if site.kind == "pop" else site.id.partition(":")[2] or site.id
+    where = ", ".join(part for part in (site.metro if site.metro != site.name else None, site.country) if part)
+    tip = [f"{site.id}", [text.group_of(site).removesuffix("s") if site.kind != "region" else text.group_of(site), site.name]]
+    if where:
+        tip.append(["place", where])
+    tip.append(["links drawn", str(degree)])
+    if failed:
+        tip.append(["state", "failed in this scenario"])
+    return {
+        "id": site.id,
+        "kind": site.kind,
+        "label": label,
+        "x": float(x[0]),
+        "y": float(y[0]),
+        "degree": degree,
+        "failed": failed,
+        "tip": tip,
+    }
+
+
+def _marks(sites: Iterable[Site], theme: Theme, focus: Site | None) -> list[dict[str, str]]:
+    kinds = {site.kind for site in sites}
+    marks = [
+        {"shape": kind, "colour": colour, "text": words}
+        for kind, colour, words in (("pop", theme.pop, "PoP"), ("region", theme.region, "cloud region"), ("metro", theme.region, "metro"))
+        if kind in kinds
+    ]
+    if focus is not None:
+        marks.append({"shape": "ring", "colour": theme.accent, "text": f"fibre isochrone of {focus.id}"})
+    return marks
+
+
+@lru_cache(maxsize=1)
+def _outlines() -> tuple[dict[str, object], dict[str, object]]:
+    """Land and borders, projected and packed once per process."""
+    from app import geo
+
+    land = [np.asarray(ring, dtype=np.float64) for ring in geo.land()]
+    borders = [np.asarray(line, dtype=np.float64) for line in geo.borders()]
+    return projection.packed(land), projection.packed([piece for line in borders for piece in projection.cut_at_antimeridian(line)])
+
+
+_HTML = """<div class="map"><canvas tabindex="0" role="application" aria-label="World map of measured links"></canvas>
+<div class="zoom"><button type="button" data-zoom="1.5" aria-label="Zoom in">+</button>
+<button type="button" data-zoom="0.667" aria-label="Zoom out">−</button>
+<button type="button" data-zoom="0" aria-label="Whole world">⤢</button></div>
+<div class="tip" aria-live="polite"></div><div class="legend"></div></div>"""
+
+
+@lru_cache(maxsize=1)
+def _component() -> Any:
+    return st.components.v2.component(
+        "isochrone_netmap", html=_HTML, css=(_HERE / "netmap.css").read_text("utf-8"), js=(_HERE / "netmap.js").read_text("utf-8")
+    )
+
+
+def draw(spec: Mapping[str, Any], key: str) -> MapClick:
+    """Put the map on the page; zoom and position outlive reruns while the key stays."""
+    result = _component()(data=dict(spec), key=key, on_site_change=lambda: None, on_link_change=lambda: None)
+    site, link = result.site, result.link
+    return MapClick(site=site, link=(str(link[0]), str(link[1])) if link else None)

@@ -1,0 +1,134 @@
+"""The colours of the dashboard, for light and dark, chosen so that the colour-blind can read them.
+
+One rule for every scale: *more* stands out further from the page. So on white the large values are dark and on
+black they are bright. Class colours go from blue to orange to magenta, which stay apart in protanopia,
+deuteranopia and tritanopia, and never carry a meaning alone: width, number or word says the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["DARK", "LIGHT", "PARTS", "Theme", "ThemeName", "gradient", "rgba", "scale_of", "theme_of"]
+
+ThemeName = Literal["light", "dark"]
+RGB = tuple[int, int, int]
+
+#: Cividis (Nunez, Anderton, Renslow 2018), ten of its colours: made for colour-vision deficiency.
+_CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838")
+
+#: Parts of a route's latency, in the order they happen.
+PARTS = ("connect", "upload", "relay", "queue", "prefill", "network", "decode")
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """What the drawing code needs to know of a theme; colours as #RRGGBB.
+
+    classes   five colours from good to bad, for links on the map and for ratios
+    sequence  a continuous scale from little to much, for quantities such as RTT and age
+    no_data   what is not measured: a grey of its own, on no scale
+    parts     one colour for each of PARTS
+    """
+
+    name: ThemeName
+    page: str
+    text: str
+    muted: str
+    line: str
+    ocean: str
+    land: str
+    border: str
+    pop: str
+    region: str
+    no_data: str
+    accent: str
+    reverse: str
+    warning: str
+    classes: tuple[str, ...]
+    sequence: tuple[str, ...]
+    parts: tuple[str, ...]
+
+
+LIGHT = Theme(
+    name="light",
+    page="#FFFFFF",
+    text="#17212B",
+    muted="#5B6975",
+    line="#DCE3E9",
+    ocean="#F3F6F8",
+    land="#E1E7EC",
+    border="#F8FAFB",
+    pop="#17212B",
+    region="#4A5968",
+    no_data="#E6EAEE",
+    accent="#0B7285",
+    reverse="#B86A14",
+    warning="#B3261E",
+    classes=("#8FB3C7", "#3F8DB5", "#D08A2E", "#C0491D", "#7F1146"),
+    sequence=tuple(reversed(_CIVIDIS)),
+    parts=("#5C6BC0", "#3F8DB5", "#7B8794", "#C0491D", "#D9A03F", "#0B7285", "#A9C7B4"),
+)
+
+DARK = Theme(
+    name="dark",
+    page="#0E141B",
+    text="#E3EAF0",
+    muted="#93A1AE",
+    line="#293643",
+    ocean="#121A23",
+    land="#212D39",
+    border="#121A23",
+    pop="#F2F6F9",
+    region="#A9B7C4",
+    no_data="#1D2731",
+    accent="#38B2C8",
+    reverse="#F0A04B",
+    warning="#FF8A80",
+    classes=("#3E6A85", "#4FA3CE", "#E3B341", "#F57C4A", "#FF6FA3"),
+    sequence=_CIVIDIS,
+    parts=("#8C9EFF", "#4FA3CE", "#9AA7B4", "#F57C4A", "#E3B341", "#38B2C8", "#6F9C80"),
+)
+
+
+def theme_of(name: str | None) -> Theme:
+    """The theme of that name; light when the browser has not said yet."""
+    return DARK if name == "dark" else LIGHT
+
+
+def _rgb(colour: str) -> RGB:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def rgba(colour: str, alpha: float) -> str:
+    """A colour with an opacity of 0..1, as CSS.
+
+    >>> rgba("#0B7285", 0.25)
+    'rgba(11,114,133,0.25)'
+    """
+    red, green, blue = _rgb(colour)
+    return f"rgba({red},{green},{blue},{alpha:g})"
+
+
+def gradient(colours: tuple[str, ...], count: int = 256) -> bytes:
+    """`count` colours evenly along a scale, linear in sRGB, as red, green, blue bytes.
+
+    >>> gradient(("#000000", "#FFFFFF"), 3).hex()
+    '000000808080ffffff'
+    """
+    if count < 2 or len(colours) < 2:
+        raise ValueError("a gradient needs two colours and two steps")
+    out = bytearray()
+    for step in range(count):
+        place = step * (len(colours) - 1) / (count - 1)
+        at = min(int(place), len(colours) - 2)
+        share = place - at
+        low, high = _rgb(colours[at]), _rgb(colours[at + 1])
+        out += bytes(int(a + (b - a) * share + 0.5) for a, b in zip(low, high, strict=True))
+    return bytes(out)
+
+
+def scale_of(theme: Theme, kind: Literal["classes", "sequence"]) -> tuple[str, ...]:
+    """The colours of a scale by its name."""
+    return theme.classes if kind == "classes" else theme.sequence
