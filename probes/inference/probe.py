@@ -1,0 +1,271 @@
+"""The inference probe: one streaming request to a target's endpoint, as an InferenceResult."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import ssl
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h11
+
+from probes.inference.client import ConnectFailed, Connection
+from probes.inference.config import Endpoint, InferenceConfig, parse_endpoint, prompt_text, request_body
+from probes.inference.session import Answer, Fetch, Outcome, StreamedAnswer
+from probes.model import Target, Vantage
+from probes.tcp_info import TcpInfo
+from records.batch import Line
+from records.errors import ConfigError
+from records.measurement import InferenceResult
+
+__all__ = ["ENGINE", "InferenceProbe"]
+
+ENGINE = "isochrone-inference/1"
+_MODEL_LIST_BYTES = 4_000_000
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What outlives one request: the certificates, the kept connections, the names of the models."""
+
+    config: InferenceConfig
+    tls: ssl.SSLContext | None = None
+    kept: dict[tuple[str, str, str], Connection] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+
+
+class InferenceProbe:
+    """Asks one target at a time; several targets may be asked at once.
+
+    The measured request is cold unless `config.warm`. A target without a model name is asked for its list of models
+    first, over a connection of its own, once. The bearer token is read from the target's file for every request, so
+    that it may change, and appears in no result, error or log.
+
+    once() raises ConfigError for a target without a (readable) URL or key file; whatever the network or the server
+    does is a result.
+    """
+
+    name = "inference"
+
+    def __init__(self, config: InferenceConfig) -> None:
+        self._shared = _Shared(config)
+
+    async def open(self) -> None:
+        """Load the certificates. Raises ConfigError when `ca_file` cannot be used."""
+        self._shared.tls = _tls_context(self._shared.config.ca_file)
+
+    async def close(self) -> None:
+        """Close the kept connections."""
+        for connection in self._shared.kept.values():
+            connection.close()
+        self._shared.kept.clear()
+
+    async def once(self, target: Target, vantage: Vantage) -> tuple[Line, ...]:
+        """One request to one target: exactly one InferenceResult."""
+        if not target.inference_url:
+            raise ConfigError(f"target {target.site} has no inference_url; give it one such as http://192.0.2.1:8080/v1")
+        endpoint = parse_endpoint(target.inference_url)
+        key = _read_key(target)
+        header = vantage.header(target, measured=endpoint.url, started_at_ns=time.time_ns(), engine=ENGINE)
+        attempt = _Attempt(self._shared, endpoint, target, key)
+        timeout_ms = self._shared.config.timeout_ms
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await attempt.run()
+        except TimeoutError:
+            attempt.fail("timeout", f"no complete answer within {timeout_ms} ms ({attempt.phase})")
+        finally:
+            attempt.settle()
+        answer, connection = attempt.answer(), attempt.connection
+        is_cold = not attempt.is_warm
+        return (
+            InferenceResult(
+                **header,
+                model=attempt.model,
+                outcome=answer.outcome,
+                connection="cold" if is_cold else "warm",
+                http_status=answer.http_status,
+                address=connection.address if connection else None,
+                dns_ns=connection.dns_ns if connection and is_cold else None,
+                tcp_ns=connection.tcp_ns if connection and is_cold else None,
+                tls_ns=connection.tls_ns if connection and is_cold else None,
+                upload_ns=answer.upload_ns,
+                ttfb_ns=answer.ttfb_ns,
+                ttft_ns=answer.ttft_ns,
+                e2e_ns=answer.e2e_ns,
+                prompt_tokens=answer.prompt_tokens,
+                output_tokens=answer.output_tokens,
+                token_gaps_ns=answer.token_gaps_ns,
+                is_streamed=answer.is_streamed,
+                request_bytes=answer.request_bytes,
+                response_bytes=answer.response_bytes,
+                tcp_rtt_ns=attempt.tcp.rtt_ns,
+                tcp_min_rtt_ns=attempt.tcp.min_rtt_ns,
+                error=_without(key, answer.error),
+            ),
+        )
+
+
+class _Attempt:
+    """The life of one request: find the model, connect, ask, settle the connection."""
+
+    def __init__(self, shared: _Shared, endpoint: Endpoint, target: Target, key: str | None) -> None:
+        self._shared = shared
+        self._endpoint = endpoint
+        self._config = shared.config
+        self._slot = (target.site, target.medium, endpoint.url)
+        self._exchange: StreamedAnswer | None = None
+        self._failure: tuple[Outcome, str] | None = None
+        self._headers = {
+            "Host": endpoint.authority,
+            "User-Agent": ENGINE,
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream, application/json",
+        }
+        if key is not None:
+            self._headers["Authorization"] = f"Bearer {key}"
+        self.model = target.inference_model or ""
+        self.connection: Connection | None = None
+        self.is_warm = False
+        self.tcp = TcpInfo()
+        self.phase = "before connecting"
+
+    def fail(self, outcome: Outcome, error: str) -> None:
+        """Note why there is no answer; the first reason stays."""
+        if self._exchange is not None:
+            self._exchange.fail(outcome, error)
+        self._failure = self._failure or (outcome, error)
+
+    async def run(self) -> None:
+        """Everything up to the last byte of the answer; failures are noted, not raised (but for the time-out)."""
+        try:
+            async with asyncio.timeout(self._config.connect_timeout_ms / 1000) as connecting:
+                await self._prepare()
+        except TimeoutError:
+            if not connecting.expired():
+                raise
+            self.fail(
+                "connect_failed", f"{self._endpoint.authority} did not answer within {self._config.connect_timeout_ms} ms ({self.phase})"
+            )
+        except ConnectFailed as error:
+            self.fail("connect_failed", str(error))
+        if self._failure is not None:
+            return
+        assert self.connection is not None
+        path, body = request_body(self._config, self.model, prompt_text(self._config.prompt_tokens, secrets.token_hex(8)))
+        exchange = self._exchange = StreamedAnswer(self.connection.http, max_response_bytes=self._config.max_response_bytes)
+        request = exchange.request("POST", self._endpoint.path + path, self._headers, body)
+        self.phase = "waiting for the answer"
+        await self.connection.run(exchange, request, keep=self._config.warm)
+
+    async def _prepare(self) -> None:
+        """Model name and connection; the connection of a warm request carries the question for the models first."""
+        if self._config.warm:
+            kept = self._shared.kept.pop(self._slot, None)
+            if kept is not None and kept.renew():
+                self.connection, self.is_warm = kept, True
+                return
+            if kept is not None:
+                kept.close()
+            await self._connect()
+            assert self.connection is not None
+            await self._ask_models(self.connection)
+            if self._failure is None and self.connection.renew():
+                self.is_warm = True
+            elif self._failure is None:
+                self.connection.close()  # a server that keeps no connection open is measured cold
+                await self._connect()
+            return
+        self.model = self.model or self._shared.models.get(self._endpoint.url, "")
+        if not self.model:
+            asking = Connection(self._endpoint, self._shared.tls)
+            try:
+                self.phase = "asking for the model list"
+                await asking.open()
+                await self._ask_models(asking)
+            finally:
+                asking.close()
+        if self._failure is None:
+            await self._connect()
+
+    async def _connect(self) -> None:
+        self.phase = "connecting"
+        self.connection = Connection(self._endpoint, self._shared.tls)
+        await self.connection.open()
+
+    async def _ask_models(self, connection: Connection) -> None:
+        """GET /models: the first model's name unless one is configured."""
+        fetch = Fetch(connection.http, max_response_bytes=_MODEL_LIST_BYTES)
+        await connection.run(fetch, fetch.request("GET", self._endpoint.path + "/models", self._headers))
+        if self.model:
+            return  # asked only to warm the connection; whether the list may be read does not matter
+        if fetch.failure is not None:
+            self.fail(fetch.failure[0], f"the list of models: {fetch.failure[1]}")
+            return
+        name = _first_model(bytes(fetch.body))
+        if name is None:
+            self.fail("protocol_error", "the list of models names none; set inference_model")
+            return
+        self.model = self._shared.models[self._endpoint.url] = name
+
+    def settle(self) -> None:
+        """Read TCP_INFO, then keep or close the connection. A model that is gone is asked for anew next time."""
+        if self._exchange is not None and self._exchange.status == 404:
+            self._shared.models.pop(self._endpoint.url, None)
+        if self.connection is None:
+            return
+        self.tcp = self.connection.tcp_info()
+        if self._config.warm and self._exchange is not None and self._exchange.finished and self._exchange.failure is None:
+            stale = self._shared.kept.pop(self._slot, None)
+            if stale is not None:
+                stale.close()
+            self._shared.kept[self._slot] = self.connection
+        else:
+            self.connection.close()
+
+    def answer(self) -> Answer:
+        """The report of the request, or of why none was sent."""
+        exchange = self._exchange or StreamedAnswer(h11.Connection(h11.CLIENT), max_response_bytes=1)
+        if self._failure is not None:
+            exchange.fail(*self._failure)
+        return exchange.report()
+
+
+def _first_model(body: bytes) -> str | None:
+    """The first id of a ``/models`` answer."""
+    try:
+        models = json.loads(body).get("data")
+        name = models[0].get("id")
+    except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
+        return None
+    return name if isinstance(name, str) and name else None
+
+
+def _read_key(target: Target) -> str | None:
+    if target.api_key_file is None:
+        return None
+    try:
+        key = Path(target.api_key_file).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not plain text"
+        raise ConfigError(f"cannot read the API key file {target.api_key_file} of target {target.site}: {why}") from None
+    if not key or not key.isprintable() or " " in key:
+        raise ConfigError(f"the API key file {target.api_key_file} of target {target.site} must hold one token on one line")
+    return key
+
+
+def _without(key: str | None, text: str | None) -> str | None:
+    """A server may repeat the key it refuses; a result must not."""
+    return text.replace(key, "[key]") if key and text else text
+
+
+def _tls_context(ca_file: str) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        raise ConfigError(f"inference ca_file {ca_file!r} cannot be used: {error.strerror or error}; give a PEM file") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
