@@ -1,0 +1,71 @@
+"""DuckDB's extensions from their wheels: loaded by path, never from the network.
+
+`ducklake` and `sqlite_scanner` come as the wheels ``duckdb-extension-ducklake`` and ``duckdb-extension-sqlite`` of exactly
+DuckDB's version; DuckDB checks their signature. DuckDB derives an extension's entry point from its file name, and the
+sqlite wheel holds the file as ``sqlite.duckdb_extension``: it is presented under the name it needs by a link.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import shutil
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+import duckdb
+
+from records.errors import ToolMissing
+
+__all__ = ["extension_paths"]
+
+_PATHS: tuple[Path, Path] | None = None
+
+
+def _from_wheel(module: str, file_name: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / "extensions" / f"v{duckdb.__version__}" / file_name
+        if path.is_file():
+            return path
+    wheel = module.replace("_", "-")
+    raise ToolMissing(f"DuckDB {duckdb.__version__} needs the wheel {wheel} of the same version; pip install '{wheel}=={duckdb.__version__}'")
+
+
+def _present_as(target: Path, name: str) -> Path:
+    """A link called `name` to `target`, in the user's cache, or in a folder of this process where there is none."""
+    key = sha256(str(target).encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache")  # noqa: PTH111 - Path.home() raises for a user without one
+    try:
+        return _link(target, cache / "isochrone" / "duckdb" / key / name)
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="isochrone-duckdb-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return _link(target, folder / name)
+
+
+def _link(target: Path, link: Path) -> Path:
+    if link.is_symlink() and link.readlink() == target:
+        return link
+    link.parent.mkdir(parents=True, exist_ok=True)
+    # Several processes may start at once: make it aside, then put it in place in one step.
+    aside = link.with_name(f"{link.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(target)
+    aside.replace(link)
+    return link
+
+
+def extension_paths() -> tuple[Path, Path]:
+    """Paths of the ducklake and sqlite_scanner extensions, in the order to load them.
+
+    Raises ToolMissing when a wheel is not installed in DuckDB's own version.
+    """
+    global _PATHS  # noqa: PLW0603 - found once per process
+    if _PATHS is None:
+        ducklake = _from_wheel("duckdb_extension_ducklake", "ducklake.duckdb_extension")
+        sqlite = _from_wheel("duckdb_extension_sqlite", "sqlite.duckdb_extension")
+        _PATHS = (ducklake, _present_as(sqlite, "sqlite_scanner.duckdb_extension"))
+    return _PATHS
