@@ -11,28 +11,7 @@ from records.errors import ConfigError
 __all__ = ["Endpoint", "InferenceConfig", "parse_endpoint", "prompt_text", "request_body"]
 
 #: Common words of one token in most vocabularies; which ones matters to nobody.
-_WORDS = (
-    "the",
-    "time",
-    "of",
-    "a",
-    "day",
-    "and",
-    "the",
-    "way",
-    "to",
-    "the",
-    "sea",
-    "is",
-    "long",
-    "but",
-    "we",
-    "go",
-    "on",
-    "with",
-    "you",
-    "in",
-)
+_WORDS = ("the", "time", "of", "a", "day", "and", "the", "way", "to", "the", "sea", "is", "long", "but", "we", "go", "on", "with")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +21,7 @@ class InferenceConfig:
     prompt_tokens       about how many tokens the prompt has (words of one token each; the server reports the true number)
     max_tokens          most tokens of the answer
     timeout_ms          for the whole of it, from DNS to the last byte
-    connect_timeout_ms  for DNS, TCP and TLS together
+    connect_timeout_ms  for DNS, TCP and TLS together, and for the list of models where it is asked for
     warm                measure over a kept connection, which pays no hand-shakes; else each request opens its own
     max_response_bytes  an answer longer than this is cut off and counts as broken
     api                 chat (/chat/completions) or completions (/completions)

@@ -147,13 +147,16 @@ class _Attempt:
         except TimeoutError:
             if not connecting.expired():
                 raise
-            self.fail(
-                "connect_failed", f"{self._endpoint.authority} did not answer within {self._config.connect_timeout_ms} ms ({self.phase})"
-            )
+            limit = f"within {self._config.connect_timeout_ms} ms"
+            self.fail("connect_failed", f"{self._endpoint.authority} did not answer {limit} ({self.phase})")
         except ConnectFailed as error:
             self.fail("connect_failed", str(error))
         if self._failure is not None:
             return
+        await self._ask()
+
+    async def _ask(self) -> None:
+        """The measured request."""
         assert self.connection is not None
         path, body = request_body(self._config, self.model, prompt_text(self._config.prompt_tokens, secrets.token_hex(8)))
         exchange = self._exchange = StreamedAnswer(self.connection.http, max_response_bytes=self._config.max_response_bytes)
@@ -163,6 +166,7 @@ class _Attempt:
 
     async def _prepare(self) -> None:
         """Model name and connection; the connection of a warm request carries the question for the models first."""
+        self.model = self.model or self._shared.models.get(self._endpoint.url, "")
         if self._config.warm:
             kept = self._shared.kept.pop(self._slot, None)
             if kept is not None and kept.renew():
@@ -179,7 +183,6 @@ class _Attempt:
                 self.connection.close()  # a server that keeps no connection open is measured cold
                 await self._connect()
             return
-        self.model = self.model or self._shared.models.get(self._endpoint.url, "")
         if not self.model:
             asking = Connection(self._endpoint, self._shared.tls)
             try:
