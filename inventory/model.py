@@ -1,0 +1,132 @@
+"""The inventory: every place, price, device, profile, pool and workload that was read, and how to look them up."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from records.errors import UnknownSite
+from records.place import PROVIDERS, Site
+from records.serving import Accelerator, EgressPrice, EgressScope, PerfProfile, ServingPool, Workload
+
+__all__ = ["Inventory"]
+
+#: Prefixes people write for a provider, beside the ones ids use.
+_PROVIDER_NAMES = {
+    "amazon": "aws",
+    "microsoft": "azure",
+    "google": "gcp",
+    "googlecloud": "gcp",
+    "aliyun": "alibaba",
+    "alicloud": "alibaba",
+    "qcloud": "tencent",
+    "tencentcloud": "tencent",
+    "oci": "oracle",
+}
+
+#: A zone's name and, as its group, the region's: gcp us-east4-a, aws us-east-1a, alibaba cn-hongkong-b, tencent ap-tokyo-2.
+_ZONE = {
+    "gcp": re.compile(r"(.+)-[a-z]"),
+    "aws": re.compile(r"(.+\d)[a-z]"),
+    "alibaba": re.compile(r"(.+)-[a-z]"),
+    "tencent": re.compile(r"(.+)-\d{1,2}"),
+    "azure": re.compile(r"(.+)-[1-3]"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """What `inventory.load` read, checked: every reference between its tables holds.
+
+    sites           every site by id; pops, regions, metros are the same by kind, in file order
+    node_classes    PoP id -> what it can run work on (bare-metal, vm, edge-gpu)
+    population      metro id -> people, the weight of its demand
+    accelerators    by id; profiles, pools and egress are tables; workloads by name
+    """
+
+    sites: dict[str, Site]
+    node_classes: dict[str, tuple[str, ...]]
+    population: dict[str, int]
+    aliases: dict[str, str]
+    accelerators: dict[str, Accelerator]
+    profiles: list[PerfProfile]
+    pools: list[ServingPool]
+    workloads: dict[str, Workload]
+    egress: list[EgressPrice]
+    _names: dict[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Names that mean one site only: a bare region (westeurope, but not us-east-1, which two clouds have).
+        owners: dict[str, set[str]] = {}
+        for site in self.sites.values():
+            bare = site.id.partition(":")[2] or site.id
+            for name in {bare.lower(), site.name.lower()}:
+                owners.setdefault(name, set()).add(site.id)
+        names = {name: next(iter(ids)) for name, ids in owners.items() if len(ids) == 1}
+        object.__setattr__(self, "_names", names | self.aliases)
+
+    def _of_kind(self, kind: str) -> list[Site]:
+        return [site for site in self.sites.values() if site.kind == kind]
+
+    @property
+    def pops(self) -> list[Site]:
+        """The PoPs of the reference fleet."""
+        return self._of_kind("pop")
+
+    @property
+    def regions(self) -> list[Site]:
+        """The cloud regions."""
+        return self._of_kind("region")
+
+    @property
+    def metros(self) -> list[Site]:
+        """The metros where users are."""
+        return self._of_kind("metro")
+
+    def resolve(self, name: str) -> str | None:
+        """The id of the site a name means, None when it means none or more than one.
+
+        Understands ids in any case, aliases, providers' other names (``google:``), zones (``gcp:europe-west6-a``,
+        ``aws:us-east-1a``), and regions without a provider or by display name where only one site bears it.
+
+        >>> from inventory.load import load
+        >>> load().resolve("gcp:europe-west6-a"), load().resolve("westeurope"), load().resolve("us-east-1")
+        ('gcp:europe-west6', 'azure:westeurope', None)
+        """
+        name = name.strip().lower()
+        prefix, colon, rest = name.partition(":")
+        if colon and prefix in _PROVIDER_NAMES:
+            prefix = _PROVIDER_NAMES[prefix]
+            name = f"{prefix}:{rest}"
+        if name in self.sites:
+            return name
+        if name in self._names:
+            return self._names[name]
+        providers = [prefix] if colon else list(PROVIDERS)
+        zone = rest if colon else name
+        regions = {f"{p}:{match[1]}" for p in providers if p in _ZONE and (match := _ZONE[p].fullmatch(zone))} & self.sites.keys()
+        return regions.pop() if len(regions) == 1 else None
+
+    def site(self, name: str) -> Site:
+        """The site a name means, as `resolve` reads names; raises UnknownSite with the nearest known ids."""
+        found = self.resolve(name)
+        if found is None:
+            raise UnknownSite(name, self.sites)
+        return self.sites[found]
+
+    def egress_usd_per_gb(self, site: str, scope: EgressScope = "internet", month_gb: float = 0.0) -> float | None:
+        """What the next GB (10^9 bytes) that leaves a site costs in USD; None where it is not known.
+
+        scope     internet, inter-region (to another region of the same provider), direct-connect
+        month_gb  what has left already this month by the same meter, in GB: picks the tier
+
+        A PoP or metro has no provider and so no price here: None. Free monthly allowances are per account, not per
+        site, and stand outside the tiers (see inventory/README.md). Raises UnknownSite.
+        """
+        place = self.site(site)
+        if place.provider is None:
+            return None
+        rows = [row for row in self.egress if row.provider == place.provider and row.scope == scope]
+        tiers = [row for row in rows if row.region == place.id] or [row for row in rows if row.region is None]
+        reached = [row for row in tiers if row.from_gb_per_month <= month_gb]
+        return max(reached, key=lambda row: row.from_gb_per_month).usd_per_gb if reached else None

@@ -1,0 +1,170 @@
+"""The tables of what serves and what it costs: accelerators, performance profiles, pools, workloads, egress prices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+from inventory.rows import BadRow, Faults, Row, read_table
+from records.place import PROVIDERS
+from records.serving import Accelerator, EgressPrice, EgressScope, PerfProfile, Provenance, ServingPool, Workload
+from records.units import MS, US
+
+__all__ = ["read_accelerators", "read_egress", "read_pools", "read_profiles", "read_workloads"]
+
+ACCELERATOR_COLUMNS = ("id", "name", "vendor", "kind", "memory_gb", "usd_per_hour", "source", "as_of")
+PROFILE_COLUMNS = (
+    *("accelerator", "model", "quantisation", "engine", "alpha_ms", "beta_ms", "gamma_ms", "delta_us"),
+    *("max_batch", "provenance", "error_ratio", "source", "as_of"),
+)
+POOL_COLUMNS = ("id", "site", "accelerator", "device_count", "model", "source", "as_of")
+POOL_OPTIONAL = ("usd_per_hour", "quantisation", "engine")
+WORKLOAD_COLUMNS = (
+    *("name", "title", "model", "input_tokens", "output_tokens", "upload_bytes", "download_bytes"),
+    *("ttft_budget_ms", "e2e_budget_ms", "note"),
+)
+EGRESS_COLUMNS = ("provider", "region", "scope", "from_gb_per_month", "usd_per_gb", "source", "as_of")
+
+SCOPES = ("internet", "inter-region", "direct-connect")
+PROVENANCES = ("measured", "published", "roofline")
+
+
+def read_accelerators(path: Path, faults: Faults) -> list[Accelerator]:
+    """Accelerators from CSV, with one device's on-demand price (empty: not known); faults are noted."""
+
+    def make(row: Row) -> Accelerator:
+        return Accelerator(
+            id=row.text("id"),
+            name=row.text("name"),
+            vendor=row.text("vendor"),
+            kind=cast("Literal['gpu', 'asic', 'cpu']", row.one_of("kind", ("gpu", "asic", "cpu"))),
+            memory_gb=row.number("memory_gb", 0.1),
+            usd_per_hour=row.optional_number("usd_per_hour", 0),
+            source=row.text("source"),
+            as_of=row.as_of(),
+        )
+
+    return read_table(path, ACCELERATOR_COLUMNS, make, lambda found: found.id, faults)
+
+
+def read_profiles(path: Path, accelerators: Container[str], faults: Faults) -> list[PerfProfile]:
+    """Performance profiles from CSV; alpha, beta and gamma stand there in ms, delta in µs a token; faults are noted."""
+
+    def make(row: Row) -> PerfProfile:
+        if row.text("accelerator") not in accelerators:
+            raise BadRow(f"accelerator {row.text('accelerator')!r} is not in the table of accelerators")
+        return PerfProfile(
+            accelerator=row.text("accelerator"),
+            model=row.text("model"),
+            quantisation=row.text("quantisation"),
+            engine=row.text("engine"),
+            alpha_ns=round(row.number("alpha_ms", 1e-6) * MS),
+            beta_ns=round(row.number("beta_ms", 0) * MS),
+            gamma_ns=round(row.number("gamma_ms", 0) * MS),
+            delta_ns=round(row.number("delta_us", 1e-3) * US),
+            max_batch=row.whole("max_batch", 1),
+            provenance=cast("Provenance", row.one_of("provenance", PROVENANCES)),
+            error_ratio=row.optional_number("error_ratio", 0),
+            source=row.text("source"),
+            as_of=row.as_of(),
+        )
+
+    return read_table(path, PROFILE_COLUMNS, make, lambda p: (p.accelerator, p.model, p.quantisation, p.engine), faults)
+
+
+def read_pools(
+    path: Path,
+    sites: Container[str],
+    accelerators: Mapping[str, Accelerator],
+    profiles: Sequence[PerfProfile],
+    faults: Faults,
+) -> list[ServingPool]:
+    """Serving pools from CSV, each with the profile of its accelerator and model; faults are noted.
+
+    usd_per_hour of a pool is the price of all its devices: what the row says, else the device count times the
+    accelerator's price, None where that is not known. Where several profiles fit, the row's quantisation and
+    engine choose, else the first in the table.
+    """
+
+    def make(row: Row) -> ServingPool:
+        if row.text("site") not in sites:
+            raise BadRow(f"site {row.text('site')!r} is not in the inventory")
+        accelerator = accelerators.get(row.text("accelerator"))
+        if accelerator is None:
+            raise BadRow(f"accelerator {row.text('accelerator')!r} is not in the table of accelerators")
+        device_count = row.whole("device_count", 1)
+        price = row.optional_number("usd_per_hour", 0)
+        if price is None and accelerator.usd_per_hour is not None:
+            price = device_count * accelerator.usd_per_hour
+        row.text("source")
+        row.as_of()
+        return ServingPool(
+            id=row.text("id"),
+            site=row.text("site"),
+            accelerator=accelerator.id,
+            device_count=device_count,
+            model=row.text("model"),
+            profile=_profile(row, profiles),
+            usd_per_hour=price,
+        )
+
+    return read_table(path, POOL_COLUMNS, make, lambda pool: pool.id, faults, optional=POOL_OPTIONAL)
+
+
+def _profile(row: Row, profiles: Sequence[PerfProfile]) -> PerfProfile:
+    wanted: dict[str, Callable[[PerfProfile], str]] = {
+        "accelerator": lambda p: p.accelerator,
+        "model": lambda p: p.model,
+        "quantisation": lambda p: p.quantisation,
+        "engine": lambda p: p.engine,
+    }
+    for profile in profiles:
+        if all(row.optional(column) in (None, of(profile)) for column, of in wanted.items()):
+            return profile
+    asked = " / ".join(value for column in wanted if (value := row.optional(column)))
+    raise BadRow(f"no profile for {asked}; add one to the table of profiles")
+
+
+def read_workloads(path: Path, faults: Faults) -> list[Workload]:
+    """Workloads from CSV; budgets stand there in ms, empty is no budget; faults are noted."""
+
+    def make(row: Row) -> Workload:
+        ttft_ms, e2e_ms = row.optional_number("ttft_budget_ms", 0), row.optional_number("e2e_budget_ms", 0)
+        if ttft_ms is not None and e2e_ms is not None and ttft_ms > e2e_ms:
+            raise BadRow(f"ttft_budget_ms {ttft_ms:g} is more than e2e_budget_ms {e2e_ms:g}")
+        return Workload(
+            name=row.text("name"),
+            title=row.text("title"),
+            model=row.text("model"),
+            input_tokens=row.whole("input_tokens"),
+            output_tokens=row.whole("output_tokens", 1),
+            upload_bytes=row.whole("upload_bytes"),
+            download_bytes=row.whole("download_bytes"),
+            ttft_budget_ns=None if ttft_ms is None else round(ttft_ms * MS),
+            e2e_budget_ns=None if e2e_ms is None else round(e2e_ms * MS),
+            note=row.text("note"),
+        )
+
+    return read_table(path, WORKLOAD_COLUMNS, make, lambda workload: workload.name, faults)
+
+
+def read_egress(path: Path, sites: Container[str], faults: Faults) -> list[EgressPrice]:
+    """Egress prices from CSV: a row each tier; an empty region is every region without rows of its own; faults are noted."""
+
+    def make(row: Row) -> EgressPrice:
+        provider = row.one_of("provider", tuple(PROVIDERS))
+        region = row.optional("region")
+        if region is not None and (region not in sites or not region.startswith(f"{provider}:")):
+            raise BadRow(f"region {region!r} is no region of {provider} in the inventory")
+        return EgressPrice(
+            provider=provider,
+            region=region,
+            scope=cast("EgressScope", row.one_of("scope", SCOPES)),
+            from_gb_per_month=row.number("from_gb_per_month", 0),
+            usd_per_gb=row.optional_number("usd_per_gb", 0),
+            source=row.text("source"),
+            as_of=row.as_of(),
+        )
+
+    return read_table(path, EGRESS_COLUMNS, make, lambda p: (p.provider, p.region, p.scope, p.from_gb_per_month), faults)
