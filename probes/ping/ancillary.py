@@ -1,0 +1,131 @@
+"""What the Linux kernel says beside a packet: control messages, stamps, the error queue. Pure: bytes to values.
+
+Numbers and layouts are those of Linux's include/uapi (socket.h, in.h, in6.h, errqueue.h, net_tstamp.h); Python's
+socket module names only some of them. A control message of the error queue::
+
+    sock_extended_err             offset  octets  field
+                                  0       4       errno
+                                  4       1       origin: 2 ICMP, 3 ICMPv6, 4 timestamp (1: a local error)
+                                  5       1       ICMP type
+                                  6       1       ICMP code
+                                  8       4       info
+                                  12      4       data: number of the stamped packet; or, for ICMP, in its first
+                                                  two octets the offset of the RFC 4884 extension in the quote
+    then the offender's address   16      2       family: 2 or 10
+                                  20      4       IPv4 address  (family 2)
+                                  24      16      IPv6 address  (family 10)
+    scm_timestamping64            0       16      software stamp: seconds and ns, 8 octets each
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = [
+    "IPV6_AUTOFLOWLABEL",
+    "IPV6_HOPLIMIT",
+    "IPV6_RECVERR",
+    "IPV6_RECVERR_RFC4884",
+    "IPV6_RECVHOPLIMIT",
+    "IP_RECVERR",
+    "IP_RECVERR_RFC4884",
+    "IP_RECVTTL",
+    "IP_TTL",
+    "SOL_ICMPV6",
+    "SOL_IP",
+    "SOL_IPV6",
+    "SO_ATTACH_FILTER",
+    "SO_TIMESTAMPING",
+    "STAMPING_FLAGS",
+    "STAMPING_OPT_ID",
+    "Ancillary",
+    "read_ancillary",
+    "send_ttl",
+]
+
+SOL_SOCKET = 1
+SOL_IP = 0
+SOL_IPV6 = 41
+SOL_ICMPV6 = 58
+SO_ATTACH_FILTER = 26
+#: SO_TIMESTAMPING_NEW: 64-bit seconds on every architecture.
+SO_TIMESTAMPING = 65
+IP_TTL = 2
+IP_RECVERR = 11
+IP_RECVTTL = 12
+IP_RECVERR_RFC4884 = 26
+IPV6_RECVERR = 25
+IPV6_RECVERR_RFC4884 = 31
+IPV6_RECVHOPLIMIT = 51
+IPV6_HOPLIMIT = 52
+IPV6_AUTOFLOWLABEL = 70
+
+_TX_SOFTWARE, _RX_SOFTWARE, _SOFTWARE, STAMPING_OPT_ID, _OPT_TSONLY = 1 << 1, 1 << 3, 1 << 4, 1 << 7, 1 << 11
+#: Stamp sends and receipts in software, number the sends, and return the stamp without the packet.
+STAMPING_FLAGS = _TX_SOFTWARE | _RX_SOFTWARE | _SOFTWARE | STAMPING_OPT_ID | _OPT_TSONLY
+
+_ORIGIN_ICMP, _ORIGIN_ICMP6, _ORIGIN_TIMESTAMPING = 2, 3, 4
+_EXTENDED_ERR = struct.Struct("@IBBBBII")
+_TIMESPEC = struct.Struct("@qq")
+_INT = struct.Struct("@i")
+_OFFSET = struct.Struct("@H")
+_SECOND_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Ancillary:
+    """What came beside one packet; None where the kernel said nothing.
+
+    stamp_ns         wall clock at which the kernel sent or received it
+    ttl              TTL or hop limit it arrived with
+    tx_number        number of the sent packet that `stamp_ns` belongs to
+    icmp_type, icmp_code, offender   of an ICMP error about a packet of ours; offender as 4 or 16 octets
+    extension_offset where in the quote the RFC 4884 extension begins; 0 when there is none
+    """
+
+    stamp_ns: int | None = None
+    ttl: int | None = None
+    tx_number: int | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    offender: bytes | None = None
+    extension_offset: int = 0
+
+
+def read_ancillary(messages: Iterable[tuple[int, int, bytes]]) -> Ancillary:
+    """Read the control messages of one `recvmsg`; unknown and short ones are skipped. Never raises."""
+    found = Ancillary()
+    for level, kind, data in messages:
+        if level == SOL_SOCKET:
+            if kind == SO_TIMESTAMPING and len(data) >= 16:
+                seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+                # All zero: the kernel has a stamp of another kind only.
+                found.stamp_ns = seconds * _SECOND_NS + nanoseconds or None
+        elif (level == SOL_IP and kind == IP_RECVERR) or (level == SOL_IPV6 and kind == IPV6_RECVERR):
+            _read_error(found, data)
+        elif ((level == SOL_IP and kind == IP_TTL) or (level == SOL_IPV6 and kind == IPV6_HOPLIMIT)) and len(data) >= 4:
+            found.ttl = _INT.unpack_from(data)[0]
+    return found
+
+
+def _read_error(found: Ancillary, data: bytes) -> None:
+    if len(data) < _EXTENDED_ERR.size:
+        return
+    _, origin, icmp_type, icmp_code, _, _, number = _EXTENDED_ERR.unpack_from(data)
+    if origin == _ORIGIN_TIMESTAMPING:
+        found.tx_number = number
+    elif origin in {_ORIGIN_ICMP, _ORIGIN_ICMP6}:
+        found.icmp_type, found.icmp_code = icmp_type, icmp_code
+        found.extension_offset = _OFFSET.unpack_from(data, 12)[0]
+        family = _OFFSET.unpack_from(data, 16)[0] if len(data) >= 18 else 0
+        if family == 2 and len(data) >= 24:
+            found.offender = data[20:24]
+        elif family == 10 and len(data) >= 40:
+            found.offender = data[24:40]
+
+
+def send_ttl(version: int, ttl: int) -> list[tuple[int, int, bytes]]:
+    """The control message that gives one sent packet its own TTL or hop limit."""
+    return [(SOL_IP, IP_TTL, _INT.pack(ttl)) if version == 4 else (SOL_IPV6, IPV6_HOPLIMIT, _INT.pack(ttl))]

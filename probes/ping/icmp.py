@@ -1,0 +1,90 @@
+"""The ICMP echo engine: one long-lived socket per address family, kernel timestamps on both ends."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import socket
+from typing import Literal
+
+from probes.ping.engine import EchoEngine, gai_name, unsent
+from probes.ping.icmp_socket import IcmpSocket
+from probes.ping.session import Probe
+from probes.ping.sockets import Mode, resolve
+from probes.ping.timing import Sent
+from probes.ping.wire import MIN_PAYLOAD_BYTES
+from records.errors import NotPermitted
+from records.measurement import PingSample
+
+__all__ = ["IcmpEngine"]
+
+
+class IcmpEngine(EchoEngine):
+    """Pings any number of IPv4 and IPv6 targets at once.
+
+    mode            None: a ping socket where net.ipv4.ping_group_range allows it, else a raw socket; or just one
+    packets_per_s   the most it sends, over all targets
+    """
+
+    name = "isochrone-icmp/1"
+    method: Literal["icmp"] = "icmp"
+
+    def __init__(self, mode: Mode | None = None, *, packets_per_s: int = 10_000) -> None:
+        super().__init__(packets_per_s=packets_per_s)
+        self._mode = mode
+        self._sockets: dict[int, IcmpSocket] = {}
+
+    async def open(self) -> None:
+        """Open a socket for each address family of this machine. Raises NotPermitted when none may be opened."""
+        refused: NotPermitted | None = None
+        for version in (4, 6):
+            try:
+                self._sockets[version] = IcmpSocket(version, 1 + secrets.randbelow(0xFFFF), self._mode)
+            except NotPermitted as denied:
+                refused = denied
+            except OSError as missing:
+                if missing.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}:
+                    raise
+        if not self._sockets:
+            raise refused or NotPermitted("this machine has neither IPv4 nor IPv6")
+        opened = ", ".join(f"IPv{version} {'ping' if one.mode == 'dgram' else 'raw'} socket" for version, one in self._sockets.items())
+        self.why = f"own ICMP engine ({opened}; kernel timestamps)"
+        self._start(*(one.fileno() for one in self._sockets.values()))
+
+    async def ping(self, address: str, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int) -> tuple[PingSample, ...]:
+        """See PingEngine."""
+        try:
+            version, host = await resolve(address)
+        except socket.gaierror as unknown:
+            return unsent(count, gai_name(unknown))
+        if version not in self._sockets:
+            return unsent(count, "EAFNOSUPPORT")
+        payload_bytes = max(payload_bytes, MIN_PAYLOAD_BYTES)
+        return await self._run(host, count=count, interval_ns=interval_ns, timeout_ns=timeout_ns, payload_bytes=payload_bytes)
+
+    async def close(self) -> None:
+        """See PingEngine."""
+        self._stop(*(one.fileno() for one in self._sockets.values()))
+        for one in self._sockets.values():
+            one.close()
+        self._sockets.clear()
+
+    def _transmit(self, probe: Probe) -> Sent:
+        host = probe.round.peer
+        assert isinstance(host, str), "the peer of an ICMP round is a numeric address"
+        return self._sockets[6 if ":" in host else 4].send(probe.number, probe.token, host, probe.round.payload_bytes)
+
+    def _absorb(self) -> None:
+        for one in self._sockets.values():
+            for answer in one.read():
+                if answer.error is None:
+                    self._session.reply(answer.token, answer.host, answer.received_ns, answer.picked_up, answer.ttl)
+                else:
+                    self._session.error(
+                        token=answer.token,
+                        number=answer.number,
+                        peer=answer.host,
+                        responder=answer.error.responder,
+                        icmp_type=answer.error.icmp_type,
+                        icmp_code=answer.error.icmp_code,
+                    )

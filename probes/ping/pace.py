@@ -1,0 +1,55 @@
+"""When probe packets may leave: a plan of due times and a token bucket over all of them. Pure: time is an argument.
+
+Hundreds of targets due at the same moment must not leave as one burst; the bucket spreads them. It caps what one
+engine sends; the agent's own limits (per target, per network) are applied before a measurement starts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from typing import Generic, TypeVar
+
+__all__ = ["Pacer"]
+
+_SECOND_NS = 1_000_000_000
+T = TypeVar("T")
+
+
+class Pacer(Generic[T]):
+    """Hands out planned items in order of their due time, at most `packets_per_s` on average.
+
+    packets_per_s   long-term rate
+    burst           how many may leave together after a pause; it covers the coarseness of the loop's timers
+    """
+
+    def __init__(self, *, packets_per_s: int, burst: int) -> None:
+        self._gap_ns = _SECOND_NS // packets_per_s
+        self._slack_ns = burst * self._gap_ns
+        self._plan: list[tuple[int, int, T]] = []
+        self._tie = itertools.count()
+        self._free_at_ns: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def plan(self, due_ns: int, item: T) -> None:
+        """Have `item` leave at `due_ns` or as soon after it as the rate allows."""
+        heapq.heappush(self._plan, (due_ns, next(self._tie), item))
+
+    def take(self, now_ns: int) -> T | None:
+        """The next item that may leave now; None when nothing is due or the rate is used up."""
+        at_ns = self.next_ns()
+        if at_ns is None or at_ns > now_ns:
+            return None
+        free_ns = self._free_at_ns
+        # An idle bucket fills up to `burst` packets and no further.
+        self._free_at_ns = self._gap_ns + (now_ns - self._slack_ns if free_ns is None else max(free_ns, now_ns - self._slack_ns))
+        return heapq.heappop(self._plan)[2]
+
+    def next_ns(self) -> int | None:
+        """When `take` is worth calling next; None with nothing planned."""
+        if not self._plan:
+            return None
+        due_ns = self._plan[0][0]
+        return due_ns if self._free_at_ns is None else max(due_ns, self._free_at_ns)

@@ -1,0 +1,65 @@
+"""How a round-trip time is read off the stamps of a probe packet and its reply. Pure: stamps are arguments.
+
+The kernel stamps packets with the wall clock (CLOCK_REALTIME), which may be stepped under our feet; the program
+reads the monotonic clock, which never steps but runs late when the processor is busy. Both are read together
+before the packet is handed over and when its reply is picked up. The rules, first match wins:
+
+1. Wall and monotonic clock moved apart between the two readings by more than STEP_TOLERANCE_NS: the wall clock
+   was stepped. The RTT is the difference of the monotonic readings, ``user``.
+2. Both kernel stamps are there, and their difference is neither negative nor longer than the monotonic readings
+   allow: the RTT is that difference, ``kernel_txrx``.
+3. The receive stamp is there and lies within the same bounds after the reading taken before the send: ``kernel_rx``.
+4. Otherwise the difference of the monotonic readings, ``user``.
+
+NTP's slewing turns both clocks alike on Linux, so rule 1 sees steps only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from records.measurement import TsSource
+
+__all__ = ["STEP_TOLERANCE_NS", "Reading", "Sent", "round_trip"]
+
+#: Two readings of both clocks agree within a few us; a step worth the name is far more than this.
+STEP_TOLERANCE_NS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Monotonic and wall clock read at the same moment, ns."""
+
+    mono_ns: int
+    real_ns: int
+
+
+@dataclass(slots=True)
+class Sent:
+    """A packet handed to the kernel: clocks just before the call, and the kernel's own stamp once it is known."""
+
+    before: Reading
+    kernel_ns: int | None = None
+
+    @property
+    def sent_at_ns(self) -> int:
+        """Unix time of the departure, the best known."""
+        return self.before.real_ns if self.kernel_ns is None else self.kernel_ns
+
+
+def round_trip(sent: Sent, received_ns: int | None, picked_up: Reading) -> tuple[int, TsSource]:
+    """RTT in ns and how it was timed.
+
+    received_ns   the kernel's stamp of the reply, None where it gave none
+    picked_up     the clocks when the program had the reply in hand
+    """
+    before = sent.before
+    user_ns = max(0, picked_up.mono_ns - before.mono_ns)
+    drift_ns = (picked_up.real_ns - picked_up.mono_ns) - (before.real_ns - before.mono_ns)
+    if received_ns is not None and -STEP_TOLERANCE_NS <= drift_ns <= STEP_TOLERANCE_NS:
+        longest_ns = user_ns + STEP_TOLERANCE_NS
+        if sent.kernel_ns is not None and 0 <= received_ns - sent.kernel_ns <= longest_ns:
+            return received_ns - sent.kernel_ns, "kernel_txrx"
+        if 0 <= received_ns - before.real_ns <= longest_ns:
+            return received_ns - before.real_ns, "kernel_rx"
+    return user_ns, "user"
