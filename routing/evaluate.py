@@ -1,0 +1,183 @@
+"""From a path and a pool to a distribution: draws of every part, added request by request."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from records.histogram import RELATIVE_ERROR
+from records.link import LinkEstimate
+from records.serving import Provenance, ServingPool
+from records.units import MS
+from routing.answer import Parts
+from routing.cost import Cost
+from routing.latency import connect_ns, decode_ns, network_ns, prefill_ns, relay_ns, upload_ns
+from routing.network import Path
+from routing.quantiles import DRAWS, Quantiles, effective_samples, link_draws_ns, quantile_interval, quantiles, uniforms
+from routing.queueing import Queue
+from routing.request import Request
+
+__all__ = ["ASSUMED_ERROR_RATIO", "Candidate", "evaluate", "tied"]
+
+Floats = NDArray[np.float64]
+
+#: Relative error taken for a performance profile that states none; assumptions, by where its figures come from.
+ASSUMED_ERROR_RATIO: dict[Provenance, float] = {"measured": 0.05, "published": 0.10, "roofline": 0.30}
+#: Samples taken to stand behind a measured link whose source does not say how many there were.
+_UNKNOWN_COUNT = 10
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A path with (or without) a pool, evaluated; every array is [draws] of ns, element i the same request throughout.
+
+    decode_ns, prefill_ns are constants of the pool at its load; None without one.
+    """
+
+    path: Path
+    pool: ServingPool | None
+    queue: Queue | None
+    rtt_ns: Floats
+    connect_ns: Floats
+    upload_ns: Floats
+    relay_ns: float
+    wait_ns: Floats
+    prefill_ns: float
+    network_ns: Floats
+    decode_ns: float
+    cost: Cost | None
+
+    @cached_property
+    def ttft_ns(self) -> Floats:
+        """Time to first token: the sum of everything but decode. Without a pool: the round trip and its hand-shakes."""
+        return self.connect_ns + self.upload_ns + self.relay_ns + self.wait_ns + self.prefill_ns + self.network_ns
+
+    @cached_property
+    def e2e_ns(self) -> Floats:
+        """End to end: TTFT and the other tokens."""
+        return self.ttft_ns + self.decode_ns
+
+    @cached_property
+    def ttft(self) -> Quantiles:
+        """Quantiles of TTFT."""
+        return quantiles(self.ttft_ns)
+
+    @cached_property
+    def e2e(self) -> Quantiles:
+        """Quantiles of E2E: those of TTFT later by the decode, which is the same for every draw."""
+        return Quantiles(*(value + self.decode_ns for value in (self.ttft.p50_ns, self.ttft.p95_ns, self.ttft.p99_ns)))
+
+    def objective(self, request: Request) -> tuple[Any, ...]:
+        """What candidates are ranked by, least first; then fewer legs, then names, so that an order is always the same."""
+        median_ns = self.e2e.p50_ns if request.objective == "e2e" else self.ttft.p50_ns
+        order = (median_ns, len(self.path.legs), self.path.sites, "" if self.pool is None else self.pool.id, self.path.key)
+        if request.objective != "cost":
+            return order
+        return (math.inf if self.cost is None or self.cost.usd_per_1k is None else self.cost.usd_per_1k, *order)
+
+    def budget_value_ns(self, request: Request) -> float:
+        """What a budget is held against: the 95th percentile of TTFT, or of E2E when that is the objective."""
+        return self.e2e.p95_ns if request.objective == "e2e" else self.ttft.p95_ns
+
+    def parts(self) -> Parts:
+        """Where the median request's time goes (see Parts)."""
+        order = np.argsort(self.ttft_ns, kind="stable")
+        middle = order[int(len(order) * 0.475) : max(1, math.ceil(len(order) * 0.525))]
+        means = [float(part[middle].mean()) for part in (self.connect_ns, self.upload_ns, self.wait_ns, self.network_ns)]
+        total = sum(means) + self.relay_ns + self.prefill_ns
+        scale = self.ttft.p50_ns / total if total > 0 else 1.0
+        connect, upload, wait, network = (mean * scale for mean in means)
+        served = self.pool is not None
+        return Parts(
+            connect=connect,
+            upload=upload,
+            relay=self.relay_ns * scale,
+            queue=wait if served else None,
+            prefill=self.prefill_ns * scale if served else None,
+            network=network,
+            decode=self.decode_ns if served else None,
+        )
+
+
+def evaluate(path: Path, pool: ServingPool | None, queue: Queue | None, request: Request, *, cost: Cost | None, seed: int) -> Candidate:
+    """Draw the parts of a request over this path to this pool.
+
+    Hand-shakes: a metro's client opens its connection to the ingress PoP, which keeps warm ones to the pools; any
+    other source opens its own, through the relays, which forward packets and end nothing. The upload runs at the
+    least throughput measured on a leg and at the loss of all legs together.
+    """
+    workload = request.workload
+    legs = [link_draws_ns(leg, seed) for leg in path.legs]
+    network = np.sum(legs, axis=0) if legs else np.zeros(DRAWS)
+    relays = relay_ns(len(path.relays), request.relay_ms * MS)
+    rtt = network + relays
+    return Candidate(
+        path=path,
+        pool=pool,
+        queue=queue,
+        rtt_ns=rtt,
+        connect_ns=connect_ns(legs[0] if path.access else rtt, request.connection),
+        # Half of what the relays add is on the way there; it is shown as its own part.
+        upload_ns=upload_ns(
+            workload.upload_bytes, rtt, throughput_bps=_least_throughput_bps(path.legs), loss_ratio=_joint_loss_ratio(path.legs)
+        )
+        - relays / 2,
+        relay_ns=relays,
+        wait_ns=np.zeros(DRAWS) if pool is None or queue is None else queue.wait_draws_ns(uniforms(f"queue/{pool.id}", seed)),
+        prefill_ns=0.0 if pool is None else pool_prefill_ns(pool, request),
+        network_ns=network_ns(network),
+        decode_ns=0.0 if pool is None or queue is None else pool_decode_ns(pool, queue, request),
+        cost=cost,
+    )
+
+
+def pool_prefill_ns(pool: ServingPool, request: Request) -> float:
+    """The pool's prefill of this request, ns."""
+    return prefill_ns(pool.profile.gamma_ns, pool.profile.delta_ns, request.workload.input_tokens, request.cache_hit_ratio)
+
+
+def pool_decode_ns(pool: ServingPool, queue: Queue, request: Request) -> float:
+    """The pool's decode of this request at the batch of its load, ns."""
+    return decode_ns(pool.profile.alpha_ns, pool.profile.beta_ns, request.workload.output_tokens, queue.batch)
+
+
+def tied(a: Candidate, b: Candidate, request: Request) -> bool:
+    """Whether the evidence cannot tell which of two candidates is better by the objective.
+
+    Requests are paired (shared legs have the same draws and cancel): tied when zero lies in the 95 % interval of the
+    median difference, for as many samples as stand behind the legs that are not shared (1 for a modelled leg), widened
+    by the histogram's resolution and, for different profiles, by the profiles' relative error. Costs are tied when equal.
+    """
+    if request.objective == "cost":
+        costs = [None if c.cost is None else c.cost.usd_per_1k for c in (a, b)]
+        return costs[0] is not None and costs[1] is not None and math.isclose(costs[0], costs[1], rel_tol=1e-9)
+    keys_a, keys_b = ({leg.key for leg in c.path.legs} for c in (a, b))
+    own = [leg for c, others in ((a, keys_b), (b, keys_a)) for leg in c.path.legs if leg.key not in others]
+    e2e = request.objective == "e2e"
+    difference = a.e2e_ns - b.e2e_ns if e2e else a.ttft_ns - b.ttft_ns
+    interval = quantile_interval(difference, 0.5, effective_samples(own) or _UNKNOWN_COUNT)
+    margin = RELATIVE_ERROR * max((leg.rtt_p50_ns or 0 for leg in own if leg.histogram is not None), default=0)
+    if a.pool is not None and b.pool is not None and a.pool.profile != b.pool.profile:
+        margin += sum(_machine_error_ns(c, e2e=e2e) for c in (a, b))
+    return interval.low_ns - margin <= 0 <= interval.high_ns + margin
+
+
+def _machine_error_ns(candidate: Candidate, *, e2e: bool) -> float:
+    assert candidate.pool is not None
+    profile = candidate.pool.profile
+    ratio = profile.error_ratio if profile.error_ratio is not None else ASSUMED_ERROR_RATIO[profile.provenance]
+    return ratio * (candidate.prefill_ns + (candidate.decode_ns if e2e else 0.0))
+
+
+def _least_throughput_bps(legs: tuple[LinkEstimate, ...]) -> float | None:
+    return min((leg.throughput_bps for leg in legs if leg.throughput_bps is not None), default=None)
+
+
+def _joint_loss_ratio(legs: tuple[LinkEstimate, ...]) -> float | None:
+    known = [leg.loss_ratio for leg in legs if leg.loss_ratio is not None]
+    return 1 - math.prod(1 - loss for loss in known) if known else None

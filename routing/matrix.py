@@ -1,0 +1,80 @@
+"""The all-pairs table: direct RTT against the best one over relays, for every ordered pair of sites."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from records.link import Evidence, LinkEstimate
+from records.units import MS
+from routing.engine import best
+from routing.media import fastest, rank_rtt_ns, worst_evidence
+
+__all__ = ["MatrixRow", "rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixRow:
+    """One ordered pair.
+
+    direct_ms  median RTT of the fastest usable link; None where no link passed its gates
+    best_ms    the best over at most the relays asked for, what the relays add included; None where nothing joins the pair
+    relays     the sites between, in the order they are crossed; empty for the direct link
+    evidence   the weakest evidence among the legs of the best; None where nothing joins the pair
+    """
+
+    src: str
+    dst: str
+    direct_ms: float | None
+    best_ms: float | None
+    relays: tuple[str, ...]
+    evidence: Evidence | None
+
+
+def rows(
+    links: Iterable[LinkEstimate],
+    *,
+    relays: int = 1,
+    relay_ms: float = 0.5,
+    min_gain_ms: float = 0.0,
+    fail: Collection[str] = (),
+    allowed_relays: Collection[str] | None = None,
+) -> list[MatrixRow]:
+    """A row for every ordered pair of the sites that have a usable link, in the order of their ids.
+
+    Only links whose gate is ok are used, and of parallel media the fastest (routing.media). A relay replaces an
+    existing direct link only for a gain of at least `min_gain_ms` (and of more than nothing); where there is no direct
+    link the relay is taken. `fail` removes sites with all their links; `allowed_relays` names the sites that may relay.
+    """
+    legs = fastest(links, without=fail)
+    names = sorted({name for pair in legs for name in pair})
+    index = {name: i for i, name in enumerate(names)}
+    direct = np.full((len(names), len(names)), np.inf)
+    for (src, dst), link in legs.items():
+        rtt_ns = rank_rtt_ns(link)
+        assert rtt_ns is not None
+        direct[index[src], index[dst]] = rtt_ns / MS
+    allowed = None if allowed_relays is None else [index[name] for name in allowed_relays if name in index]
+    found = best(direct, relays=relays, relay_ms=relay_ms, allowed=allowed)
+    gain = np.where(np.isfinite(direct), direct - found.cost, np.inf)
+    # A gain is a difference of exact nanoseconds read as ms: compare in ns, or 5 ms of gain may read as 4.999...
+    keep_direct = np.isfinite(direct) & (np.rint(np.nan_to_num(gain, posinf=0) * MS) < round(min_gain_ms * MS))
+
+    table = []
+    for src, i in index.items():
+        for dst, j in index.items():
+            if i == j:
+                continue
+            direct_ms = float(direct[i, j]) if np.isfinite(direct[i, j]) else None
+            via = () if keep_direct[i, j] else tuple(names[k] for k in found.relays(i, j))
+            best_ms = direct_ms if keep_direct[i, j] else float(found.cost[i, j])
+            if best_ms is None or not np.isfinite(best_ms):
+                table.append(MatrixRow(src, dst, direct_ms, None, (), None))
+                continue
+            stops = (src, *via, dst)
+            evidence = worst_evidence(legs[a, b] for a, b in itertools.pairwise(stops))
+            table.append(MatrixRow(src, dst, direct_ms, best_ms, via, evidence))
+    return table
