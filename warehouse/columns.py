@@ -1,0 +1,284 @@
+"""Records as rows: which columns each table takes from a record, in which Arrow type.
+
+Every list below is the order of the tuples that the functions beside it make. `tables` turns tuples into Arrow tables;
+a value that a column cannot hold (an integer beyond 64 bits) raises OverflowError or ValueError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import pyarrow as pa
+
+from records.batch import BatchName
+from records.measurement import AgentStatus, InferenceResult, Measurement, PingResult, ThroughputResult, TracerouteResult
+
+__all__ = ["COLUMNS", "Row", "agent_status_rows", "inference_rows", "ping_rows", "tables", "throughput_rows", "traceroute_rows"]
+
+Row = tuple[object, ...]
+Columns = dict[str, pa.DataType]
+
+_TEXT, _INT, _BOOL, _REAL = pa.string(), pa.int64(), pa.bool_(), pa.float64()
+#: Unix time in ns goes in as an integer and becomes microseconds, which is what DuckDB keeps.
+_AT = pa.timestamp("us", tz="UTC")
+
+_MPLS = pa.list_(pa.struct({"label": _INT, "traffic_class": _INT, "bottom": _BOOL, "ttl": _INT}))
+_HOPS = pa.list_(
+    pa.struct(
+        {
+            "ttl": _INT,
+            "address": _TEXT,
+            "rtt_ns": _INT,
+            "probes": _INT,
+            "replies": _INT,
+            "ts_source": _TEXT,
+            "icmp_type": _INT,
+            "icmp_code": _INT,
+            "reply_ttl": _INT,
+            "mpls": _MPLS,
+        }
+    )
+)
+
+_HEAD: Columns = dict.fromkeys(("measurement_id", "agent", "boot", "src", "dst", "medium", "target", "engine"), _TEXT) | {"started_at": _AT}
+_TAIL: Columns = {"batch_boot": _TEXT, "batch_sequence": _INT, "received_at": _AT}
+
+COLUMNS: dict[str, Columns] = {
+    "ping_sample": {
+        **_HEAD,
+        "method": _TEXT,
+        "timeout_ns": _INT,
+        "payload_bytes": _INT,
+        **_TAIL,
+        "is_round_start": _BOOL,
+        "sequence": _INT,
+        "outcome": _TEXT,
+        "sent_at": _AT,
+        "rtt_ns": _INT,
+        "ts_source": _TEXT,
+        "sched_lag_ns": _INT,
+        "reply_ttl": _INT,
+        "duplicates": _INT,
+        "late": _BOOL,
+        "icmp_type": _INT,
+        "icmp_code": _INT,
+        "responder": _TEXT,
+        "error": _TEXT,
+    },
+    "traceroute": {**_HEAD, "protocol": _TEXT, "flow": _INT, "reached": _BOOL, "path_hash": _TEXT, "hops": _HOPS, **_TAIL},
+    "throughput": {
+        **_HEAD,
+        "tool": _TEXT,
+        "direction": _TEXT,
+        "transferred_bytes": _INT,
+        "duration_ns": _INT,
+        "throughput_bps": _INT,
+        "stop_reason": _TEXT,
+        "retransmits": _INT,
+        "tcp_rtt_ns": _INT,
+        "tcp_min_rtt_ns": _INT,
+        "congestion_control": _TEXT,
+        "error": _TEXT,
+        **_TAIL,
+    },
+    "inference": {
+        **_HEAD,
+        **dict.fromkeys(("model", "outcome", "connection"), _TEXT),
+        "http_status": _INT,
+        "address": _TEXT,
+        **dict.fromkeys(
+            ("dns_ns", "tcp_ns", "tls_ns", "upload_ns", "ttfb_ns", "ttft_ns", "e2e_ns", "prompt_tokens", "output_tokens"), _INT
+        ),
+        "token_gaps_ns": pa.list_(_INT),
+        "is_streamed": _BOOL,
+        **dict.fromkeys(("request_bytes", "response_bytes", "tcp_rtt_ns", "tcp_min_rtt_ns"), _INT),
+        "error": _TEXT,
+        **_TAIL,
+    },
+    "agent_status": {
+        **dict.fromkeys(("agent", "site", "boot"), _TEXT),
+        "reported_at": _AT,
+        "version": _TEXT,
+        "uptime_ns": _INT,
+        "produced": pa.map_(_TEXT, _INT),
+        **dict.fromkeys(("skipped_rounds", "spool_bytes", "dropped_measurements", "loop_lag_p99_ns", "clock_error_ns"), _INT),
+        "grade": _TEXT,
+        "reasons": pa.list_(_TEXT),
+        **_TAIL,
+    },
+    "reject": {
+        **dict.fromkeys(("source", "agent", "boot"), _TEXT),
+        **dict.fromkeys(("batch_sequence", "line_number"), _INT),
+        **dict.fromkeys(("reason", "detail", "line", "content_sha256"), _TEXT),
+        "received_at": _AT,
+    },
+    "batch": {
+        **dict.fromkeys(("agent", "boot"), _TEXT),
+        "sequence": _INT,
+        **dict.fromkeys(("content_sha256", "source"), _TEXT),
+        "received_at": _AT,
+        **dict.fromkeys(("line_count", "stored_count", "rejected_count"), _INT),
+    },
+    "rtt_matrix": {
+        **dict.fromkeys(("src", "dst", "medium"), _TEXT),
+        **dict.fromkeys(("rtt_ns", "min_ns", "p50_ns", "p95_ns", "stddev_ns"), _INT),
+        "loss_ratio": _REAL,
+        "measured_at": _AT,
+        "source": _TEXT,
+        "line_number": _INT,
+        "content_sha256": _TEXT,
+        "received_at": _AT,
+    },
+    "site": {
+        **dict.fromkeys(("id", "kind", "name"), _TEXT),
+        **dict.fromkeys(("lat", "lon"), _REAL),
+        **dict.fromkeys(("country", "provider", "metro"), _TEXT),
+        "updated_at": _AT,
+    },
+}
+
+
+def _head(m: Measurement) -> Row:
+    # The boot of the measurement is the first part of its id; that of the batch may differ after a restart.
+    boot = m.id.rpartition("-")[0] or m.id
+    return (m.id, m.agent, boot, m.src, m.dst, m.medium, m.target, m.engine, m.started_at_ns // 1000)
+
+
+def _tail(batch: BatchName, received_at: datetime) -> Row:
+    return (batch.boot, batch.sequence, received_at)
+
+
+def ping_rows(m: PingResult, batch: BatchName, received_at: datetime) -> list[Row]:
+    """One row per probe packet."""
+    common = (*_head(m), m.method, m.timeout_ns, m.payload_bytes, *_tail(batch, received_at))
+    return [
+        (
+            *common,
+            index == 0,
+            s.sequence,
+            s.outcome,
+            s.sent_at_ns // 1000,
+            s.rtt_ns,
+            s.ts_source,
+            s.sched_lag_ns,
+            s.reply_ttl,
+            s.duplicates,
+            s.late,
+            s.icmp_type,
+            s.icmp_code,
+            s.responder,
+            s.error,
+        )
+        for index, s in enumerate(m.samples)
+    ]
+
+
+def traceroute_rows(m: TracerouteResult, batch: BatchName, received_at: datetime) -> list[Row]:
+    """One row per traced flow, hops nested."""
+    hops = [
+        {
+            "ttl": h.ttl,
+            "address": h.address,
+            "rtt_ns": h.rtt_ns,
+            "probes": h.probes,
+            "replies": h.replies,
+            "ts_source": h.ts_source,
+            "icmp_type": h.icmp_type,
+            "icmp_code": h.icmp_code,
+            "reply_ttl": h.reply_ttl,
+            "mpls": [{"label": e.label, "traffic_class": e.traffic_class, "bottom": e.bottom, "ttl": e.ttl} for e in h.mpls],
+        }
+        for h in m.hops
+    ]
+    return [(*_head(m), m.protocol, m.flow, m.reached, m.path_hash, hops, *_tail(batch, received_at))]
+
+
+def throughput_rows(m: ThroughputResult, batch: BatchName, received_at: datetime) -> list[Row]:
+    """One row per test."""
+    return [
+        (
+            *_head(m),
+            m.tool,
+            m.direction,
+            m.transferred_bytes,
+            m.duration_ns,
+            m.throughput_bps,
+            m.stop_reason,
+            m.retransmits,
+            m.tcp_rtt_ns,
+            m.tcp_min_rtt_ns,
+            m.congestion_control,
+            m.error,
+            *_tail(batch, received_at),
+        )
+    ]
+
+
+def inference_rows(m: InferenceResult, batch: BatchName, received_at: datetime) -> list[Row]:
+    """One row per request."""
+    return [
+        (
+            *_head(m),
+            m.model,
+            m.outcome,
+            m.connection,
+            m.http_status,
+            m.address,
+            m.dns_ns,
+            m.tcp_ns,
+            m.tls_ns,
+            m.upload_ns,
+            m.ttfb_ns,
+            m.ttft_ns,
+            m.e2e_ns,
+            m.prompt_tokens,
+            m.output_tokens,
+            m.token_gaps_ns,
+            m.is_streamed,
+            m.request_bytes,
+            m.response_bytes,
+            m.tcp_rtt_ns,
+            m.tcp_min_rtt_ns,
+            m.error,
+            *_tail(batch, received_at),
+        )
+    ]
+
+
+def agent_status_rows(s: AgentStatus, batch: BatchName, received_at: datetime) -> list[Row]:
+    """One row per report."""
+    return [
+        (
+            s.agent,
+            s.site,
+            s.boot,
+            s.at_ns // 1000,
+            s.version,
+            s.uptime_ns,
+            list(s.produced.items()),
+            s.skipped_rounds,
+            s.spool_bytes,
+            s.dropped_measurements,
+            s.loop_lag_p99_ns,
+            s.clock_error_ns,
+            s.grade,
+            s.reasons,
+            *_tail(batch, received_at),
+        )
+    ]
+
+
+def tables(rows: Mapping[str, Sequence[Row]]) -> dict[str, pa.Table]:
+    """Arrow tables of the rows by table name; tables without rows are left out.
+
+    Raises OverflowError or ValueError (pyarrow's errors among them) when a value does not fit its column.
+    """
+    made = {}
+    for name, some in rows.items():
+        if not some:
+            continue
+        columns = COLUMNS[name]
+        arrays = [pa.array(values, kind) for values, kind in zip(zip(*some, strict=True), columns.values(), strict=True)]
+        made[name] = pa.Table.from_arrays(arrays, names=list(columns))
+    return made

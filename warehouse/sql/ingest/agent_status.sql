@@ -1,0 +1,2 @@
+-- Store new rows of agent_status.
+INSERT INTO agent_status BY NAME SELECT * FROM incoming;

@@ -1,0 +1,2 @@
+-- Store new rows of batch.
+INSERT INTO batch BY NAME SELECT * FROM incoming;

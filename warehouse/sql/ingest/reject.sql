@@ -1,0 +1,2 @@
+-- Store new rows of reject.
+INSERT INTO reject BY NAME SELECT * FROM incoming;

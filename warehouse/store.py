@@ -1,0 +1,113 @@
+"""Store batches exactly once: rows, rejects and the batch's own record commit in one transaction, or none of them does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from records.batch import BatchName
+from warehouse.columns import COLUMNS, Row, tables
+from warehouse.connect import Warehouse
+from warehouse.ingest import Batch
+from warehouse.statements import statement
+
+__all__ = ["Outcome", "store", "store_rejected"]
+
+#: Tables whose rows carry a measurement id that may have been stored before.
+_MEASUREMENTS = ("ping_sample", "traceroute", "throughput", "inference")
+
+
+class Outcome(Enum):
+    """What became of a batch."""
+
+    STORED = "stored"
+    ALREADY = "already"
+    CONFLICT = "conflict"
+
+
+def store(warehouse: Warehouse, batches: Sequence[Batch]) -> list[Outcome]:
+    """Store those of the batches that are not stored yet, all in one transaction; the outcome of each, in their order.
+
+    CONFLICT: its name was used before for other content; nothing of it is stored.
+    """
+    if not batches:
+        return []
+    with warehouse.transaction() as cursor:
+        known = _known(cursor, batches)
+        outcomes, fresh = [], []
+        for batch in batches:
+            content = known.get(batch.name)
+            if content is None:
+                known[batch.name] = batch.content_sha256
+                fresh.append(batch)
+                outcomes.append(Outcome.STORED)
+            else:
+                outcomes.append(Outcome.ALREADY if content == batch.content_sha256 else Outcome.CONFLICT)
+        for name, table in _joined(fresh).items():
+            insert(cursor, name, table)
+    return outcomes
+
+
+def insert(cursor: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
+    """Insert an Arrow table into the table `name`, inside the caller's transaction."""
+    parameters = {}
+    if name in _MEASUREMENTS:
+        bounds = pc.min_max(table["started_at"])
+        parameters = {"since": bounds["min"].as_py(), "until": bounds["max"].as_py()}
+    _with_incoming(cursor, table, statement(f"ingest/{name}"), parameters)
+
+
+def _with_incoming(
+    cursor: duckdb.DuckDBPyConnection, table: pa.Table, sql: str, parameters: dict[str, object] | None = None
+) -> list[tuple[object, ...]]:
+    cursor.register("incoming", table)
+    try:
+        rows: list[tuple[object, ...]] = cursor.execute(sql, parameters or None).fetchall()
+        return rows
+    finally:
+        cursor.unregister("incoming")
+
+
+def _known(cursor: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> dict[BatchName, str]:
+    names = list({batch.name for batch in batches})
+    incoming = pa.table(
+        {
+            "agent": pa.array([name.agent for name in names], pa.string()),
+            "boot": pa.array([name.boot for name in names], pa.string()),
+            "sequence": pa.array([name.sequence for name in names], pa.int64()),
+        }
+    )
+    rows = _with_incoming(cursor, incoming, statement("ingest/known_batches"))
+    return {BatchName(str(agent), str(boot), int(str(sequence))): str(content) for agent, boot, sequence, content in rows}
+
+
+def _joined(batches: Sequence[Batch]) -> dict[str, pa.Table]:
+    if not batches:
+        return {}
+    joined = {
+        name: pa.concat_tables([batch.tables[name] for batch in batches if name in batch.tables])
+        for name in COLUMNS
+        if any(name in batch.tables for batch in batches)
+    }
+    joined |= tables({"batch": [_batch_row(batch) for batch in batches]})
+    return joined
+
+
+def _batch_row(batch: Batch) -> Row:
+    name = batch.name
+    counts = (batch.line_count, batch.stored_count, len(batch.rejects))
+    return (name.agent, name.boot, name.sequence, batch.content_sha256, batch.source, batch.received_at, *counts)
+
+
+def store_rejected(warehouse: Warehouse, row: Row) -> None:
+    """Keep the reject of a whole batch that cannot be read; sent again, it is kept once. It does not use up the batch's name."""
+    table = tables({"reject": [row]})["reject"]
+    columns = list(COLUMNS["reject"])
+    parameters = {key: row[columns.index(key)] for key in ("content_sha256", "agent")}
+    with warehouse.transaction() as cursor:
+        if cursor.execute(statement("ingest/known_reject"), parameters).fetchone() == (0,):
+            insert(cursor, "reject", table)
