@@ -1,0 +1,226 @@
+"""The sockets of the built-in throughput test: sending and counting a bulk, greeting, reporting."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from dataclasses import dataclass
+
+from probes.tcp_info import TcpInfo, available_congestion_controls, read_tcp_info
+from probes.throughput.wire import GRANT_BYTES, REPORT_BYTES, Direction, Grant, Hello, Report, WireError, is_iperf3_answer
+
+__all__ = [
+    "Measured",
+    "NotBuiltin",
+    "ServerBusy",
+    "TestFailed",
+    "choose_congestion_control",
+    "read_exactly",
+    "receive_bulk",
+    "run_test",
+    "send_bulk",
+]
+
+_BLOCK = os.urandom(256 * 1024)  # random, so that nothing on the way can compress it
+_NOTSENT_LOWAT_BYTES = 128 * 1024
+_CONGESTION_BYTES = 16
+
+
+class TestFailed(Exception):
+    """The test could not be run or did not end; says why in one sentence."""
+
+    __test__ = False  # the name is not a test case's
+
+
+class ServerBusy(TestFailed):
+    """The server is running another test."""
+
+
+class NotBuiltin(TestFailed):
+    """Something else answers on that port: iperf3, or a server that is not ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One direction of a built-in test: the receiver's count and time, the sender's TCP counters."""
+
+    transferred_bytes: int
+    duration_ns: int
+    sender: TcpInfo
+    congestion_control: str | None
+
+
+def choose_congestion_control(sock: socket.socket, wanted: str | None) -> None:
+    """Set the sender's congestion control: the wanted one, or bbr where it may be had; raises TestFailed."""
+    option = getattr(socket, "TCP_CONGESTION", None)
+    name = wanted or ("bbr" if "bbr" in available_congestion_controls() else None)
+    if option is None or name is None:
+        return
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, option, name.encode())
+    except OSError as error:
+        if wanted:
+            raise TestFailed(f"congestion control {wanted!r} is not available here: {error.strerror}") from None
+
+
+def congestion_control(sock: socket.socket) -> str | None:
+    """The congestion control of a connection; None where the system does not say."""
+    option = getattr(socket, "TCP_CONGESTION", None)
+    if option is None:
+        return None
+    return sock.getsockopt(socket.IPPROTO_TCP, option, _CONGESTION_BYTES).rstrip(b"\0").decode("ascii", "replace") or None
+
+
+async def read_exactly(sock: socket.socket, count: int) -> bytes:
+    """`count` bytes, or fewer when the other end closes first."""
+    data = b""
+    while len(data) < count and (more := await asyncio.get_running_loop().sock_recv(sock, count - len(data))):
+        data += more
+    return data
+
+
+async def send_bulk(sock: socket.socket, duration_ms: int, max_bytes: int) -> int:
+    """Send for that long or that many bytes, whichever ends first; returns the bytes handed to the kernel.
+
+    Little is let wait unsent in the kernel, so that a slow path is not still busy seconds after the time is up.
+    """
+    loop = asyncio.get_running_loop()
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOTSENT_LOWAT_BYTES)
+    sent = 0
+    deadline_ns = time.monotonic_ns() + duration_ms * 1_000_000
+    block = memoryview(_BLOCK)
+    while sent < max_bytes and (left_ns := deadline_ns - time.monotonic_ns()) > 0:
+        part = block[: min(len(block), max_bytes - sent)]
+        while part and left_ns > 0:
+            try:
+                done = sock.send(part)
+            except BlockingIOError:
+                try:
+                    async with asyncio.timeout(left_ns / 1e9):
+                        await _writable(loop, sock)
+                except TimeoutError:
+                    break
+            else:
+                sent += done
+                part = part[done:]
+                await asyncio.sleep(0)  # the agent's other work goes on at full rate
+            left_ns = deadline_ns - time.monotonic_ns()
+    return sent
+
+
+async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    ready = asyncio.Event()
+    loop.add_writer(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(sock)
+
+
+async def receive_bulk(sock: socket.socket, max_bytes: int) -> tuple[int, int, bytes]:
+    """Count what comes until the other end shuts its side: (bytes, ns from the first to the last read, the tail).
+
+    Stops after `max_bytes`. The tail is the last bytes received, at most a report's length.
+    """
+    loop = asyncio.get_running_loop()
+    buffer = bytearray(len(_BLOCK))
+    view = memoryview(buffer)
+    total = 0
+    first_ns = last_ns = 0
+    tail = b""
+    while total < max_bytes and (count := await loop.sock_recv_into(sock, view)):
+        last_ns = time.monotonic_ns()
+        first_ns = first_ns or last_ns
+        total += count
+        tail = (tail + bytes(view[max(0, count - REPORT_BYTES) : count]))[-REPORT_BYTES:]
+    return total, last_ns - first_ns, tail
+
+
+async def run_test(address: str, port: int, hello: Hello) -> Measured:
+    """The client's side of one test; the caller puts a time limit around it.
+
+    Raises TestFailed, ServerBusy or NotBuiltin.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise TestFailed(f"cannot resolve {address!r}: {getattr(error, 'strerror', None) or error}") from error
+    family, _, _, _, place = found[0]
+    with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        sock.setblocking(False)
+        try:
+            if hello.direction == "up":
+                choose_congestion_control(sock, hello.congestion_control)
+            await loop.sock_connect(sock, place)
+            await loop.sock_sendall(sock, hello.encode())
+            grant = await _read_grant(sock)
+            return await (_up(sock, grant) if hello.direction == "up" else _down(sock, grant))
+        except OSError as error:
+            raise TestFailed(f"{address} port {port}: {os.strerror(error.errno) if error.errno else error}") from error
+
+
+async def _read_grant(sock: socket.socket) -> Grant:
+    answer = await read_exactly(sock, 1)
+    if is_iperf3_answer(answer):
+        raise NotBuiltin("the server is iperf3, not the built-in one; install iperf3 here, or start the other end with tool = 'builtin'")
+    answer += await read_exactly(sock, GRANT_BYTES - 1) if answer else b""
+    try:
+        grant = Grant.decode(answer)
+    except WireError:
+        raise NotBuiltin("what listens there is no throughput server of Isochrone") from None
+    if grant.verdict == "busy":
+        raise ServerBusy("the server is busy with another test; try again later")
+    if grant.verdict == "refused":
+        raise TestFailed("the server refused the test: it cannot run what was asked for")
+    return grant
+
+
+async def _up(sock: socket.socket, grant: Grant) -> Measured:
+    await send_bulk(sock, grant.duration_ms, grant.max_bytes)
+    sock.shutdown(socket.SHUT_WR)
+    raw = await read_exactly(sock, REPORT_BYTES)
+    try:
+        report = Report.decode(raw)
+    except WireError:
+        raise TestFailed("the server ended the test without a report") from None
+    return Measured(
+        transferred_bytes=report.transferred_bytes,
+        duration_ns=report.duration_ns,
+        sender=read_tcp_info(sock),
+        congestion_control=congestion_control(sock),
+    )
+
+
+async def _down(sock: socket.socket, grant: Grant) -> Measured:
+    total, duration_ns, tail = await receive_bulk(sock, grant.max_bytes + REPORT_BYTES + 1)
+    try:
+        report = Report.decode(tail)
+    except WireError:
+        raise TestFailed("the server ended the test without a report") from None
+
+    def ns(value_us: int | None) -> int | None:
+        return None if value_us is None else value_us * 1000
+
+    sender = TcpInfo(rtt_ns=ns(report.rtt_us), min_rtt_ns=ns(report.min_rtt_us), retransmits=report.retransmits)
+    return Measured(
+        transferred_bytes=total - REPORT_BYTES, duration_ns=duration_ns, sender=sender, congestion_control=report.congestion_control
+    )
+
+
+def make_report(sock: socket.socket, direction: Direction, transferred_bytes: int, duration_ns: int) -> Report:
+    """The server's report, with its TCP counters when it was the sender."""
+    if direction == "up":
+        return Report(transferred_bytes=transferred_bytes, duration_ns=duration_ns)
+    info = read_tcp_info(sock)
+    return Report(
+        transferred_bytes=transferred_bytes,
+        duration_ns=duration_ns,
+        retransmits=info.retransmits,
+        rtt_us=None if info.rtt_ns is None else info.rtt_ns // 1000,
+        min_rtt_us=None if info.min_rtt_ns is None else info.min_rtt_ns // 1000,
+        congestion_control=congestion_control(sock),
+    )

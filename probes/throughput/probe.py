@@ -1,0 +1,206 @@
+"""The throughput probe: bulk TCP transfers to and from a target, as ThroughputResults."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import time
+from typing import Literal
+
+from probes.model import Target, Vantage
+from probes.throughput.bulk import NotBuiltin, ServerBusy, TestFailed, run_test
+from probes.throughput.config import ThroughputConfig
+from probes.throughput.iperf3 import NotIperf3, find_iperf3, iperf3_version, run_iperf3
+from probes.throughput.iperf3_json import Iperf3Error
+from probes.throughput.wire import Hello
+from records.batch import Line
+from records.errors import ConfigError, ToolMissing
+from records.measurement import ThroughputResult
+from records.units import SECOND
+
+__all__ = ["BUILTIN_ENGINE", "ThroughputProbe"]
+
+BUILTIN_ENGINE = "isochrone-throughput/1"
+#: What a built-in test may take beyond its time: hand-shake, draining, the report.
+_MARGIN_S = 8.0
+
+Direction = Literal["up", "down"]
+
+
+class ThroughputProbe:
+    """Tests one target at a time, one direction after the other; calls that come meanwhile wait their turn.
+
+    A server that is running another agent's test is asked again for `busy_wait_s`, then the result is an error that
+    says so. Which tool a target speaks, and whether its path is faster than the byte budget, is remembered.
+    once() raises ConfigError for a target without a throughput port.
+    """
+
+    name = "throughput"
+
+    def __init__(self, config: ThroughputConfig) -> None:
+        self._config = config
+        self._lease: asyncio.Lock | None = None
+        self._builtin_targets: set[tuple[str, int]] = set()
+        self._fast: set[tuple[str, int, Direction]] = set()
+
+    async def open(self) -> None:
+        """Raises ToolMissing when iperf3 is asked for and absent."""
+        self._lease = asyncio.Lock()
+        if self._config.tool == "iperf3" and find_iperf3() is None:
+            raise ToolMissing("iperf3 is not installed; install it with: apt-get install iperf3, or set tool = 'builtin'")
+
+    async def close(self) -> None:
+        """Nothing is kept open between tests."""
+
+    async def once(self, target: Target, vantage: Vantage) -> tuple[Line, ...]:
+        """One ThroughputResult for each direction of the configuration."""
+        if target.throughput_port is None:
+            raise ConfigError(f"target {target.site} has no throughput_port; give it the port of its throughput server, such as 5201")
+        if self._lease is None:
+            self._lease = asyncio.Lock()
+        directions: tuple[Direction, ...] = ("up", "down") if self._config.direction == "both" else (self._config.direction,)  # type: ignore[assignment]
+        results = []
+        async with self._lease:
+            for direction in directions:
+                results.append(await self._patiently(target, target.throughput_port, vantage, direction))  # noqa: PERF401  one after the other
+        return tuple(results)
+
+    async def _patiently(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> ThroughputResult:
+        """Ask a busy server again until the patience is over."""
+        until = time.monotonic() + self._config.busy_wait_s
+        while True:
+            result, is_busy = await self._try(target, port, vantage, direction)
+            pause_s = random.uniform(0.2, 0.6)  # noqa: S311  two agents that wait must not wake together
+            if not is_busy or time.monotonic() + pause_s > until:
+                return result
+            await asyncio.sleep(pause_s)
+
+    async def _try(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> tuple[ThroughputResult, bool]:
+        """One test with the tool of this target: (result, whether the server was busy)."""
+        tool = self._config.tool
+        if tool == "auto":
+            tool = "builtin" if find_iperf3() is None or (target.address, port) in self._builtin_targets else "iperf3"
+        if tool == "iperf3":
+            try:
+                return await self._iperf3(target, port, vantage, direction)
+            except NotIperf3 as error:
+                if self._config.tool == "iperf3":
+                    why = f"what listens there is no iperf3 server ({error})"
+                    return _failure(target, port, vantage, direction, "iperf3", time.time_ns(), why), False
+        result, is_busy = await self._builtin(target, port, vantage, direction)
+        if result.stop_reason != "error" and self._config.tool == "auto":
+            self._builtin_targets.add((target.address, port))
+        elif not is_busy:
+            self._builtin_targets.discard((target.address, port))
+        return result, is_busy
+
+    async def _iperf3(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> tuple[ThroughputResult, bool]:
+        """By time with half of the byte budget, and by bytes with the other half where the path outruns that.
+
+        A path known to be that fast gets its whole budget by bytes at once.
+        """
+        config, key, started_at_ns = self._config, (target.address, port, direction), time.time_ns()
+        run = functools.partial(
+            run_iperf3,
+            target.address,
+            port,
+            direction=direction,
+            duration_s=config.duration_s,
+            congestion_control=config.congestion_control or None,
+        )
+        by_bytes = key in self._fast
+        try:
+            if by_bytes:
+                report = (await run(max_bytes=config.max_bytes, by_bytes=True)).report
+            else:
+                first = await run(max_bytes=config.max_bytes // 2)
+                report, by_bytes = first.report, first.is_bound
+                if by_bytes:
+                    started_at_ns = time.time_ns()
+                    report = (await run(max_bytes=config.max_bytes // 2, by_bytes=True)).report
+        except Iperf3Error as error:
+            self._fast.discard(key)
+            return _failure(target, port, vantage, direction, "iperf3", started_at_ns, str(error)), error.is_busy
+        if by_bytes and report.duration_ns <= config.duration_s * SECOND:
+            self._fast.add(key)
+        else:
+            self._fast.discard(key)
+        header = vantage.header(target, measured=_place(target, port), started_at_ns=started_at_ns, engine=_engine("iperf3"))
+        result = ThroughputResult(
+            **header,
+            tool="iperf3",
+            direction=direction,
+            transferred_bytes=report.transferred_bytes,
+            duration_ns=report.duration_ns,
+            throughput_bps=report.throughput_bps,
+            stop_reason="bytes" if by_bytes else "time",
+            retransmits=report.retransmits,
+            tcp_rtt_ns=report.rtt_ns,
+            tcp_min_rtt_ns=report.rtt_min_ns,
+            congestion_control=report.congestion_control,
+        )
+        return result, False
+
+    async def _builtin(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> tuple[ThroughputResult, bool]:
+        config, started_at_ns = self._config, time.time_ns()
+        hello = Hello(
+            direction=direction,
+            duration_ms=round(config.duration_s * 1000),
+            max_bytes=config.max_bytes,
+            congestion_control=config.congestion_control or None,
+        )
+        limit_s = config.duration_s + _MARGIN_S
+        try:
+            async with asyncio.timeout(limit_s):
+                measured = await run_test(target.address, port, hello)
+        except TimeoutError:
+            why = f"the test did not end within {limit_s:g} s and was stopped"
+            return _failure(target, port, vantage, direction, "builtin", started_at_ns, why), False
+        except NotBuiltin as error:
+            return _failure(target, port, vantage, direction, "builtin", started_at_ns, str(error)), False
+        except TestFailed as error:
+            return _failure(target, port, vantage, direction, "builtin", started_at_ns, str(error)), isinstance(error, ServerBusy)
+        if measured.transferred_bytes <= 0 or measured.duration_ns <= 0:
+            why = "too little arrived to tell a rate: give the test more time or bytes"
+            return _failure(target, port, vantage, direction, "builtin", started_at_ns, why), False
+        header = vantage.header(target, measured=_place(target, port), started_at_ns=started_at_ns, engine=BUILTIN_ENGINE)
+        result = ThroughputResult(
+            **header,
+            tool="builtin",
+            direction=direction,
+            transferred_bytes=measured.transferred_bytes,
+            duration_ns=measured.duration_ns,
+            throughput_bps=measured.transferred_bytes * 8 * SECOND // measured.duration_ns,
+            stop_reason="bytes" if measured.transferred_bytes >= config.max_bytes else "time",
+            retransmits=measured.sender.retransmits,
+            tcp_rtt_ns=measured.sender.rtt_ns,
+            tcp_min_rtt_ns=measured.sender.min_rtt_ns,
+            congestion_control=measured.congestion_control,
+        )
+        return result, False
+
+
+def _place(target: Target, port: int) -> str:
+    return f"[{target.address}]:{port}" if ":" in target.address else f"{target.address}:{port}"
+
+
+def _engine(tool: Literal["iperf3", "builtin"]) -> str:
+    path = find_iperf3()
+    return f"iperf3/{iperf3_version(path)}" if tool == "iperf3" and path else BUILTIN_ENGINE
+
+
+def _failure(
+    target: Target, port: int, vantage: Vantage, direction: Direction, tool: Literal["iperf3", "builtin"], started_at_ns: int, why: str
+) -> ThroughputResult:
+    """A test that gave no rate."""
+    return ThroughputResult(
+        **vantage.header(target, measured=_place(target, port), started_at_ns=started_at_ns, engine=_engine(tool)),
+        tool=tool,
+        direction=direction,
+        transferred_bytes=0,
+        duration_ns=max(0, time.time_ns() - started_at_ns),
+        throughput_bps=None,
+        stop_reason="error",
+        error=why,
+    )
