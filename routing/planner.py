@@ -19,10 +19,11 @@ from routing.queueing import Queue, solve
 from routing.reasons import reasons
 from routing.request import Request
 
-__all__ = ["candidates", "plan"]
+__all__ = ["candidates", "no_price", "plan"]
 
 
-def _no_price(_site: str, _scope: EgressScope, _month_gb: float) -> float | None:
+def no_price(_site: str, _scope: EgressScope, _month_gb: float) -> float | None:
+    """No price is known: the cost of every route that leaves a region is unknown."""
     return None
 
 
@@ -32,7 +33,7 @@ def plan(
     links: Iterable[LinkEstimate],
     sites: Mapping[str, Site],
     pools: Iterable[ServingPool],
-    egress: EgressPrices = _no_price,
+    egress: EgressPrices = no_price,
     seed: int = 0,
     snapshot: int | None = None,
     relay_sites: Collection[str] | None = None,
