@@ -1,0 +1,203 @@
+"""One typed function per question: parameters in, records or Arrow tables out; the SQL is in sql/queries.
+
+Times in are aware datetimes; times out are UTC. Columns end in their unit; unknown is NULL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from records.errors import UserError
+from records.histogram import Histogram
+from records.link import Gate, LinkEstimate
+from records.measurement import Hop, MplsLabel, TracerouteResult
+from records.place import Site
+from warehouse.columns import tables
+from warehouse.connect import Warehouse
+from warehouse.statements import statement
+from warehouse.store import insert
+
+__all__ = [
+    "agents",
+    "delivery",
+    "inference_latest",
+    "inference_series",
+    "latest_paths",
+    "link_estimates",
+    "measurement_counts",
+    "path_history",
+    "ping_series",
+    "put_sites",
+    "reject_counts",
+    "rejects",
+    "sites",
+    "throughput_series",
+    "time_range",
+]
+
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _table(wh: Warehouse, name: str, **parameters: object) -> pa.Table:
+    for key, value in parameters.items():
+        if isinstance(value, datetime) and value.tzinfo is None:
+            raise UserError(f"{key} {value.isoformat()} has no time zone; give UTC, as in {value.isoformat()}+00:00")
+        if isinstance(value, str) and "\0" in value:
+            raise UserError(f"{key} {value!r} holds a NUL character")
+    with wh.cursor() as cursor:
+        return cursor.execute(statement(f"queries/{name}"), parameters or None).to_arrow_table()
+
+
+def _rows(wh: Warehouse, name: str, **parameters: object) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = _table(wh, name, **parameters).to_pylist()
+    return rows
+
+
+def sites(wh: Warehouse) -> list[Site]:
+    """Every place the warehouse knows, by id: those imports brought and those that were put."""
+    return [Site(**row) for row in _rows(wh, "sites")]
+
+
+def put_sites(wh: Warehouse, new: Iterable[Site]) -> None:
+    """Store sites; one that is known already takes the new description. Unchanged ones cost nothing."""
+    known = {site.id: site for site in sites(wh)}
+    changed = {site.id: site for site in new if known.get(site.id) != site}
+    if not changed:
+        return
+    now = datetime.now(UTC)
+    rows = [(s.id, s.kind, s.name, s.lat, s.lon, s.country, s.provider, s.metro, now) for s in changed.values()]
+    table = tables({"site": rows})["site"]
+    with wh.transaction() as cursor:
+        insert(cursor, "site_delete", table)
+        insert(cursor, "site", table)
+
+
+def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = None) -> list[LinkEstimate]:
+    """What is known of every (src, dst, medium) from measurements in (now - window, now], and from imports; sorted by key.
+
+    Least RTT and quantiles are exact over the window (nearest rank); the histogram is beside them. Where a link has
+    probe packets they win over an imported matrix. Packets of a degraded agent count only where there are no others; the
+    gate is then ``ungraded``, else ``ok``: the other gates are routing's. window None: everything up to `now`. An
+    imported RTT without a number of samples has sample_count None, without a date age_s None.
+    """
+    since = _EVER if window is None else now - window
+    rates = {(r["src"], r["dst"], r["medium"]): r["throughput_bps"] for r in _rows(wh, "link_throughput", since=since, now=now)}
+    links: dict[tuple[str, str, str], LinkEstimate] = {}
+    for row in _rows(wh, "link_imports"):
+        key = (row["src"], row["dst"], row["medium"])
+        links[key] = LinkEstimate(
+            src=row["src"],
+            dst=row["dst"],
+            medium=row["medium"],
+            rtt_min_ns=row["rtt_min_ns"],
+            rtt_p50_ns=row["rtt_p50_ns"],
+            rtt_p95_ns=row["rtt_p95_ns"],
+            loss_ratio=row["loss_ratio"],
+            throughput_bps=rates.get(key),
+            age_s=None if row["measured_at"] is None else (now - row["measured_at"]).total_seconds(),
+        )
+    for row in _rows(wh, "link_pings", since=since, now=now):
+        key = (row["src"], row["dst"], row["medium"])
+        p50, p95, p99 = row["rtt_quantiles_ns"] or (None, None, None)
+        gate: Gate = "ungraded" if row["is_ungraded"] else "ok"
+        links[key] = LinkEstimate(
+            src=row["src"],
+            dst=row["dst"],
+            medium=row["medium"],
+            rtt_min_ns=row["rtt_min_ns"],
+            rtt_p50_ns=p50,
+            rtt_p95_ns=p95,
+            rtt_p99_ns=p99,
+            loss_ratio=row["lost_count"] / row["sent_count"] if row["sent_count"] else None,
+            throughput_bps=rates.get(key),
+            sample_count=row["reply_count"],
+            age_s=(now - row["newest_sent_at"]).total_seconds(),
+            gate=gate,
+            histogram=Histogram.from_counts((bucket, count) for bucket, count in row["buckets"] or ()),
+        )
+    return [links[key] for key in sorted(links)]
+
+
+def measurement_counts(wh: Warehouse) -> dict[str, int]:
+    """Measurements by type (ping: rounds, not packets) and imported rows, as ``rtt_matrix``."""
+    return dict(_rows(wh, "measurement_counts")[0])
+
+
+def ping_series(
+    wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime, bucket_count: int = 300
+) -> pa.Table:
+    """One link over [start, end) in equal buckets: bucket_at, sent, lost, min_ms, p5_ms, p25_ms, p50_ms, p75_ms, p95_ms, max_ms.
+
+    Empty buckets are there, with 0 sent and NULL for every time. Raises UserError when end is not after start.
+    """
+    if end <= start or bucket_count < 1:
+        raise UserError(f"the window [{start.isoformat()}, {end.isoformat()}) in {bucket_count} buckets is empty; end must be after start")
+    return _table(wh, "ping_series", src=src, dst=dst, medium=medium, start=start, end=end, bucket_count=bucket_count)
+
+
+def throughput_series(wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime) -> pa.Table:
+    """Every throughput test of a link in [start, end): started_at, direction, tool, throughput_bps, tcp_rtt_ms, error, ..."""
+    return _table(wh, "throughput_series", src=src, dst=dst, medium=medium, start=start, end=end)
+
+
+def inference_series(wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime) -> pa.Table:
+    """Every inference request of a link in [start, end): started_at, model, outcome, ttft_ms, tpot_ms, e2e_ms, tcp_rtt_ms, ..."""
+    return _table(wh, "inference_series", src=src, dst=dst, medium=medium, start=start, end=end)
+
+
+def latest_paths(wh: Warehouse, src: str, dst: str, medium: str | None = None) -> list[TracerouteResult]:
+    """The newest trace of every flow from src to dst, over one medium or all of them."""
+    return [_traceroute(row) for row in _rows(wh, "latest_paths", src=src, dst=dst, medium=medium)]
+
+
+def _traceroute(row: dict[str, Any]) -> TracerouteResult:
+    hops = tuple(Hop(**{**hop, "mpls": tuple(MplsLabel(**entry) for entry in hop["mpls"])}) for hop in row.pop("hops"))
+    return TracerouteResult(id=row.pop("measurement_id"), hops=hops, **row)
+
+
+def path_history(wh: Warehouse, src: str, dst: str, medium: str, start: datetime, end: datetime) -> pa.Table:
+    """Every trace of a link in [start, end): started_at, flow, path_hash, hop_count, reached."""
+    return _table(wh, "path_history", src=src, dst=dst, medium=medium, start=start, end=end)
+
+
+def inference_latest(wh: Warehouse, *, now: datetime, window: timedelta | None = None) -> pa.Table:
+    """Serving by (src, dst, medium, model) over (now - window, now]: count, errors, ttft_p50_ms, ttft_p95_ms, tpot_p50_ms,
+    tcp_rtt_p50_ms, last_at.
+    """
+    return _table(wh, "inference_latest", since=_EVER if window is None else now - window, now=now)
+
+
+def agents(wh: Warehouse, now: datetime) -> pa.Table:
+    """Every agent by its newest report: agent, site, version, last_seen_at, age_s, grade, reasons, spool_bytes,
+    skipped_rounds, loop_lag_p99_ms, clock_error_ms, dropped_measurements.
+    """
+    return _table(wh, "agents", now=now)
+
+
+def rejects(wh: Warehouse, limit: int = 200) -> pa.Table:
+    """What could not be stored, newest first: received_at, source, agent, boot, batch_sequence, line_number, reason, detail, line."""
+    return _table(wh, "rejects", limit=limit)
+
+
+def reject_counts(wh: Warehouse) -> dict[str, int]:
+    """Rejects by reason, the most frequent first."""
+    return {row["reason"]: row["n"] for row in _rows(wh, "reject_counts")}
+
+
+def time_range(wh: Warehouse) -> tuple[datetime, datetime] | None:
+    """From the first to the last measurement, UTC; None when there is none."""
+    with wh.cursor() as cursor:
+        row = cursor.execute(statement("queries/time_range")).fetchone()
+    return None if row is None or row[0] is None else (row[0], row[1])
+
+
+def delivery(wh: Warehouse) -> pa.Table:
+    """By agent, boot and probe type: produced (by its newest report; NULL: none), stored, duplicated.
+
+    Lost is produced - (stored - duplicated), once the agent has stopped and its spool is empty.
+    """
+    return _table(wh, "delivery")

@@ -1,0 +1,2 @@
+-- Store the incoming sites.
+INSERT INTO site BY NAME SELECT * FROM incoming;
