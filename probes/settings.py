@@ -1,0 +1,111 @@
+"""The tables of an agent's configuration as frozen records, each with its own checks (ConfigError)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from probes.policy import parse_ip
+from probes.uplink import check_collector_url
+from records.errors import ConfigError, UserError
+from records.place import Site
+
+__all__ = ["AgentSettings", "CollectorSettings", "LimitSettings", "ServeSettings", "check_port", "check_range", "check_slug"]
+
+DEFAULT_SPOOL = Path("/var/lib/isochrone/spool")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """``[agent]``: who it is, and its disk.
+
+    id, site               slugs; `site` is the `src` of everything it measures
+    spool_dir              folder of the measurements that wait for the collector
+    spool_max_bytes        bound of that folder (compressed); the oldest go first and are counted
+    status_interval_s      how often it says how it is
+    allow_private_targets  may it send to addresses that are not globally routable (lab, private backbone)?
+    drain_s                how long a stopping agent goes on sending what waits
+    """
+
+    id: str
+    site: str
+    spool_dir: Path = DEFAULT_SPOOL
+    spool_max_bytes: int = 256_000_000
+    status_interval_s: float = 10.0
+    allow_private_targets: bool = False
+    drain_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_slug("id", self.id)
+        check_slug("site", self.site)
+        check_range("spool_max_bytes", self.spool_max_bytes, 1_000_000, 10**13)
+        check_range("status_interval_s", self.status_interval_s, 1, 3600)
+        check_range("drain_s", self.drain_s, 0, 600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectorSettings:
+    """``[collector]``: where measurements go.
+
+    url              ``http://``, ``https://`` or ``http+unix:///path/to.sock``
+    token_file       file with the bearer token; read at every request
+    batch_max_age_s  a batch is sent at the latest so long after its first measurement
+    batch_max_bytes  or when it has this many bytes (before compression)
+    """
+
+    url: str
+    token_file: Path | None = None
+    batch_max_age_s: float = 5.0
+    batch_max_bytes: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        check_collector_url(self.url)
+        check_range("batch_max_age_s", self.batch_max_age_s, 0.1, 3600)
+        check_range("batch_max_bytes", self.batch_max_bytes, 10_000, 8_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """``[limits]``: probe packets a second in all and towards one address. Throughput has its own byte budget."""
+
+    packets_per_second: int = 100
+    packets_per_second_per_target: int = 20
+
+    def __post_init__(self) -> None:
+        check_range("packets_per_second", self.packets_per_second, 1, 100_000)
+        check_range("packets_per_second_per_target", self.packets_per_second_per_target, 1, 100_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """``[serve]``: what this agent offers others to measure against; a port that is not given is not opened."""
+
+    host: str = "0.0.0.0"  # noqa: S104  the other agents are elsewhere
+    throughput_port: int | None = None
+    udp_echo_port: int | None = None
+
+    def __post_init__(self) -> None:
+        if parse_ip(self.host) is None:
+            raise ConfigError(f"host is {self.host!r}; give an IP address of this machine, 0.0.0.0 or ::")
+        for key in ("throughput_port", "udp_echo_port"):
+            check_port(key, getattr(self, key))
+
+
+def check_slug(key: str, value: str) -> None:
+    """A site id or agent id, as records.place.Site accepts one."""
+    try:
+        Site(id=value, kind="pop", name=value, lat=0, lon=0)
+    except UserError:
+        raise ConfigError(f"{key} is {value!r}; give a slug such as 'sin-1' or 'aws:us-east-1' (a-z, 0-9, '.', '_', '-')") from None
+
+
+def check_range(key: str, value: float, least: float, most: float) -> None:
+    """least <= value <= most."""
+    if not least <= value <= most:
+        raise ConfigError(f"{key} is {value}; give {least} to {most}")
+
+
+def check_port(key: str, value: int | None) -> None:
+    """A port, or None for none."""
+    if value is not None and not 1 <= value <= 65535:
+        raise ConfigError(f"{key} is {value}; give a port from 1 to 65535")
