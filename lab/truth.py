@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lab.addresses import AddressPlan
@@ -41,8 +42,17 @@ class PairTruth:
     nodes: tuple[str, ...]
 
 
-def pair_truths(topology: Topology, finder: PathFinder | None = None) -> list[PairTruth]:
-    """Every ordered pair of different sites and every medium that joins them both ways, in the topology's order."""
+def pair_truths(
+    topology: Topology,
+    finder: PathFinder | None = None,
+    changed: Mapping[tuple[str, str, Medium], Link] | None = None,
+) -> list[PairTruth]:
+    """Every ordered pair of different sites and every medium that joins them both ways, in the topology's order.
+
+    finder   says which way packets go; None for the topology as configured
+    changed  links that are not as configured, with their values now
+    """
+    now = changed or {}
     finder = finder or PathFinder(topology)
     plan = AddressPlan(topology)
     found = []
@@ -52,7 +62,8 @@ def pair_truths(topology: Topology, finder: PathFinder | None = None) -> list[Pa
                 there = finder.path(src, dst, medium)
                 back = finder.path(dst, src, medium)
                 if there and back:
-                    found.append(_truth(plan, medium, there, back))
+                    ways = [tuple(now.get(link.key, link) for link in path) for path in (there, back)]
+                    found.append(_truth(plan, medium, *ways))
     return found
 
 

@@ -12,17 +12,17 @@ from typing import Literal, Protocol
 
 from lab.topology import Topology
 from lab.truth import PairTruth
+from records.errors import NotPermitted, UserError
 from records.link import Medium
 
-__all__ = ["INFERENCE_PORT", "THROUGHPUT_PORT", "UDP_ECHO_PORT", "Lab", "Mode", "PairTruth"]
+__all__ = ["INFERENCE_PORT", "THROUGHPUT_PORT", "UDP_ECHO_PORT", "Lab", "Mode", "PairTruth", "Progress", "attach", "start"]
 
 Mode = Literal["auto", "namespaces", "loopback"]
+Progress = Callable[[str], None]
 
 INFERENCE_PORT = 8080
 THROUGHPUT_PORT = 5201
 UDP_ECHO_PORT = 8622
-
-Progress = Callable[[str], None]
 
 
 class Lab(Protocol):
@@ -55,3 +55,58 @@ class Lab(Protocol):
     def stop(self) -> None:
         """End every process and namespace of the lab; doing it twice is fine."""
         ...
+
+
+def start(
+    topology: Topology,
+    state_dir: Path | None = None,
+    mode: Mode = "auto",
+    progress: Progress | None = None,
+    *,
+    serving: bool = True,
+    detached: bool = False,
+) -> Lab:
+    """Start a lab and return when its network carries packets and its inference servers answer.
+
+    state_dir  where it keeps its state (None: one place per user); at most one lab lives in each
+    mode       ``auto`` takes namespaces where they can be had, else the loopback lab, and says why
+    progress   called with a line for people at every step
+    serving    whether to start inference servers at the sites that serve
+    detached   whether it lives on when this process ends (namespaces only)
+    Raises UserError when a lab already lives there, NotPermitted when `mode` cannot be had here.
+    """
+    from lab import namespaces
+
+    say = progress or (lambda _line: None)
+    if mode != "loopback":
+        support = namespaces.support()
+        if support.how is not None:
+            from lab.namespace_lab import start as start_namespaces
+
+            return start_namespaces(topology, state_dir, support, say, serving=serving, detached=detached)
+        if mode == "namespaces":
+            raise NotPermitted(f"no network namespaces here: {support.reason}; or use --mode loopback")
+        say(f"no network namespaces here: {support.reason}; taking the loopback lab")
+    if detached:
+        raise NotPermitted("the loopback lab lives inside the process that starts it; run it with --foreground")
+    from lab import loopback
+    from lab.state import default_state_dir
+
+    return loopback.start(topology, state_dir or default_state_dir(), say)
+
+
+def attach(state_dir: Path | None = None) -> Lab:
+    """The lab that lives in a state folder (None: this user's own place).
+
+    Raises UserError when none is there, or when it was killed.
+    """
+    from lab.namespace_lab import NamespaceLab
+    from lab.state import LabState, default_state_dir
+
+    folder = state_dir or default_state_dir()
+    state = LabState.read(folder)
+    if state is None:
+        raise UserError(f"no lab is running in {folder}; start one with `isochrone lab up demo-14`")
+    if not state.alive:
+        raise UserError(f"the lab in {folder} was killed; clear it away with `isochrone lab down`")
+    return NamespaceLab(state)

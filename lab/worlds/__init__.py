@@ -1,0 +1,1 @@
+"""The built-in worlds: one TOML file each, named as it is asked for."""
