@@ -21,7 +21,7 @@ from probes.ping.filters import Instruction, echo_filter_v4, echo_filter_v6
 from probes.ping.timing import Reading, Sent
 from records.errors import NotPermitted
 
-__all__ = ["GRANT_ICMP", "Incoming", "Mode", "StampedSocket", "clocks", "open_icmp", "open_udp", "resolve", "set_ipv6_constant_flow"]
+__all__ = ["GRANT_ICMP", "Incoming", "Mode", "StampedSocket", "attach_filter", "clocks", "open_icmp", "open_udp", "resolve"]
 
 #: dgram: the kernel's ping socket, for ordinary users; raw: needs CAP_NET_RAW.
 Mode = Literal["dgram", "raw"]
@@ -191,7 +191,7 @@ class StampedSocket:
             self.has_stamps = False
 
 
-def set_ipv6_constant_flow(sock: socket.socket) -> None:
+def _constant_flow(sock: socket.socket) -> None:
     """Keep the kernel from choosing flow labels: routers hash them."""
     if sock.family == socket.AF_INET6:
         sock.setsockopt(linux.SOL_IPV6, linux.IPV6_AUTOFLOWLABEL, 0)
@@ -203,7 +203,7 @@ def open_udp(version: int, host: str | None = None, port: int = 0) -> StampedSoc
     try:
         if version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        set_ipv6_constant_flow(sock)
+        _constant_flow(sock)
         if host is not None:
             sock.bind((host, port))
         return StampedSocket(sock)
@@ -237,7 +237,7 @@ def _open_dgram(version: int) -> tuple[StampedSocket, int]:
     )
     sock = socket.socket(family, socket.SOCK_DGRAM, protocol)
     try:
-        set_ipv6_constant_flow(sock)
+        _constant_flow(sock)
         sock.bind((anywhere, 0))
         stamped = StampedSocket(sock)
         stamped.queue_errors()
@@ -251,15 +251,16 @@ def _open_raw(version: int, identifier: int) -> StampedSocket:
     family, protocol = (socket.AF_INET, socket.IPPROTO_ICMP) if version == 4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
     sock = socket.socket(family, socket.SOCK_RAW, protocol)
     try:
-        set_ipv6_constant_flow(sock)
-        _attach(sock, echo_filter_v4(identifier) if version == 4 else echo_filter_v6(identifier))
+        _constant_flow(sock)
+        attach_filter(sock, echo_filter_v4(identifier) if version == 4 else echo_filter_v6(identifier))
         return StampedSocket(sock)
     except BaseException:
         sock.close()
         raise
 
 
-def _attach(sock: socket.socket, program: Sequence[Instruction]) -> None:
+def attach_filter(sock: socket.socket, program: Sequence[Instruction]) -> None:
+    """Let only the packets through that the program takes; needs no privilege."""
     code = b"".join(struct.pack("@HBBI", *instruction) for instruction in program)
     memory = ctypes.create_string_buffer(code, len(code))
     sock.setsockopt(socket.SOL_SOCKET, linux.SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(memory)))

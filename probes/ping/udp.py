@@ -82,7 +82,7 @@ class UdpEchoEngine(EchoEngine):
 
     async def close(self) -> None:
         """See PingEngine."""
-        self._stop(*(one.fileno() for one in self._sockets.values()))
+        self._abandon()
         for one in self._sockets.values():
             one.close()
         self._sockets.clear()
