@@ -1,0 +1,252 @@
+"""The collector: the agents' front door (ASGI). A batch is answered 200 only after it has been committed.
+
+::
+
+    POST /api/v1/batches   200 stored, or stored already; 400 unreadable (kept as a reject with the reason); 401 no or a wrong token;
+                           403 not this agent, or not its site; 409 the name was used for other content; 413 too large;
+                           429 the queue is full (Retry-After); 503 the warehouse cannot be written to (Retry-After)
+    GET  /healthz          it runs
+    GET  /readyz           it would store a batch
+    GET  /metrics          OpenMetrics
+
+The body is the batch's lines (records/batch.py), with ``Content-Encoding: gzip`` or plain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, BatchName
+from warehouse.connect import Warehouse, open_warehouse
+from warehouse.ingest import COLLECTOR, MAX_BODY_BYTES, Batch, Reject, TooLarge, Unreadable, decompress, parse
+from warehouse.metrics import CONTENT_TYPE, render
+from warehouse.store import Outcome
+from warehouse.writer import Busy, Unstorable, Writer
+
+__all__ = ["MAX_COMPRESSED_BYTES", "Collector", "make_app"]
+
+log = logging.getLogger("isochrone.collector")
+
+MAX_COMPRESSED_BYTES = 16 << 20
+_AGENT = re.compile(r"[!-~]{1,128}")
+_BOOT = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_SEQUENCE = re.compile(r"[0-9]{1,18}")
+
+
+class _Refusal(Exception):
+    """A request that is answered with an error; `outcome` is the word it is counted by."""
+
+    def __init__(self, status: int, outcome: str, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.status, self.outcome, self.detail, self.headers = status, outcome, detail, headers
+
+
+class Collector:
+    """The state behind the routes: the warehouse, its writer, who may send, and the counts.
+
+    tokens        bearer token -> the agent it belongs to; None: anybody on this machine may send
+    agent_sites   agent -> the only site it may measure from; agents not named here may use any
+    """
+
+    def __init__(
+        self, warehouse: Warehouse, *, tokens: Mapping[str, str] | None, agent_sites: Mapping[str, str] | None, commit_interval_s: float
+    ) -> None:
+        self.warehouse = warehouse
+        self.writer = Writer(warehouse, interval_s=commit_interval_s)
+        # Digests have one length, so that comparing tells nothing of a token, not even its length.
+        self._tokens = None if tokens is None else [(sha256(token.encode()).digest(), agent) for token, agent in tokens.items()]
+        self._agent_sites = dict(agent_sites or {})
+        self.batches: Counter[str] = Counter()
+        self.rejects: Counter[str] = Counter()
+
+    async def post(self, request: Request) -> Response:
+        """POST /api/v1/batches."""
+        try:
+            stored, already = await self._take(request)
+        except _Refusal as refusal:
+            self.batches[refusal.outcome] += 1
+            return JSONResponse({"error": refusal.detail}, refusal.status, refusal.headers)
+        self.batches["already" if already else "stored"] += 1
+        if not already:
+            self.rejects.update(reject.reason for reject in stored.rejects)
+        return JSONResponse({"stored": stored.stored_count, "rejected": len(stored.rejects), "already": already})
+
+    async def _take(self, request: Request) -> tuple[Batch, bool]:
+        agent = self._authorised(request)
+        body = await _body(request)
+        received_at = datetime.now(UTC)
+        name: BatchName | None = None
+        try:
+            name = _name(request)
+            if agent is not None and agent != name.agent:
+                raise _Refusal(403, "forbidden", f"this token belongs to agent {agent!r} and the batch names {name.agent!r}")
+            batch = await run_in_threadpool(_read, body, request.headers.get("content-encoding", ""), name, received_at)
+        except TooLarge as error:
+            raise _Refusal(413, "too_large", str(error)) from error
+        except Unreadable as error:
+            await self._keep(Reject(None, error.reason, str(error), None), name, body, received_at)
+            raise _Refusal(400, "unreadable", f"{error.reason}: {error}") from error
+        site = self._agent_sites.get(batch.name.agent)
+        if site is not None and batch.sites - {site}:
+            other = ", ".join(sorted(batch.sites - {site}))
+            raise _Refusal(403, "forbidden", f"agent {batch.name.agent!r} measures from {site!r} and the batch says {other}")
+        try:
+            outcome = await self._commit(batch)
+        except Unstorable as error:
+            await self._keep(Reject(None, "unstorable", str(error), None), name, body, received_at)
+            raise _Refusal(400, "unreadable", f"unstorable: {error}") from error
+        if outcome is Outcome.CONFLICT:
+            raise _Refusal(409, "conflict", f"batch {name.boot}/{name.sequence} of {name.agent!r} was stored before with other content")
+        return batch, outcome is Outcome.ALREADY
+
+    def _authorised(self, request: Request) -> str | None:
+        """The agent that the request's token belongs to; None when no tokens are set."""
+        if self._tokens is None:
+            return None
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+        found = None
+        # Every token is compared, so that the time taken does not tell which one came close.
+        for digest, agent in self._tokens:
+            if hmac.compare_digest(digest, given):
+                found = agent
+        if scheme.lower() != "bearer" or found is None:
+            raise _Refusal(
+                401, "unauthorised", "a bearer token of this collector is needed in the header Authorization", **{"WWW-Authenticate": "Bearer"}
+            )
+        return found
+
+    async def _commit(self, job: Batch | tuple[object, ...]) -> Outcome:
+        try:
+            future = self.writer.submit(job)
+        except Busy:
+            raise _Refusal(429, "busy", "too many batches wait for their commit; come back", **{"Retry-After": "1"}) from None
+        try:
+            return await asyncio.wrap_future(future)
+        except Unstorable:
+            raise
+        except Exception as error:
+            raise _Refusal(503, "unavailable", f"the warehouse cannot be written to: {error}", **{"Retry-After": "5"}) from error
+
+    async def _keep(self, reject: Reject, name: BatchName | None, body: bytes, received_at: datetime) -> None:
+        await self._commit(reject.row(COLLECTOR, name, sha256(body).hexdigest(), received_at))
+        self.rejects[reject.reason] += 1
+
+    async def health(self, request: Request) -> Response:
+        """GET /healthz."""
+        return PlainTextResponse("ok\n")
+
+    async def ready(self, request: Request) -> Response:
+        """GET /readyz: 503 with the reason when a batch would not be stored."""
+        if not self.writer.is_alive:
+            return PlainTextResponse("stopping\n", 503)
+        try:
+            snapshot = await run_in_threadpool(self.warehouse.snapshot_id)
+        except Exception as error:  # noqa: BLE001 - whatever keeps the warehouse from answering is the answer here
+            return PlainTextResponse(f"the warehouse does not answer: {error}\n", 503)
+        return PlainTextResponse(f"ready at snapshot {snapshot}\n")
+
+    async def metrics(self, request: Request) -> Response:
+        """GET /metrics."""
+        stats = self.writer.stats
+        values: dict[str, float | Mapping[str, float]] = {
+            "isochrone_batches": dict(self.batches),
+            "isochrone_rows": dict(stats.rows),
+            "isochrone_rejects": dict(self.rejects),
+            "isochrone_commits": stats.commits,
+            "isochrone_commit_seconds": stats.commit_seconds,
+            "isochrone_last_commit_seconds": stats.last_commit_seconds,
+            "isochrone_commit_failures": stats.failures,
+            "isochrone_queue_batches": self.writer.depth,
+        }
+        return Response(render(values), media_type=CONTENT_TYPE)
+
+
+async def _body(request: Request) -> bytes:
+    """The body as sent, never more than the limit of it in memory."""
+    parts, size = [], 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > MAX_COMPRESSED_BYTES:
+                raise _Refusal(413, "too_large", f"the body is larger than {MAX_COMPRESSED_BYTES} bytes; send smaller batches")
+            parts.append(part)
+    except ClientDisconnect as error:
+        raise _Refusal(400, "cut_off", "the connection ended before the body did") from error
+    return b"".join(parts)
+
+
+def _name(request: Request) -> BatchName:
+    values = []
+    for header, pattern in ((HEADER_AGENT, _AGENT), (HEADER_BOOT, _BOOT), (HEADER_SEQUENCE, _SEQUENCE)):
+        value = request.headers.get(header, "")
+        if not pattern.fullmatch(value):
+            raise Unreadable("bad_header", f"header {header} is {value!r} and must match {pattern.pattern}")
+        values.append(value)
+    return BatchName(values[0], values[1], int(values[2]))
+
+
+def _read(body: bytes, encoding: str, name: BatchName, received_at: datetime) -> Batch:
+    if encoding.strip().lower() in {"gzip", "x-gzip"}:
+        body = decompress(body)
+    elif encoding.strip().lower() not in {"", "identity"}:
+        raise Unreadable("bad_encoding", f"Content-Encoding {encoding!r} is not gzip")
+    if len(body) > MAX_BODY_BYTES:
+        raise TooLarge(f"the batch is larger than {MAX_BODY_BYTES} bytes; send it in smaller ones")
+    return parse(body, name, received_at=received_at)
+
+
+def make_app(
+    location: str | Path,
+    *,
+    tokens: Mapping[str, str] | None,
+    agent_sites: Mapping[str, str] | None = None,
+    commit_interval_s: float = 1.0,
+) -> Starlette:
+    """The collector over the warehouse at `location`, which is made where it is absent, when the application starts.
+
+    tokens  bearer token -> agent id; None: no token is asked for. agent_sites: agent id -> the only site it may send from.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        warehouse = await run_in_threadpool(open_warehouse, location, mode="write")
+        collector = Collector(warehouse, tokens=tokens, agent_sites=agent_sites, commit_interval_s=commit_interval_s)
+        app.state.collector = collector
+        try:
+            yield
+        finally:
+            await run_in_threadpool(collector.writer.stop)
+            warehouse.close()
+
+    def of(method: str) -> object:
+        async def endpoint(request: Request) -> Response:
+            response: Response = await getattr(request.app.state.collector, method)(request)
+            return response
+
+        return endpoint
+
+    return Starlette(
+        routes=[
+            Route("/api/v1/batches", of("post"), methods=["POST"]),  # type: ignore[arg-type]
+            Route("/healthz", of("health")),  # type: ignore[arg-type]
+            Route("/readyz", of("ready")),  # type: ignore[arg-type]
+            Route("/metrics", of("metrics")),  # type: ignore[arg-type]
+        ],
+        lifespan=lifespan,
+    )

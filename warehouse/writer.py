@@ -1,0 +1,199 @@
+"""The group commit: one thread that gathers batches from many requests and commits them together, about once per second.
+
+1. A batch waits until its group has committed; only then is it acknowledged.
+2. A group commits at once when the last commit is an interval or more ago, else when the interval is over, or when it is large.
+3. The queue is bounded: when it is full, `submit` refuses, and the agent keeps the batch and comes back.
+4. When a group cannot be stored, its batches are stored one by one, so that one bad batch costs no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import duckdb
+
+from records.errors import IsochroneError
+from warehouse.columns import Row
+from warehouse.connect import Warehouse
+from warehouse.ingest import Batch
+from warehouse.maintain import tidy
+from warehouse.store import Outcome, store, store_rejected
+
+__all__ = ["Busy", "Unstorable", "Writer", "WriterStats"]
+
+log = logging.getLogger("isochrone.collector")
+
+#: Errors of DuckDB that trying again may mend; any other says that the data itself cannot be stored.
+_OUTSIDE = (duckdb.IOException, duckdb.TransactionException, duckdb.OutOfMemoryException, duckdb.InterruptException, duckdb.ConnectionException)
+
+
+class Busy(Exception):
+    """The queue is full."""
+
+
+class Unstorable(Exception):
+    """The database refuses the batch's content; it never will take it."""
+
+
+@dataclass(slots=True)
+class WriterStats:
+    """What the writer counts for /metrics."""
+
+    commits: int = 0
+    commit_seconds: float = 0.0
+    last_commit_seconds: float = 0.0
+    failures: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+
+
+_Job = tuple[Batch | Row, "Future[Outcome]"]
+
+
+class Writer:
+    """Owns all writing of a collector.
+
+    interval_s   least time between the starts of two commits
+    max_batches  bound of the queue
+    max_rows     a group of this many rows commits without waiting
+    tidy_s       time between two rounds of maintenance (see warehouse.maintain)
+    """
+
+    def __init__(
+        self, warehouse: Warehouse, *, interval_s: float = 1.0, max_batches: int = 1000, max_rows: int = 200_000, tidy_s: float = 300.0
+    ) -> None:
+        self.stats = WriterStats()
+        self._warehouse = warehouse
+        self._interval_s, self._max_rows, self._tidy_s = interval_s, max_rows, tidy_s
+        self._queue: queue.Queue[_Job | None] = queue.Queue(max_batches)
+        self._thread = threading.Thread(target=self._run, name="warehouse-writer", daemon=True)
+        self._stopping = threading.Event()
+        self._thread.start()
+
+    @property
+    def depth(self) -> int:
+        """Batches waiting."""
+        return self._queue.qsize()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it would store a batch."""
+        return self._thread.is_alive() and not self._stopping.is_set()
+
+    def submit(self, job: Batch | Row) -> Future[Outcome]:
+        """Queue a batch, or the reject of a whole one (a row of the table reject); the future is done after the commit.
+
+        The future raises Unstorable, or the error of the warehouse. Raises Busy when the queue is full.
+        """
+        future: Future[Outcome] = Future()
+        if not self.is_alive:
+            raise Busy
+        try:
+            self._queue.put_nowait((job, future))
+        except queue.Full:
+            raise Busy from None
+        return future
+
+    def stop(self) -> None:
+        """Store what waits, then end."""
+        self._stopping.set()
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)  # wakes the thread if it sleeps; a full queue wakes it as well
+        self._thread.join()
+
+    def _run(self) -> None:
+        last = tidied = time.monotonic()
+        last -= self._interval_s
+        while True:
+            try:
+                first = self._queue.get(timeout=1.0)
+            except queue.Empty:
+                first = None
+            if first is not None:
+                group = self._gather(first, last + self._interval_s)
+                last = time.monotonic()
+                self._commit(group)
+            elif self._stopping.is_set() and self._queue.empty():
+                return
+            if time.monotonic() - tidied >= self._tidy_s:
+                self._tidy()
+                tidied = time.monotonic()
+
+    def _gather(self, first: _Job, until: float) -> list[_Job]:
+        group = [first]
+        rows = _rows_of(first)
+        while rows < self._max_rows:
+            wait_s = 0.0 if self._stopping.is_set() else until - time.monotonic()
+            try:
+                job = self._queue.get(timeout=wait_s) if wait_s > 0 else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                continue
+            group.append(job)
+            rows += _rows_of(job)
+        return group
+
+    def _commit(self, group: list[_Job]) -> None:
+        batches = [(job, future) for job, future in group if isinstance(job, Batch)]
+        try:
+            outcomes = self._timed([batch for batch, _ in batches])
+        except Exception:  # noqa: BLE001 - whatever it is, each batch is told on its own below
+            if len(batches) > 1:
+                for job in batches:
+                    self._commit([job])
+            else:
+                self._fail(batches[0])
+        else:
+            for (batch, future), outcome in zip(batches, outcomes, strict=True):
+                if outcome is Outcome.STORED:
+                    for name, table in batch.tables.items():
+                        self.stats.rows[name] = self.stats.rows.get(name, 0) + table.num_rows
+                future.set_result(outcome)
+        for row, future in group:
+            if not isinstance(row, Batch):
+                try:
+                    store_rejected(self._warehouse, row)
+                except Exception as error:  # noqa: BLE001 - told to the request that waits for it
+                    future.set_exception(error)
+                else:
+                    self.stats.rows["reject"] = self.stats.rows.get("reject", 0) + 1
+                    future.set_result(Outcome.STORED)
+
+    def _timed(self, batches: list[Batch]) -> list[Outcome]:
+        began = time.perf_counter()
+        outcomes = store(self._warehouse, batches)
+        if batches:
+            self.stats.last_commit_seconds = time.perf_counter() - began
+            self.stats.commit_seconds += self.stats.last_commit_seconds
+            self.stats.commits += 1
+        return outcomes
+
+    def _fail(self, job: tuple[Batch, Future[Outcome]]) -> None:
+        """One batch failed by itself: try once more (a conflict may have passed), then say so."""
+        batch, future = job
+        try:
+            future.set_result(self._timed([batch])[0])
+        except (IsochroneError, OSError, *_OUTSIDE) as error:
+            self.stats.failures += 1
+            log.error("cannot store batch %s: %s", batch.name, error)
+            future.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - anything else is about the data: the batch is kept as a reject
+            self.stats.failures += 1
+            log.exception("batch %s cannot be stored", batch.name)
+            future.set_exception(Unstorable(str(error).partition("\n")[0]))
+
+    def _tidy(self) -> None:
+        try:
+            tidy(self._warehouse)
+        except (IsochroneError, duckdb.Error, OSError) as error:
+            log.warning("maintenance failed and is tried again later: %s", error)
+
+
+def _rows_of(job: _Job) -> int:
+    return job[0].row_count if isinstance(job[0], Batch) else 1
