@@ -1,0 +1,89 @@
+"""`isochrone agent run / check`: the daemon at a vantage point."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from app.output import emit_json, json_option, note, table
+from probes.check import check_agent
+from probes.config import load_config
+from probes.daemon import run_agent
+from records.errors import NoAnswer
+
+__all__ = ["agent"]
+
+_config = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/isochrone/agent.toml"),
+    show_default=True,
+    metavar="FILE",
+    help="The agent's TOML file; an example with every key is deploy/agent.toml.",
+)
+
+
+@click.group()
+def agent() -> None:
+    """Measure from here for ever: the daemon of a PoP.
+
+    Example: isochrone agent run --config agent.toml
+    """
+
+
+@agent.command()
+@_config
+@click.option("--seconds", type=click.FloatRange(min=0.1), metavar="N", help="Stop in order after so many seconds.  [default: never]")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+def run(path: Path, seconds: float | None, *, verbose: bool) -> None:
+    """Measure the targets of a configuration and send what was measured to the collector, until SIGTERM or Ctrl-C.
+
+    Works for days without the collector: measurements wait in the spool and are sent in order later.
+
+    Example: isochrone agent run --config agent.toml
+    """
+    _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
+    try:
+        summary = asyncio.run(run_agent(load_config(path), seconds=seconds))
+    except asyncio.CancelledError:  # a second signal: at once
+        raise KeyboardInterrupt from None
+    made = ", ".join(f"{count} {kind}" for kind, count in summary.produced.items() if count) or "no measurements"
+    waiting = f"{summary.waiting_batches} wait in the spool ({summary.spool_bytes} bytes)" if summary.waiting_batches else "none wait"
+    dropped = f"; {summary.dropped_measurements} measurements dropped" if summary.dropped_measurements else ""
+    note(f"stopped: made {made}; {summary.stored_batches} batches sent, {waiting}{dropped}")
+
+
+@agent.command()
+@_config
+@json_option
+def check(path: Path, *, as_json: bool) -> None:
+    """Check a configuration: the file, the sockets it needs, the spool, the collector, the targets' names.
+
+    Exit status 2: the file is wrong; 1: something does not work here; 0: an agent would run.
+
+    Example: isochrone agent check --config agent.toml
+    """
+    _log_to_stderr(logging.WARNING)
+    config = load_config(path)
+    checks = asyncio.run(check_agent(config))
+    failed = [entry.name for entry in checks if not entry.is_ok]
+    if as_json:
+        rows = [{"name": entry.name, "ok": entry.is_ok, "detail": entry.detail} for entry in checks]
+        emit_json({"config": str(path), "agent": config.agent.id, "site": config.agent.site, "ok": not failed, "checks": rows})
+    else:
+        table(["what", "ok", "found"], [[entry.name, entry.is_ok, entry.detail] for entry in checks])
+    if failed:
+        raise NoAnswer(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
+
+
+def _log_to_stderr(level: int) -> None:
+    """Concise lines; systemd's journal adds time and unit itself."""
+    form = "%(levelname)-7s %(message)s" if not sys.stderr.isatty() else "%(asctime)s %(levelname)-7s %(message)s"
+    logging.basicConfig(level=level, format=form, datefmt="%H:%M:%S", stream=sys.stderr)
+    for noisy in ("httpx", "httpcore", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,259 @@
+"""`isochrone ping / traceroute / throughput / infer`: one measurement now, for a person or as JSON, kept on request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import click
+
+from app.measure_text import is_answered, show, summary_of, unresolved
+from app.output import emit_json, json_option, note
+from probes.model import ProbeType, Target, Vantage, new_boot_id
+from probes.oneshot import measure, store
+from records.batch import Line, encode_line
+from records.errors import NoAnswer, UserError
+from records.link import MEDIA
+from records.units import parse_duration_ns, parse_size_bytes
+
+__all__ = ["infer", "ping", "throughput", "traceroute"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Quantity(click.ParamType[float]):
+    """A duration in ms or a size in bytes, typed with its unit."""
+
+    def __init__(self, name: str, parse: Callable[[str], int], per: int) -> None:
+        self.name, self._parse, self._per = name, parse, per
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return value
+        try:
+            return self._parse(str(value)) / self._per
+        except UserError as error:
+            self.fail(str(error), param, ctx)
+
+
+_MS = _Quantity("duration", parse_duration_ns, 1_000_000)
+_S = _Quantity("duration", parse_duration_ns, 1_000_000_000)
+_BYTES = _Quantity("size", parse_size_bytes, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Keep:
+    """Where results go besides the terminal, and under which names."""
+
+    url: str | None
+    token_file: Path | None
+    agent: str
+    src: str | None
+    dst: tuple[str, ...]
+    medium: str
+
+
+def _common(function: F) -> F:
+    """The options every one-shot measurement has."""
+    options = [
+        json_option,
+        click.option("--store", "url", metavar="COLLECTOR_URL", help="Send the measurements to this collector too."),
+        click.option("--token-file", type=click.Path(path_type=Path), metavar="FILE", help="Bearer token for the collector."),
+        click.option("--agent", default="cli", show_default=True, metavar="ID", help="Agent id the measurements are kept under."),
+        click.option("--src", metavar="SITE", help="Site id of this machine; needed with --store."),
+        click.option("--dst", metavar="SITE", multiple=True, help="Site id of the target, once for each; needed with --store."),
+        click.option("--medium", type=click.Choice(MEDIA), default=MEDIA[0], show_default=True, help="What joins the two sites."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _keep(options: dict[str, Any], targets: int) -> _Keep:
+    names = ("url", "token_file", "agent", "src", "dst", "medium")
+    keep = _Keep(**{name: options.pop(name) for name in names})
+    if keep.dst and len(keep.dst) != targets:
+        raise UserError(f"--dst is given {len(keep.dst)} times for {targets} targets; give it once for each, in their order")
+    if keep.url is not None and (keep.src is None or not keep.dst):
+        raise UserError("--store needs to know the sites: give --src SITE, and --dst SITE for each target")
+    return keep
+
+
+def _sites(names: Sequence[str], keep: _Keep) -> list[str]:
+    """Site ids of the targets: those given, else what their addresses make as a slug."""
+    return list(keep.dst) or [re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "target" for name in names]
+
+
+def _run(probe: ProbeType, targets: Sequence[Target], keep: _Keep, *, as_json: bool, rounds: int = 1) -> None:
+    """Measure, show, keep; NoAnswer (exit status 1) when a target did not answer at all."""
+    vantage = Vantage(agent=keep.agent, site=keep.src or "here", boot=new_boot_id())
+    results: list[tuple[Target, Line]] = []
+
+    async def work() -> None:
+        async for target, line in measure(probe, targets, vantage, rounds=rounds):
+            results.append((target, line))
+            if not as_json:
+                show(line)
+
+    asyncio.run(work())
+    lines = [line for _, line in results]
+    if as_json:
+        emit_json([{"measurement": json.loads(encode_line(line)), "summary": summary_of(line)} for line in lines])
+    if keep.url is not None:
+        asyncio.run(store(lines, url=keep.url, token_file=keep.token_file, vantage=vantage))
+        note(f"stored {len(lines)} measurements at {keep.url} as batch {vantage.boot}/0 of agent {vantage.agent}")
+    for line in lines:
+        if (name := unresolved(line)) is not None:
+            raise UserError(f"{name!r} has no address (it does not resolve); check the name, or give an IP address")
+    silent = sorted({target.address for target in targets} - {target.address for target, line in results if is_answered(line)})
+    if silent:
+        raise NoAnswer(f"no answer from {', '.join(silent)}")
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("-c", "--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="Probe packets to each target.")
+@click.option("-i", "--interval", type=_MS, default="100ms", show_default=True, help="From one packet to the next.")
+@click.option("--timeout", type=_MS, default="2s", show_default=True, help="A reply later than this counts as lost.")
+@click.option("-s", "--size", type=_BYTES, default="56B", show_default=True, help="Payload of a packet.")
+@click.option(
+    "--engine", type=click.Choice(["auto", "icmp", "icmplib", "udp"]), default="auto", show_default=True, help="How it is measured."
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="UDP port of our reflector at the target; for --engine udp.")
+@_common
+def ping(
+    targets: tuple[str, ...], count: int, interval: float, timeout: float, size: float, engine: str, port: int | None, **options: Any
+) -> None:
+    """Measure round-trip time and loss to each TARGET, timed by the kernel where it can.
+
+    Exit status 1 when a target gave no reply.
+
+    Example: isochrone ping -c 10 192.0.2.1
+    """
+    from probes.ping import PingConfig, PingProbe
+
+    as_json = options.pop("as_json")
+    keep = _keep(options, len(targets))
+    if engine == "udp" and port is None:
+        raise UserError("--engine udp needs --port: the UDP port of an isochrone reflector at the target")
+    config = PingConfig(engine=engine, count=count, interval_ms=interval, timeout_ms=timeout, payload_bytes=int(size))
+    sites = _sites(targets, keep)
+    whom = [Target(site=s, address=a, medium=keep.medium, udp_echo_port=port) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
+    _run(PingProbe(config), whom, keep, as_json=as_json)
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("-m", "--max-ttl", type=click.IntRange(1, 255), default=30, show_default=True, help="Longest path looked at.")
+@click.option("--timeout", type=_MS, default="1s", show_default=True, help="A hop silent for so long is silent.")
+@click.option("--attempts", type=click.IntRange(1, 10), default=2, show_default=True, help="Probe packets to a silent hop.")
+@click.option("--flows", type=click.IntRange(1, 64), default=1, show_default=True, help="Flows to trace, to see paths in parallel (ECMP).")
+@click.option(
+    "--protocol", type=click.Choice(["icmp", "udp", "tcp"]), default="icmp", show_default=True, help="What the probe packets are."
+)
+@_common
+def traceroute(targets: tuple[str, ...], max_ttl: int, timeout: float, attempts: int, flows: int, protocol: str, **options: Any) -> None:
+    """Show the hops on the way to each TARGET, one constant flow at a time (Paris traceroute), all hops at once.
+
+    Exit status 1 when a target was not reached.
+
+    Example: isochrone traceroute 192.0.2.1
+    """
+    from probes.traceroute import TracerouteConfig, TracerouteProbe
+
+    as_json = options.pop("as_json")
+    keep = _keep(options, len(targets))
+    config = TracerouteConfig(max_ttl=max_ttl, timeout_ms=timeout, attempts=attempts, flows=flows, protocol=protocol)
+    sites = _sites(targets, keep)
+    whom = [Target(site=s, address=a, medium=keep.medium) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
+    _run(TracerouteProbe(config), whom, keep, as_json=as_json)
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("-p", "--port", type=click.IntRange(1, 65535), default=5201, show_default=True, help="Port of the throughput server there.")
+@click.option("-t", "--duration", type=_S, default="1s", show_default=True, help="Time budget of one direction.")
+@click.option("--max-bytes", type=_BYTES, default="20MB", show_default=True, help="Byte budget of one direction.")
+@click.option("--direction", type=click.Choice(["up", "down", "both"]), default="both", show_default=True, help="up: from here.")
+@click.option(
+    "--tool", type=click.Choice(["auto", "iperf3", "builtin"]), default="auto", show_default=True, help="What makes the transfer."
+)
+@_common
+def throughput(targets: tuple[str, ...], port: int, duration: float, max_bytes: float, direction: str, tool: str, **options: Any) -> None:
+    """Measure the achieved rate of a bulk TCP transfer with each TARGET, within a time and a byte budget.
+
+    The target runs an agent with serve.throughput_port, or `iperf3 -s`.
+
+    Example: isochrone throughput 192.0.2.1 --duration 2s
+    """
+    from probes.throughput import ThroughputConfig, ThroughputProbe
+
+    as_json = options.pop("as_json")
+    keep = _keep(options, len(targets))
+    config = ThroughputConfig(duration_s=duration, max_bytes=int(max_bytes), direction=direction, tool=tool)
+    sites = _sites(targets, keep)
+    whom = [Target(site=s, address=a, medium=keep.medium, throughput_port=port) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
+    _run(ThroughputProbe(config), whom, keep, as_json=as_json)
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="URL...")
+@click.option("-n", "--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Requests to each endpoint.")
+@click.option("--model", metavar="NAME", help="The model to ask for.  [default: the server's first]")
+@click.option("--prompt-tokens", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="About how long the prompt is.")
+@click.option("--max-tokens", type=click.IntRange(1, 100_000), default=16, show_default=True, help="Most tokens of the answer.")
+@click.option("--timeout", type=_MS, default="30s", show_default=True, help="For the whole request.")
+@click.option("--warm", is_flag=True, help="Measure over a kept connection, which pays no hand-shakes.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), metavar="FILE", help="Bearer token of the endpoint.")
+@_common
+def infer(
+    targets: tuple[str, ...],
+    count: int,
+    model: str | None,
+    prompt_tokens: int,
+    max_tokens: int,
+    timeout: float,
+    api_key_file: Path | None,
+    *,
+    warm: bool,
+    **options: Any,
+) -> None:
+    """Measure time to first token of an OpenAI-compatible endpoint, split into network and machine.
+
+    URL is its base, ending in /v1. Every request costs its owner tokens.
+
+    Example: isochrone infer http://192.0.2.1:8080/v1 -n 3
+    """
+    from probes.inference import InferenceConfig, InferenceProbe
+
+    as_json = options.pop("as_json")
+    keep = _keep(options, len(targets))
+    config = InferenceConfig(prompt_tokens=prompt_tokens, max_tokens=max_tokens, timeout_ms=int(timeout), warm=warm)
+    hosts = [_host(url) for url in targets]
+    whom = [
+        Target(
+            site=site,
+            address=host,
+            medium=keep.medium,  # type: ignore[arg-type]
+            inference_url=url,
+            inference_model=model,
+            api_key_file=None if api_key_file is None else str(api_key_file),
+        )
+        for site, host, url in zip(_sites(hosts, keep), hosts, targets, strict=True)
+    ]
+    _run(InferenceProbe(config), whom, keep, as_json=as_json, rounds=count)
+
+
+def _host(url: str) -> str:
+    from probes.inference.config import parse_endpoint
+
+    parse_endpoint(url)
+    host = urlsplit(url).hostname
+    assert host is not None
+    return host

@@ -1,0 +1,184 @@
+"""How a measurement reads in a terminal, and its summary as plain values. ms, Mbit/s and % exist only here."""
+
+from __future__ import annotations
+
+import click
+
+from app.output import table
+from records.batch import Line
+from records.measurement import Hop, InferenceResult, PingResult, PingSample, ThroughputResult, TracerouteResult
+from records.statistics import jitter_rfc3550_ns, loss_ratio, percentile_ns
+from records.units import ms
+
+__all__ = ["is_answered", "show", "summary_of", "unresolved"]
+
+
+def is_answered(line: Line) -> bool:
+    """Whether the target gave what was asked for: a reply, its own hop, a rate, a token."""
+    if isinstance(line, PingResult):
+        return any(sample.outcome == "reply" for sample in line.samples)
+    if isinstance(line, TracerouteResult):
+        return line.reached
+    if isinstance(line, ThroughputResult):
+        return line.throughput_bps is not None
+    return isinstance(line, InferenceResult) and line.outcome == "ok"
+
+
+def unresolved(line: Line) -> str | None:
+    """The target's name when it has no address; None otherwise."""
+    if isinstance(line, PingResult) and line.samples and all((sample.error or "").startswith("EAI_") for sample in line.samples):
+        return line.target
+    return None
+
+
+def summary_of(line: Line) -> dict[str, object]:
+    """What a person would read off a measurement, as values for JSON; unknown is None."""
+    if isinstance(line, PingResult):
+        return _ping_summary(line)
+    if isinstance(line, TracerouteResult):
+        answered = [hop for hop in line.hops if hop.address is not None]
+        last = line.hops[-1] if line.hops and line.reached else None
+        return {
+            "reached": line.reached,
+            "hops": len(line.hops),
+            "silent_hops": len(line.hops) - len(answered),
+            "rtt_ms": None if last is None else ms(last.rtt_ns),
+        }
+    if isinstance(line, ThroughputResult):
+        return {
+            "direction": line.direction,
+            "throughput_mbps": None if line.throughput_bps is None else line.throughput_bps / 1e6,
+            "transferred_bytes": line.transferred_bytes,
+            "duration_ms": ms(line.duration_ns),
+            "rtt_under_load_ms": ms(line.tcp_rtt_ns),
+            "min_rtt_ms": ms(line.tcp_min_rtt_ns),
+        }
+    assert isinstance(line, InferenceResult)
+    return {
+        "outcome": line.outcome,
+        "ttft_ms": ms(line.ttft_ns),
+        "e2e_ms": ms(line.e2e_ns),
+        "network_rtt_ms": ms(line.tcp_min_rtt_ns),
+        "tpot_ms": ms(percentile_ns(line.token_gaps_ns, 0.5)),
+        "output_tokens": line.output_tokens,
+    }
+
+
+def _ping_summary(line: PingResult) -> dict[str, object]:
+    rtts_ns = [sample.rtt_ns for sample in line.samples]
+    known = [rtt for rtt in rtts_ns if rtt is not None]
+    sent = sum(sample.outcome != "send_failed" for sample in line.samples)
+    return {
+        "sent": sent,
+        "received": len(known),
+        "send_failed": len(rtts_ns) - sent,
+        "loss_ratio": loss_ratio(sent, sent - len(known)),
+        "duplicates": sum(sample.duplicates for sample in line.samples),
+        "late": sum(sample.late for sample in line.samples),
+        "rtt_ms": {
+            "min": ms(min(known, default=None)),
+            "median": ms(percentile_ns(known, 0.5)),
+            "p95": ms(percentile_ns(known, 0.95)),
+            "max": ms(max(known, default=None)),
+        },
+        "jitter_ms": ms(jitter_rfc3550_ns(rtts_ns)),
+        "ts_sources": sorted({sample.ts_source for sample in line.samples if sample.ts_source is not None}),
+    }
+
+
+def show(line: Line) -> None:
+    """Print one measurement for a person."""
+    if isinstance(line, PingResult):
+        _show_ping(line)
+    elif isinstance(line, TracerouteResult):
+        _show_traceroute(line)
+    elif isinstance(line, ThroughputResult):
+        _show_throughput(line)
+    elif isinstance(line, InferenceResult):
+        _show_inference(line)
+
+
+def _ms(value_ns: float | None) -> str:
+    value = ms(value_ns)
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _show_ping(line: PingResult) -> None:
+    size = "" if line.payload_bytes is None else f", {line.payload_bytes} bytes"
+    click.echo(f"{line.target}: {line.method}{size}, {line.engine}")
+    for sample in line.samples:
+        click.echo(f"  #{sample.sequence:<3} {_sample(sample)}")
+    known = [sample.rtt_ns for sample in line.samples if sample.rtt_ns is not None]
+    sent = sum(sample.outcome != "send_failed" for sample in line.samples)
+    loss = loss_ratio(sent, sent - len(known))
+    extra = [
+        f"{count} {what}"
+        for what, count in (
+            ("duplicates", sum(sample.duplicates for sample in line.samples)),
+            ("late", sum(sample.late for sample in line.samples)),
+            ("not sent", len(line.samples) - sent),
+        )
+        if count
+    ]
+    click.echo(
+        f"  {sent} sent, {len(known)} received, loss {'-' if loss is None else f'{loss:.1%}'}" + "".join(f", {part}" for part in extra)
+    )
+    if known:
+        jitter = jitter_rfc3550_ns([sample.rtt_ns for sample in line.samples])
+        sources = ", ".join(sorted({sample.ts_source for sample in line.samples if sample.ts_source is not None}))
+        click.echo(
+            f"  RTT min {_ms(min(known))}  median {_ms(percentile_ns(known, 0.5))}  p95 {_ms(percentile_ns(known, 0.95))}  "
+            f"max {_ms(max(known))} ms{'' if jitter is None else f'  jitter {_ms(jitter)} ms'}; timed by {sources}"
+        )
+
+
+def _sample(sample: PingSample) -> str:
+    if sample.outcome == "reply":
+        ttl = "" if sample.reply_ttl is None else f"  ttl {sample.reply_ttl}"
+        return f"{_ms(sample.rtt_ns)} ms{ttl}"
+    if sample.outcome == "unreachable":
+        return f"unreachable: ICMP type {sample.icmp_type} code {sample.icmp_code} from {sample.responder or 'an unknown router'}"
+    if sample.outcome == "send_failed":
+        return f"not sent: {sample.error or 'unknown error'}"
+    return "no reply" + (" in time" if sample.late else "")
+
+
+def _show_traceroute(line: TracerouteResult) -> None:
+    click.echo(f"{line.target}: {line.protocol}, flow {line.flow}, {line.engine}")
+    rows = [[hop.ttl, hop.address or "(silent)", _ms(hop.rtt_ns), f"{hop.replies}/{hop.probes}", _labels(hop)] for hop in line.hops]
+    table(["hop", "address", "rtt ms", "replies", "mpls"], rows)
+    click.echo("  reached" if line.reached else "  not reached")
+
+
+def _labels(hop: Hop) -> str:
+    return " ".join(str(entry.label) for entry in hop.mpls)
+
+
+def _show_throughput(line: ThroughputResult) -> None:
+    if line.throughput_bps is None:
+        click.echo(f"{line.target}: {line.direction} failed: {line.error}")
+        return
+    retransmits = "" if line.retransmits is None else f", {line.retransmits} retransmitted"
+    control = "" if line.congestion_control is None else f", {line.congestion_control}"
+    click.echo(
+        f"{line.target}: {line.direction} {line.throughput_bps / 1e6:.2f} Mbit/s  ({line.transferred_bytes / 1e6:.2f} MB in "
+        f"{_ms(line.duration_ns)} ms, ended by {line.stop_reason}{retransmits}; {line.engine}{control})"
+    )
+    if line.tcp_rtt_ns is not None:
+        click.echo(f"  RTT under load {_ms(line.tcp_rtt_ns)} ms, least {_ms(line.tcp_min_rtt_ns)} ms")
+
+
+def _show_inference(line: InferenceResult) -> None:
+    click.echo(f"{line.target}: {line.model or 'unknown model'}, {line.connection} connection, {line.engine}")
+    if line.outcome != "ok":
+        click.echo(f"  {line.outcome}: {line.error}")
+    phases = [("dns", line.dns_ns), ("tcp", line.tcp_ns), ("tls", line.tls_ns), ("upload", line.upload_ns)]
+    parts = [f"{name} {_ms(value)}" for name, value in phases if value is not None]
+    if parts:
+        click.echo(f"  {'  '.join(parts)} ms")
+    if line.ttft_ns is not None:
+        gap = percentile_ns(line.token_gaps_ns, 0.5)
+        click.echo(
+            f"  TTFT {_ms(line.ttft_ns)} ms (first byte {_ms(line.ttfb_ns)}; network RTT {_ms(line.tcp_min_rtt_ns)})  "
+            f"E2E {_ms(line.e2e_ns)} ms  {line.output_tokens} tokens, {_ms(gap)} ms apart"
+        )

@@ -1,0 +1,104 @@
+"""`isochrone agent check`: tries everything a configuration asks for, without measuring and without touching the spool's content."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from probes.config import AgentConfig
+from probes.policy import parse_ip
+from probes.registry import PROBE_TYPES
+from probes.runner import Guard
+from probes.uplink import CollectorClient
+from records.errors import IsochroneError
+
+__all__ = ["Check", "check_agent"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was tried. `detail` says what was found, or what is wrong and what to do."""
+
+    name: str
+    is_ok: bool
+    detail: str
+
+
+async def check_agent(config: AgentConfig) -> list[Check]:
+    """Try the spool's folder, the collector, every probe type, the ports to serve on and every target's name."""
+    checks = [_spool(config.agent.spool_dir), await _collector(config)]
+    checks += [await _probe_type(kind_of.kind, kind_of.type, kind_of.config) for kind_of in config.probes]
+    if config.serve.udp_echo_port is not None:
+        checks.append(_port("serve.udp_echo_port", config.serve.host, config.serve.udp_echo_port, socket.SOCK_DGRAM))
+    if config.serve.throughput_port is not None:
+        checks.append(_port("serve.throughput_port", config.serve.host, config.serve.throughput_port, socket.SOCK_STREAM))
+    guard = Guard(is_private_allowed=config.agent.allow_private_targets)
+    for target in config.targets:
+        name = f"target {target.site} ({target.medium})"
+        try:
+            await guard.check(target)
+            found = await _resolved(target.address)
+        except (IsochroneError, OSError, UnicodeError) as error:
+            checks.append(Check(name=name, is_ok=False, detail=f"{target.address}: {error}"))
+        else:
+            checks.append(Check(name=name, is_ok=True, detail=found))
+    return checks
+
+
+def _spool(folder: Path) -> Check:
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    is_ok = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    detail = str(folder) if is_ok else f"{place} is not a folder this user may write to; set agent.spool_dir or change its owner"
+    return Check(name="spool", is_ok=is_ok, detail=detail)
+
+
+async def _collector(config: AgentConfig) -> Check:
+    client = CollectorClient(config.collector.url, token_file=config.collector.token_file, timeout_s=10)
+    try:
+        answer = await client.ready()
+    except IsochroneError as error:
+        return Check(name="collector", is_ok=False, detail=str(error))
+    finally:
+        await client.close()
+    if answer.status == 200:
+        return Check(name="collector", is_ok=True, detail=f"{config.collector.url} is ready")
+    said = f"{config.collector.url} answered {answer.status} to /readyz" + (f": {answer.text}" if answer.text else "")
+    return Check(name="collector", is_ok=False, detail=f"{said}; is that a collector?")
+
+
+async def _probe_type(kind: str, type_: str, config: object) -> Check:
+    name = f"probe {kind}"
+    probe = PROBE_TYPES[type_].make(config)
+    try:
+        await probe.open()
+    except (IsochroneError, OSError) as error:
+        return Check(name=name, is_ok=False, detail=str(error))
+    why = getattr(probe, "why", "")
+    await probe.close()
+    return Check(name=name, is_ok=True, detail=why or "can run")
+
+
+def _port(name: str, host: str, port: int, kind: socket.SocketKind) -> Check:
+    address = parse_ip(host)
+    assert address is not None
+    with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, kind) as trial:
+        if kind == socket.SOCK_STREAM:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            return Check(name=name, is_ok=False, detail=f"{host} port {port}: {error.strerror}; is the agent running already?")
+    return Check(name=name, is_ok=True, detail=f"{host} port {port} is free")
+
+
+async def _resolved(address: str) -> str:
+    """What an address is, or a name leads to. Raises OSError (socket.gaierror) for a name that leads nowhere."""
+    if parse_ip(address) is not None:
+        return address
+    answers = await asyncio.get_running_loop().getaddrinfo(address, None, type=socket.SOCK_DGRAM)
+    return f"{address} is {', '.join(sorted({str(answer[4][0]) for answer in answers}))}"

@@ -1,0 +1,69 @@
+"""One-shot measurements: a probe type run from the command line, and its results sent as one batch."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+from probes.model import ProbeType, Target, Vantage
+from probes.policy import is_host_name, parse_ip, refusal
+from probes.uplink import CollectorClient, Verdict, judge
+from records.batch import BatchName, Line, encode_line
+from records.errors import OutsideError, UserError
+
+__all__ = ["measure", "store"]
+
+
+@contextlib.asynccontextmanager
+async def _opened(probe: ProbeType) -> AsyncIterator[ProbeType]:
+    await probe.open()
+    try:
+        yield probe
+    finally:
+        await probe.close()
+
+
+async def measure(probe: ProbeType, targets: Iterable[Target], vantage: Vantage, *, rounds: int = 1) -> AsyncIterator[tuple[Target, Line]]:
+    """Measure each target `rounds` times, one after the other; yields each result as soon as it is there.
+
+    Raises UserError for an address that nobody may measure, and what the probe raises: NotPermitted, ToolMissing, ConfigError.
+    """
+    targets = list(targets)
+    for target in targets:
+        address = parse_ip(target.address)
+        reason = None if address is None else refusal(address, is_private_allowed=True)
+        if reason is not None:
+            raise UserError(f"{target.address} is {reason}: one packet there may cause many; give the address of one host")
+        if address is None and not is_host_name(target.address):
+            raise UserError(f"target {target.address!r} is neither an IP address nor a host name")
+    async with _opened(probe):
+        for target in targets:
+            for _ in range(rounds):
+                for line in await probe.once(target, vantage):
+                    yield target, line
+
+
+async def store(lines: Iterable[Line], *, url: str, token_file: Path | None, vantage: Vantage) -> None:
+    """Send measurements as one batch.
+
+    Raises CollectorUnreachable without an answer, UserError when the collector refuses the token, the agent or the
+    batch, OutsideError when it cannot take it now.
+    """
+    body = gzip.compress(b"".join(encode_line(line) for line in lines), mtime=0)
+    client = CollectorClient(url, token_file=token_file)
+    try:
+        answer = await client.send(BatchName(vantage.agent, vantage.boot, 0), body)
+    finally:
+        await client.close()
+    said = f"the collector at {url} answered {answer.status}" + (f": {answer.text}" if answer.text else "")
+    match judge(answer.status):
+        case Verdict.STORED:
+            return
+        case Verdict.REFUSED:
+            raise UserError(f"{said}; check --token-file, --agent and --src")
+        case Verdict.REJECTED | Verdict.QUARANTINED:
+            raise UserError(said)
+        case _:
+            raise OutsideError(f"{said}; nothing was stored, try again later")
