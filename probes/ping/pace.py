@@ -47,6 +47,11 @@ class Pacer(Generic[T]):
         self._free_at_ns = self._gap_ns + (now_ns - self._slack_ns if free_ns is None else max(free_ns, now_ns - self._slack_ns))
         return heapq.heappop(self._plan)[2]
 
+    def give_back(self) -> None:
+        """What `take` handed out last was not sent after all: it does not count against the rate."""
+        if self._free_at_ns is not None:
+            self._free_at_ns -= self._gap_ns
+
     def next_ns(self) -> int | None:
         """When `take` is worth calling next; None with nothing planned."""
         if not self._plan:

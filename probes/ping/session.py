@@ -176,6 +176,7 @@ class EchoSession:
         while (probe := self._pacer.take(now_ns)) is not None:
             if probe.outcome is None:
                 return probe
+            self._pacer.give_back()
         return None
 
     def sent(self, probe: Probe, sent: Sent) -> None:

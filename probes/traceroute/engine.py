@@ -166,10 +166,12 @@ class TracerouteEngine(LoopDriver):
         while (planned := self._pacer.take(now_ns)) is not None:
             running, ttl = planned
             if running not in self._running:
+                self._pacer.give_back()
                 continue
             self._dirty.add(running)
             if not running.trace.is_wanted(ttl):
                 running.trace.skipped(ttl)
+                self._pacer.give_back()
                 continue
             self._hand_over(running, ttl, now_ns)
             has_sent = True

@@ -1,7 +1,7 @@
 """Which TTL to ask next and when a trace ends: pure rules over one trace; time is an argument, order the caller's.
 
-1. At first the TTLs 1 .. W are asked all at once; W is one more than the distance found last time, or FIRST_WINDOW,
-   and never more than `max_ttl`.
+1. At first the TTLs 1 .. W are asked all at once; W is the distance found last time, or FIRST_WINDOW, and never
+   more than `max_ttl`.
 2. A TTL that stays silent is asked again after a *patience*, until it was asked `attempts` times. Patience is the
    time-out, or, as soon as any hop has answered, three times the longest RTT seen on this path, at least
    MIN_PATIENCE_NS and at most the time-out. An answer to an earlier packet still counts while the trace runs.
@@ -91,7 +91,7 @@ class Trace:
     def wanted(self, now_ns: int) -> list[int]:
         """TTLs to ask now, each for one packet; the caller sends them in an order of its own and reports `sent`, `skipped` or `refused`."""
         if not self.window:
-            return self._grow(FIRST_WINDOW if self.last_distance is None else self.last_distance + 1)
+            return self._grow(FIRST_WINDOW if self.last_distance is None else self.last_distance)
         out = []
         for ttl, state in self._asked():
             unanswered = state.answer is None and state.wanted < self.attempts and state.wanted == state.sent
@@ -143,13 +143,13 @@ class Trace:
         return self.end is not None or self.window >= self.max_ttl or not self._may_grow(now_ns)
 
     def next_ns(self, now_ns: int) -> int | None:
-        """When the passing of time alone changes something; None while packets are still to be sent."""
+        """When the passing of time alone will change something, after `now_ns`; None: only a packet sent or heard will."""
         times = []
         for _, state in self._asked():
             if state.answer is None and state.wanted == state.sent:
                 may_ask = state.wanted < self.attempts
                 times.append(state.last_sent_ns + (self._patience_ns() if may_ask else self._last_patience_ns()))
-        return max(now_ns, min(times)) if times else None
+        return min((at_ns for at_ns in times if at_ns > now_ns), default=None)
 
     def hops(self) -> tuple[Hop, ...]:
         """The path: every TTL from 1 to the end, or to the last one asked; silent ones included."""
