@@ -9,8 +9,9 @@ from inventory import places, serving
 from inventory.model import Inventory
 from inventory.rows import Faults
 from records.place import Site
+from records.serving import Workload
 
-__all__ = ["BUILT_IN", "Inventory", "load", "read"]
+__all__ = ["BUILT_IN", "Inventory", "load", "read", "workloads"]
 
 #: The folder of the built-in tables.
 BUILT_IN = Path(__file__).parent
@@ -38,7 +39,7 @@ def read(folder: Path) -> Inventory:
     accelerators = {found.id: found for found in serving.read_accelerators(folder / "accelerators.csv", faults)}
     profiles = serving.read_profiles(folder / "profiles.csv", set(accelerators), faults)
     pools = serving.read_pools(folder / "pools.csv", set(sites), accelerators, profiles, faults)
-    workloads = serving.read_workloads(folder / "workloads.csv", faults)
+    asked = serving.read_workloads(folder / "workloads.csv", faults)
     egress = serving.read_egress(folder / "egress_prices.csv", set(sites), faults)
     faults.fail()
     return Inventory(
@@ -49,6 +50,14 @@ def read(folder: Path) -> Inventory:
         accelerators=accelerators,
         profiles=profiles,
         pools=pools,
-        workloads={workload.name: workload for workload in workloads},
+        workloads={workload.name: workload for workload in asked},
         egress=egress,
     )
+
+
+def workloads(path: str | Path) -> dict[str, Workload]:
+    """The workloads of a user's CSV file by name, in file order; raises InputError that names every bad row."""
+    faults = Faults()
+    found = serving.read_workloads(Path(path), faults)
+    faults.fail()
+    return {workload.name: workload for workload in found}

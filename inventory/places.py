@@ -115,7 +115,7 @@ def read_aliases(path: Path, known: set[str], faults: Faults) -> list[Alias]:
     def make(row: Row) -> Alias:
         alias, site_id = row.text("alias"), row.text("id")
         if site_id not in known:
-            raise BadRow(f"alias {alias!r} points to {site_id!r}, which is no site of the inventory")
+            raise faults.missing(site_id, f"alias {alias!r} points to {site_id!r}, which is no site of the inventory")
         if alias in known:
             raise BadRow(f"alias {alias!r} is a site of its own")
         return Alias(alias=alias, id=site_id)

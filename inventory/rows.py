@@ -30,15 +30,35 @@ class BadRow(ValueError):
     """One field of a row does not hold; the message names the field, the value and what is allowed."""
 
 
+class _Follows(BadRow):
+    """A fault that only follows from one noted already; the row is left out and nothing more is said."""
+
+
 class Faults:
     """The faults found so far, in the order found; `fail` raises them all as one InputError."""
 
     def __init__(self) -> None:
         self.found: list[InputError] = []
+        self._spoiled: set[str] = set()
+        self._tables_lost = False
 
     def add(self, path: Path, line: int | None, problem: str) -> None:
         """Note one fault of a file (line from 1; None for the file as a whole)."""
         self.found.append(InputError(path, line, problem))
+        self._tables_lost |= line is None or line == 1
+
+    def spoil(self, name: str | None) -> None:
+        """Remember what a bad row was to define, so that references to it are not called faults too."""
+        if name:
+            self._spoiled.add(name)
+
+    def missing(self, name: str, problem: str) -> BadRow:
+        """The fault of a row that refers to a name no other table has.
+
+        Where the row meant is bad itself, or a whole table could not be read, the reference cannot be judged, and
+        the fault is one that nothing is said of.
+        """
+        return _Follows(problem) if self._tables_lost or name in self._spoiled else BadRow(problem)
 
     def fail(self) -> None:
         """Raise InputError with every fault, one on each line of the message; return when there is none."""
@@ -155,6 +175,7 @@ def read_rows(path: Path, required: Sequence[str], optional: Sequence[str], faul
                 continue
             if len(cells) != len(header):
                 faults.add(path, begins, f"{len(cells)} fields, the header names {len(header)}")
+                faults.spoil(cells[0].strip())
                 continue
             yield Row(path, begins, {name: cell.strip() for name, cell in zip(header, cells, strict=True)})
     except csv.Error as error:
@@ -199,7 +220,9 @@ def read_table(
         try:
             record = make(row)
         except (BadRow, UserError) as error:
-            faults.add(path, row.line, str(error))
+            if not isinstance(error, _Follows):
+                faults.add(path, row.line, str(error))
+            faults.spoil(row.optional(required[0]))
             continue
         if (earlier := first.setdefault(key(record), row.line)) != row.line:
             faults.add(path, row.line, f"the same {_key_text(key(record))} as in line {earlier}")

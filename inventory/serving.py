@@ -52,8 +52,7 @@ def read_profiles(path: Path, accelerators: Container[str], faults: Faults) -> l
     """Performance profiles from CSV; alpha, beta and gamma stand there in ms, delta in µs a token; faults are noted."""
 
     def make(row: Row) -> PerfProfile:
-        if row.text("accelerator") not in accelerators:
-            raise BadRow(f"accelerator {row.text('accelerator')!r} is not in the table of accelerators")
+        _accelerator(row, accelerators, faults)
         return PerfProfile(
             accelerator=row.text("accelerator"),
             model=row.text("model"),
@@ -89,10 +88,8 @@ def read_pools(
 
     def make(row: Row) -> ServingPool:
         if row.text("site") not in sites:
-            raise BadRow(f"site {row.text('site')!r} is not in the inventory")
-        accelerator = accelerators.get(row.text("accelerator"))
-        if accelerator is None:
-            raise BadRow(f"accelerator {row.text('accelerator')!r} is not in the table of accelerators")
+            raise faults.missing(row.text("site"), f"site {row.text('site')!r} is not in the inventory")
+        accelerator = accelerators[_accelerator(row, accelerators, faults)]
         device_count = row.whole("device_count", 1)
         price = row.optional_number("usd_per_hour", 0)
         if price is None and accelerator.usd_per_hour is not None:
@@ -105,14 +102,21 @@ def read_pools(
             accelerator=accelerator.id,
             device_count=device_count,
             model=row.text("model"),
-            profile=_profile(row, profiles),
+            profile=_profile(row, profiles, faults),
             usd_per_hour=price,
         )
 
     return read_table(path, POOL_COLUMNS, make, lambda pool: pool.id, faults, optional=POOL_OPTIONAL)
 
 
-def _profile(row: Row, profiles: Sequence[PerfProfile]) -> PerfProfile:
+def _accelerator(row: Row, accelerators: Container[str], faults: Faults) -> str:
+    name = row.text("accelerator")
+    if name not in accelerators:
+        raise faults.missing(name, f"accelerator {name!r} is not in the table of accelerators")
+    return name
+
+
+def _profile(row: Row, profiles: Sequence[PerfProfile], faults: Faults) -> PerfProfile:
     wanted: dict[str, Callable[[PerfProfile], str]] = {
         "accelerator": lambda p: p.accelerator,
         "model": lambda p: p.model,
@@ -123,7 +127,8 @@ def _profile(row: Row, profiles: Sequence[PerfProfile]) -> PerfProfile:
         if all(row.optional(column) in (None, of(profile)) for column, of in wanted.items()):
             return profile
     asked = " / ".join(value for column in wanted if (value := row.optional(column)))
-    raise BadRow(f"no profile for {asked}; add one to the table of profiles")
+    # A profile is named by its accelerator: where that row is bad, nothing can be said of this one.
+    raise faults.missing(row.text("accelerator"), f"no profile for {asked}; add one to the table of profiles")
 
 
 def read_workloads(path: Path, faults: Faults) -> list[Workload]:
@@ -155,8 +160,12 @@ def read_egress(path: Path, sites: Container[str], faults: Faults) -> list[Egres
     def make(row: Row) -> EgressPrice:
         provider = row.one_of("provider", tuple(PROVIDERS))
         region = row.optional("region")
-        if region is not None and (region not in sites or not region.startswith(f"{provider}:")):
-            raise BadRow(f"region {region!r} is no region of {provider} in the inventory")
+        if region is not None:
+            problem = f"region {region!r} is no region of {provider} in the inventory"
+            if not region.startswith(f"{provider}:"):
+                raise BadRow(problem)
+            if region not in sites:
+                raise faults.missing(region, problem)
         return EgressPrice(
             provider=provider,
             region=region,

@@ -1,0 +1,159 @@
+"""Prices, devices, profiles, pools and workloads against figures read elsewhere."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from inventory.load import load
+from records.errors import UnknownSite
+from records.place import PROVIDERS
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+
+#: TTFT at 1,024 tokens and TPOT at batch sizes, ms, of the published estimates the profiles are fitted to.
+PUBLISHED_MS: dict[str, tuple[float, dict[int, float]]] = {
+    "l4": (140, {1: 50.6, 8: 54.3, 32: 67.0}),
+    "l40s": (70, {1: 22.0, 8: 23.6, 32: 32.2, 64: 39.7}),
+    "a100-80": (65, {1: 11.9, 8: 12.7, 32: 16.0, 64: 18.4}),
+    "h100": (22, {1: 6.2, 8: 6.7, 32: 8.5, 64: 10.6}),
+    "h200": (21, {1: 4.9, 8: 5.1, 32: 6.4, 64: 7.8}),
+}
+
+
+@pytest.mark.parametrize(
+    ("site", "scope", "month_gb", "usd"),
+    [
+        ("aws:us-east-1", "internet", 0, 0.09),
+        ("aws:us-east-1", "internet", 10_239, 0.09),
+        ("aws:us-east-1", "internet", 10_240, 0.085),
+        ("aws:us-east-1", "internet", 60_000, 0.07),
+        ("aws:us-east-1", "internet", 500_000, 0.05),
+        ("aws:ap-southeast-1", "internet", 0, 0.12),
+        ("aws:sa-east-1", "inter-region", 0, 0.138),
+        ("aws:af-south-1", "internet", 0, 0.154),
+        ("aws:af-south-1", "internet", 1e6, 0.154),  # only the first tier was read: an upper bound
+        ("azure:westeurope", "internet", 0, 0.087),
+        ("azure:southeastasia", "internet", 0, 0.12),
+        ("azure:brazilsouth", "internet", 0, 0.181),
+        ("gcp:asia-southeast1", "internet", 0, 0.12),
+        ("gcp:europe-west3", "internet", 2000, 0.11),
+        ("alibaba:cn-hongkong", "internet", 0, 0.156),
+        ("alibaba:cn-beijing", "internet", 0, 0.123),
+        ("oracle:us-ashburn-1", "internet", 0, 0.0085),
+        ("oracle:sa-saopaulo-1", "internet", 0, 0.025),
+        ("oracle:us-ashburn-1", "direct-connect", 0, 0.0),  # known to be free, which is not the same as not known
+        ("tencent:ap-tokyo", "internet", 0, None),
+        ("alibaba:cn-hongkong", "inter-region", 0, None),
+        ("aws:mx-central-1", "internet", 0, None),  # does not inherit its provider's price
+        ("sin", "internet", 0, None),
+    ],
+)
+def test_egress_prices_are_the_published_ones(site: str, scope: str, month_gb: float, usd: float | None) -> None:
+    """A price is the published one of its tier; what is not known is None."""
+    assert load().egress_usd_per_gb(site, scope, month_gb) == usd  # type: ignore[arg-type]
+
+
+def test_an_unknown_site_has_no_price_but_an_error() -> None:
+    """A mistyped site is a mistake, not an unknown price."""
+    with pytest.raises(UnknownSite, match=r"did you mean .*aws:us-east-1"):
+        load().egress_usd_per_gb("aws:us-east-l")
+
+
+def test_aws_prices_agree_with_the_skyplane_table() -> None:
+    """Every AWS first-tier internet and inter-region price we know equals Skyplane's, read on its own."""
+    path = SHARED / "skyplane" / "aws_transfer_costs.csv"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there: the public data sets are kept beside the project")
+    inventory = load()
+    compared = 0
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            site = inventory.resolve(f"aws:{row['src']}")
+            if site is None or {row["src"], row["dst"]} == {"us-east-1", "us-east-2"}:
+                continue  # government, and the one cheaper pair that a price without destination cannot hold
+            ours = inventory.egress_usd_per_gb(site, "internet" if row["dst"] == "internet" else "inter-region")
+            assert ours == float(row["cost"]), row
+            compared += 1
+    assert compared > 600
+
+
+def test_prices_never_rise_with_volume() -> None:
+    """Within one region and scope a later tier is never dearer, and the first tier begins at zero."""
+    tiers: dict[tuple[str, str | None, str], list[tuple[float, float | None]]] = {}
+    for price in load().egress:
+        tiers.setdefault((price.provider, price.region, price.scope), []).append((price.from_gb_per_month, price.usd_per_gb))
+    for key, found in tiers.items():
+        assert found == sorted(found, key=lambda tier: tier[0]), key
+        assert found[0][0] == 0, key
+        known = [usd for _, usd in found if usd is not None]
+        assert known == sorted(known, reverse=True), key
+
+
+def test_every_region_has_a_word_on_every_scope() -> None:
+    """For each region and scope there is a row, be it one that says: not known."""
+    inventory = load()
+    for site in inventory.regions:
+        for scope in ("internet", "inter-region", "direct-connect"):
+            assert any(p.provider == site.provider and p.region in (None, site.id) and p.scope == scope for p in inventory.egress)
+    assert {price.provider for price in inventory.egress} == set(PROVIDERS)
+
+
+@pytest.mark.parametrize("accelerator", PUBLISHED_MS)
+def test_profiles_give_back_the_published_times(accelerator: str) -> None:
+    """gamma + 1,024 delta is the published TTFT within 3 %, alpha + beta b the published TPOT within 7 %."""
+    profile = next(p for p in load().profiles if p.accelerator == accelerator and p.model == "llama-3.1-8b")
+    ttft_ms, tpot_ms = PUBLISHED_MS[accelerator]
+    assert (profile.gamma_ns + 1024 * profile.delta_ns) / 1e6 == pytest.approx(ttft_ms, rel=0.03)
+    for batch, published in tpot_ms.items():
+        assert (profile.alpha_ns + batch * profile.beta_ns) / 1e6 == pytest.approx(published, rel=0.07)
+    assert max(tpot_ms) == profile.max_batch
+
+
+def test_devices_asked_for_are_there() -> None:
+    """The table names the accelerators the routes choose among, and leaves a price that is not known empty."""
+    accelerators = load().accelerators
+    assert {"l4", "a10", "l40s", "a100-80", "h100", "h200", "mi300x", "cpu-epyc-9554", "cpu-vm-2"} <= accelerators.keys()
+    assert accelerators["cpu-epyc-9554"].usd_per_hour is None
+    assert 3.5 <= (accelerators["h100"].usd_per_hour or 0) <= 5.0
+
+
+def test_the_lab_sites_that_serve_have_a_pool() -> None:
+    """Every site the lab serves at has a pool, priced by its devices, with the profile of its accelerator."""
+    inventory = load()
+    assert {pool.site for pool in inventory.pools} >= {
+        *("fra", "sin", "iad", "sjc", "aws:us-east-1", "azure:westeurope", "gcp:asia-southeast1"),
+        *("alibaba:cn-hongkong", "tencent:ap-tokyo", "oracle:sa-saopaulo-1"),
+    }
+    for pool in inventory.pools:
+        device = inventory.accelerators[pool.accelerator]
+        assert device.usd_per_hour is not None
+        assert pool.usd_per_hour == pool.device_count * device.usd_per_hour
+        assert (pool.profile.accelerator, pool.profile.model) == (pool.accelerator, pool.model)
+
+
+def test_edge_pools_stand_where_there_are_edge_gpus() -> None:
+    """A pool at a PoP needs a PoP with the node class edge-gpu."""
+    inventory = load()
+    for pool in inventory.pools:
+        if inventory.sites[pool.site].kind == "pop":
+            assert "edge-gpu" in inventory.node_classes[pool.site]
+
+
+def test_workloads_can_be_met_or_say_why() -> None:
+    """A workload streams at least one token, names a model some pool serves, and batch has no budget."""
+    inventory = load()
+    served = {pool.model for pool in inventory.pools}
+    assert {w.model for w in inventory.workloads.values()} <= served
+    assert inventory.workloads["chat"].ttft_budget_ns == 500_000_000
+    assert inventory.workloads["batch-summary"].ttft_budget_ns is None
+
+
+def test_metros_carry_their_weight() -> None:
+    """Sixty metros or more have a population, the largest is Tokyo with 37.4 million (UN, 2020)."""
+    population = load().population
+    assert len(population) >= 60
+    assert max(population, key=population.__getitem__) == "metro:tokyo"
+    assert population["metro:tokyo"] == 37_400_000
