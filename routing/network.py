@@ -5,8 +5,8 @@ Rules of evidence:
 - A pair with a usable measured link uses it (of parallel media each is a candidate for a direct leg, the fastest
   for a relay's legs). Without one the measured reverse is assumed. Without that the leg is modelled, unless the
   request refuses models.
-- A relay is only ever sought over measured and assumed legs: two modelled legs that undercut one measured link say
-  something of the model and nothing of the network.
+- A relay is only ever sought over measured legs, as in routing.matrix: two modelled legs that undercut one measured
+  link say something of the model and nothing of the network.
 - A metro enters at a PoP; its access legs are modelled where nobody measured them. It reaches a serving site straight
   only where that was measured.
 - Metros never relay.
@@ -92,7 +92,7 @@ class Network:
         self.kept_out: dict[tuple[str, str], Gate] = {
             (link.src, link.dst): link.gate for link in links if link.gate != "ok" and (link.src, link.dst) not in self._measured
         }
-        self._names = sorted({name for pair in self._legs for name in pair})
+        self._names = sorted({name for pair in self._measured for name in pair})
         self._index = {name: i for i, name in enumerate(self._names)}
         may_relay = [name for name in self._names if self._may_relay(name) and (relay_sites is None or name in relay_sites)]
         self._relays = np.array([self._index[name] for name in may_relay], dtype=np.intp)
@@ -137,7 +137,7 @@ class Network:
     @cached_property
     def _direct_ms(self) -> np.ndarray:
         direct = np.full((len(self._names), len(self._names)), np.inf)
-        for (src, dst), link in self._legs.items():
+        for (src, dst), link in self._measured.items():
             direct[self._index[src], self._index[dst]] = (rank_rtt_ns(link) or 0) / MS
         return direct
 
@@ -154,7 +154,7 @@ class Network:
             direct = self.leg(src, dst, measured_only=measured_only)
             found = [] if direct is None else [(direct,)]
         found += [
-            tuple(self._legs[pair] for pair in zip((src, *via), (*via, dst), strict=True))
+            tuple(self._measured[pair] for pair in zip((src, *via), (*via, dst), strict=True))
             for via in self._vias(src, dst, relays)
             if avoid not in via
         ]
@@ -204,12 +204,11 @@ class Network:
         if src == dst:
             return 0.0
         i, j = self._index.get(src), self._index.get(dst)
-        known_ms = math.inf if i is None or j is None else float(self._engine(relays).cost[i, j])
-        if measured_only or (src, dst) in self._legs:
-            return known_ms * MS
-        return min(
-            known_ms * MS, rank_rtt_ns(self._given_models[src, dst]) or 0 if (src, dst) in self._given_models else self._model_ns(src, dst)
-        )
+        known_ns = math.inf if i is None or j is None else float(self._engine(relays).cost[i, j]) * MS
+        direct = self._legs.get((src, dst)) or (None if measured_only else self._given_models.get((src, dst)))
+        if direct is not None:
+            return min(known_ns, rank_rtt_ns(direct) or 0)
+        return known_ns if measured_only else min(known_ns, self._model_ns(src, dst))
 
     def _model_ns(self, src: str, dst: str) -> float:
         return max(MODEL_LEAST_RTT_NS, fibre_floor_ns(self.site(src), self.site(dst)) * INFLATION_P50)

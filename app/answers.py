@@ -1,0 +1,209 @@
+"""From a warehouse and the inventory to an answer: the composition that the command line and the dashboard share.
+
+Reads links and places from the warehouse, places, pools, workloads and prices from the inventory, lets routing grade
+and plan, and hands out records and the JSON of docs' contract. No printing, no Streamlit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from inventory import serving
+from inventory.load import Inventory, load
+from inventory.rows import Faults
+from records.errors import InputError, NoAnswer, UnknownSite, UserError
+from records.link import LinkEstimate
+from records.place import Site
+from records.serving import ServingPool, Workload
+from routing import gates, matrix, planner, scenario
+from routing.answer import Answer, link_json
+from routing.gates import GatePolicy
+from routing.matrix import MatrixRow
+from routing.request import Request
+from routing.scenario import Scenario, WhatIf, World
+from warehouse import Warehouse, queries
+
+__all__ = [
+    "MATRIX_COLUMNS",
+    "Links",
+    "links_json",
+    "load_links",
+    "matrix_json",
+    "matrix_rows",
+    "require_links",
+    "route_answer",
+    "site_id",
+    "what_if_answer",
+    "workload_of",
+    "write_parquet",
+]
+
+MATRIX_COLUMNS = ("src", "dst", "direct_ms", "best_ms", "relays", "evidence")
+
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Every link estimate of one snapshot with its verdict, and the places by id (the warehouse's over the inventory's)."""
+
+    links: tuple[LinkEstimate, ...]
+    sites: Mapping[str, Site]
+    snapshot: int
+    location: str
+
+    def counts(self) -> dict[str, int]:
+        """How many links stand at each gate."""
+        return {str(gate): n for gate, n in gates.counts(self.links).items()}
+
+
+def load_links(
+    warehouse: Warehouse,
+    *,
+    now: datetime,
+    window: timedelta | None = None,
+    policy: GatePolicy | None = None,
+    inventory: Inventory | None = None,
+) -> Links:
+    """The graded links of the newest snapshot over (now - window, now]; window None takes everything.
+
+    Links between places that neither the warehouse nor the inventory describes keep their RTT but have no floor.
+    """
+    inventory = inventory or load()
+    for _ in range(_TRIES):
+        snapshot = warehouse.snapshot_id()
+        estimates = queries.link_estimates(warehouse, now=now, window=window)
+        sites = inventory.sites | {site.id: site for site in queries.sites(warehouse)}
+        if warehouse.snapshot_id() == snapshot:  # nothing was committed between the questions
+            break
+    return Links(tuple(gates.grade(estimates, sites, policy)), sites, snapshot, str(warehouse.location))
+
+
+def require_links(known: Links) -> Links:
+    """The links, or NoAnswer that says how to get some."""
+    if not known.links:
+        raise NoAnswer(
+            f"the warehouse at {known.location} holds no link; `isochrone demo` measures some here, "
+            "`isochrone import rtt-matrix FILE.csv` reads some"
+        )
+    return known
+
+
+def site_id(name: str, known: Links, inventory: Inventory | None = None) -> str:
+    """The id of the site a person named: an id of a place or a link's end, or one of the inventory's other names.
+
+    Raises UnknownSite with the nearest ids.
+    """
+    ends = {end for link in known.links for end in (link.src, link.dst)}
+    for candidate in (name, name.strip().lower()):
+        if candidate in known.sites or candidate in ends:
+            return candidate
+    found = (inventory or load()).resolve(name)
+    if found is None:
+        raise UnknownSite(name, known.sites)
+    return found
+
+
+def workload_of(name: str, inventory: Inventory | None = None) -> Workload:
+    """The workload of a name, or the only one of a CSV file with the columns of inventory/workloads.csv.
+
+    Raises UserError for a name that is neither, InputError for a file that does not hold or holds several.
+    """
+    known = (inventory or load()).workloads
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(f"no workload {name!r}, nor a file of that name; known workloads are {', '.join(known)}")
+    faults = Faults()
+    found = serving.read_workloads(path, faults)
+    faults.fail()
+    if len(found) != 1:
+        raise InputError(path, None, f"holds {len(found)} workloads; a request has one: leave one row")
+    return found[0]
+
+
+def route_answer(
+    known: Links, request: Request, *, inventory: Inventory | None = None, pools: Iterable[ServingPool] | None = None, seed: int = 0
+) -> Answer:
+    """Plan a request over the links of a snapshot with the inventory's pools (or those given) and prices."""
+    inventory = inventory or load()
+    return planner.plan(
+        request,
+        links=known.links,
+        sites=known.sites,
+        pools=inventory.pools if pools is None else pools,
+        egress=_prices(inventory),
+        seed=seed,
+        snapshot=known.snapshot,
+    )
+
+
+def what_if_answer(
+    known: Links,
+    edits: Scenario,
+    request: Request,
+    *,
+    inventory: Inventory | None = None,
+    pools: Iterable[ServingPool] | None = None,
+    seed: int = 0,
+) -> WhatIf:
+    """A request before and after a scenario, over the links of a snapshot."""
+    inventory = inventory or load()
+    world = World.of(known.sites, known.links, inventory.pools if pools is None else pools)
+    return scenario.what_if(edits, world, request, egress=_prices(inventory), seed=seed, snapshot=known.snapshot)
+
+
+def matrix_rows(
+    known: Links, *, relays: int = 1, relay_ms: float = 0.5, min_gain_ms: float = 0.0, fail: Collection[str] = ()
+) -> list[MatrixRow]:
+    """The all-pairs table over the links that passed their gates, without the sites of `fail` (ids, see site_id)."""
+    return matrix.rows(known.links, relays=relays, relay_ms=relay_ms, min_gain_ms=min_gain_ms, fail=fail)
+
+
+def links_json(links: Sequence[LinkEstimate]) -> list[dict[str, Any]]:
+    """`isochrone links --json`."""
+    return [link_json(link) for link in links]
+
+
+def matrix_json(rows: Sequence[MatrixRow]) -> list[dict[str, Any]]:
+    """`isochrone matrix --format json`."""
+    return [
+        {
+            "src": row.src,
+            "dst": row.dst,
+            "direct_ms": row.direct_ms,
+            "best_ms": row.best_ms,
+            "relays": list(row.relays),
+            "evidence": row.evidence,
+        }
+        for row in rows
+    ]
+
+
+def write_parquet(rows: Sequence[MatrixRow], path: Path) -> None:
+    """Write the all-pairs table as Parquet; relays are a list of texts.
+
+    Raises UserError where the file cannot be written.
+    """
+    import pandas as pd  # comes with Streamlit; nothing else here needs it
+
+    columns = {name: [record[name] for record in matrix_json(rows)] for name in MATRIX_COLUMNS}
+    frame = pd.DataFrame(columns).astype({"direct_ms": "float64", "best_ms": "float64"})
+    try:
+        frame.to_parquet(path, index=False)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _prices(inventory: Inventory) -> Any:
+    """Egress prices; a region that only the warehouse knows has no price, which is unknown and not an error."""
+
+    def price(site: str, scope: Any, month_gb: float) -> float | None:
+        return inventory.egress_usd_per_gb(site, scope, month_gb) if site in inventory.sites else None
+
+    return price
