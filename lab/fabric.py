@@ -24,7 +24,7 @@ __all__ = ["Fabric"]
 
 _PR_SET_TIMERSLACK = 29
 _FIFO_PRIORITY = 10
-_SPIN_NS = 60_000
+_SPIN_NS = 150_000
 #: Reads from one host before the others and the clock have their turn.
 _BURST = 32
 #: A pause for housekeeping when nothing is under way, in seconds.

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from lab.topology import Topology
 from lab.truth import PairTruth
 from records.errors import NotPermitted, UserError
 from records.link import Medium
+
+if TYPE_CHECKING:
+    from lab.namespace_lab import NamespaceLab
 
 __all__ = ["INFERENCE_PORT", "THROUGHPUT_PORT", "UDP_ECHO_PORT", "Lab", "Mode", "PairTruth", "Progress", "attach", "start"]
 
@@ -92,12 +95,13 @@ def start(
     from lab import loopback
     from lab.state import default_state_dir
 
-    return loopback.start(topology, state_dir or default_state_dir(), say)
+    return loopback.start(topology, state_dir or default_state_dir(), say, serving=serving)
 
 
-def attach(state_dir: Path | None = None) -> Lab:
-    """The lab that lives in a state folder (None: this user's own place).
+def attach(state_dir: Path | None = None) -> NamespaceLab:
+    """The lab of namespaces that lives in a state folder (None: this user's own place).
 
+    A loopback lab lives with the process that started it and cannot be attached to.
     Raises UserError when none is there, or when it was killed.
     """
     from lab.namespace_lab import NamespaceLab
