@@ -54,11 +54,12 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A collector's answer: HTTP status, the pause it asks for, and the first of what it says."""
+    """A collector's answer: HTTP status, the pause it asks for, what it says, and how many lines of the batch it rejected."""
 
     status: int
     retry_after_s: float | None
     text: str
+    rejected_lines: int = 0
 
 
 def judge(status: int) -> Verdict:
@@ -159,7 +160,7 @@ class CollectorClient:
             raise CollectorUnreachable(
                 f"no answer from the collector at {self.url}: {reason}; is `isochrone collector` running there?"
             ) from error
-        return Answer(status=response.status_code, retry_after_s=_retry_after_s(response.headers), text=response.text[:500].strip())
+        return _answer(response)
 
     def _token(self) -> str | None:
         if self._token_file is None:
@@ -171,6 +172,20 @@ class CollectorClient:
         if not token or any(character.isspace() for character in token):
             raise ConfigError(f"collector.token_file {self._token_file} must hold one token and nothing else")
         return token
+
+
+def _answer(response: httpx.Response) -> Answer:
+    """What an answer says; the collector's own are JSON, a proxy's in between may be anything."""
+    text, rejected = response.text.strip(), 0
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if isinstance(body, dict):
+        text = str(body.get("error", text))
+        rejected = body["rejected"] if isinstance(body.get("rejected"), int) else 0
+    retry_after_s = _retry_after_s(response.headers)
+    return Answer(status=response.status_code, retry_after_s=retry_after_s, text=text[:500], rejected_lines=rejected)
 
 
 def _retry_after_s(headers: httpx.Headers) -> float | None:
@@ -257,6 +272,9 @@ class Uplink:
         if verdict is Verdict.STORED:
             self.stored_batches += 1
             self._spool.done(segment)
+            if answer.rejected_lines:
+                self.rejected_measurements += answer.rejected_lines
+                log.error("%d lines of %s were rejected by the collector, which keeps them with the reason", answer.rejected_lines, name)
         elif verdict is Verdict.REJECTED:
             self.rejected_measurements += segment.measurements
             self._spool.done(segment)

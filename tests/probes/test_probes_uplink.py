@@ -31,6 +31,7 @@ class Collector:
         self.answers: list[Reply] = []
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.url = ""
+        self.body = b"why?"
 
     @property
     def sequences(self) -> list[str]:
@@ -49,9 +50,9 @@ def _handler(collector: Collector) -> type[http.server.BaseHTTPRequestHandler]:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "4")
+            self.send_header("Content-Length", str(len(collector.body)))
             self.end_headers()
-            self.wfile.write(b"why?")
+            self.wfile.write(collector.body)
 
         def address_string(self) -> str:
             return "test"
@@ -171,6 +172,18 @@ def test_what_the_collector_rejects_is_deleted_and_counted(collector: Collector,
     uplink, pauses = drain(spool, collector.url)
     assert pauses == [None]
     assert (uplink.rejected_measurements, uplink.stored_batches, spool.waiting) == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "rejected"),
+    [(b'{"stored":1,"rejected":1}', 1), (b'{"stored":2,"rejected":0}', 0), (b"[1]", 0), (b'{"rejected":"x"}', 0), (b"\xff", 0)],
+)
+def test_lines_rejected_out_of_a_stored_batch_are_counted(collector: Collector, spool: Spool, body: bytes, rejected: int) -> None:
+    """200 with some lines among the collector's rejects: the batch is done, the lines are counted; other bodies mean nothing."""
+    fill(spool, 1)
+    collector.body = body
+    uplink, pauses = drain(spool, collector.url)
+    assert (pauses, uplink.stored_batches, uplink.rejected_measurements) == ([None], 1, rejected)
 
 
 @pytest.mark.parametrize("status", [409, 413])
