@@ -17,6 +17,7 @@ __all__ = [
     "MEDIUM_TITLES",
     "NO_DATA",
     "PART_TITLES",
+    "SQL_EXAMPLES",
     "UNKNOWN",
     "WINDOWS",
     "WINDOW_TITLES",
@@ -92,6 +93,12 @@ NO_DATA = {
     "window": "Nothing was measured in this window ({window}). The newest measurement is from {newest}; choose a longer window.",
     "path": "No path has been traced between {src} and {dst} yet. Trace one and keep it:",
     "pools": "The inventory has no serving pool, so there is nowhere to send a request. `isochrone inventory list pools` names them.",
+}
+
+
+#: Questions to start from on the SQL page; each names only views and columns that are documented in the schema.
+SQL_EXAMPLES = {
+    "Every link with its median": "SELECT * FROM links LIMIT 100",
 }
 
 

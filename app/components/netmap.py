@@ -5,7 +5,7 @@ The coastline comes from app.geo, so nothing is fetched. Great circles are compu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -238,8 +238,17 @@ def _component() -> Any:
     )
 
 
-def draw(spec: Mapping[str, Any], key: str) -> MapClick:
-    """Put the map on the page; zoom and position outlive reruns while the key stays."""
-    result = _component()(data=dict(spec), key=key, on_site_change=lambda: None, on_link_change=lambda: None)
+def draw(spec: Mapping[str, Any], key: str, *, on_site: Callable[[str], None] = lambda _: None) -> MapClick:
+    """Put the map on the page; zoom and position outlive reruns while the key stays.
+
+    on_site is called before the rerun with the site that was clicked (``""`` is open water), so it may set a widget.
+    """
+
+    def clicked() -> None:
+        site = st.session_state[key].get("site")
+        if site is not None:
+            on_site(str(site))
+
+    result = _component()(data=dict(spec), key=key, on_site_change=clicked, on_link_change=lambda: None)
     site, link = result.site, result.link
     return MapClick(site=site, link=(str(link[0]), str(link[1])) if link else None)

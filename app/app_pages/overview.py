@@ -1,0 +1,237 @@
+"""Overview: is anything wrong now, where, and how fresh is what we see?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import streamlit as st
+
+from app import data, frame, metrics, text
+from app.components import netmap
+from app.frame import View
+from records.link import GATES, LinkEstimate
+from records.units import ms
+
+REFRESH_S = 15
+
+
+def kpis(seen: View) -> list[tuple[str, str, str, bool]]:
+    """The strip of figures: (name, value, remark, whether it calls for attention)."""
+    known = data.counts(seen.at)
+    measured = [link for link in seen.all_links if link.evidence == "measured"]
+    places = {end for link in measured for end in (link.src, link.dst)}
+    kinds = Counter(seen.sites[place].kind for place in places if place in seen.sites)
+    lossy = metrics.worst_first(seen.usable, metrics.METRICS["loss"])
+    fleet = data.agents(seen.at)
+    silent = [name for name, age in zip(fleet["agent"], fleet["age_s"], strict=True) if age is None or age > data.SILENT_AFTER_S]
+    newest = data.newest(seen.at)
+    kept_out = sum(link.gate != "ok" for link in measured)
+    worst = lossy[0] if lossy else None
+    return [
+        ("Sites", text.count(len(places)), f"{text.plural(kinds['pop'], 'PoP')}, {text.plural(kinds['region'], 'region')}", False),
+        ("Links measured", text.count(len(measured)), f"{text.count(kept_out)} kept out by a gate", False),
+        ("Measurements", text.count(sum(known.values())), f"{text.count(known.get('ping', 0))} pings", False),
+        (
+            "Worst loss",
+            text.percent(worst.loss_ratio) if worst else text.UNKNOWN,
+            f"{worst.src} → {worst.dst}" if worst and worst.loss_ratio else "on every link" if worst else "not measured",
+            bool(worst and (worst.loss_ratio or 0) >= 0.05),
+        ),
+        (
+            "Agents silent",
+            f"{len(silent)} of {len(fleet['agent'])}" if fleet["agent"] else text.UNKNOWN,
+            ", ".join(silent[:2]) + (" …" if len(silent) > 2 else "") if silent else "all report" if fleet["agent"] else "no agent yet",
+            bool(silent),
+        ),
+        ("Newest sample", text.age((seen.at.now - newest).total_seconds()) if newest else text.UNKNOWN, text.clock(newest), False),
+    ]
+
+
+def worst_table(links: list[LinkEstimate], limit: int = 12) -> dict[str, list[object]]:
+    """The links furthest from the fibre floor, as columns; near pairs are left out, their ratio says little."""
+    chosen = metrics.worst_first(links, metrics.METRICS["inflation"], near=False)[:limit]
+    return {
+        "open": ["Open"] * len(chosen),
+        "from": [link.src for link in chosen],
+        "to": [link.dst for link in chosen],
+        "p50_ms": [ms(link.rtt_p50_ns) for link in chosen],
+        "floor_ms": [ms(link.fibre_floor_ns) for link in chosen],
+        "inflation": [metrics.METRICS["inflation"].read(link) for link in chosen],
+        "loss_percent": [None if link.loss_ratio is None else link.loss_ratio * 100 for link in chosen],
+        "medium": [text.MEDIUM_TITLES[link.medium] for link in chosen],
+    }
+
+
+def gate_table(links: tuple[LinkEstimate, ...]) -> dict[str, list[object]]:
+    """How many links each gate keeps out, and why; only gates that keep something out."""
+    found = Counter(link.gate for link in links)
+    gates = [gate for gate in GATES if gate != "ok" and found[gate]]
+    return {
+        "gate": [text.GATE_TITLES[gate] for gate in gates],
+        "links": [found[gate] for gate in gates],
+        "why": [GATES[gate] for gate in gates],
+    }
+
+
+def _focus(site: str) -> None:
+    st.session_state["site"] = site or ""
+
+
+def _map(seen: View) -> None:
+    places = seen.sites
+    metric = metrics.METRICS[st.session_state.get("metric") or "inflation"]
+    ends = sorted({end for link in seen.usable for end in (link.src, link.dst) if end in places})
+    focus = st.session_state.get("site") or None
+    colours = frame.theme()
+    drawn, total = netmap.link_layer(seen.usable, metric, colours, focus=focus, limit=netmap.LINK_LIMIT)
+    spec = netmap.map_spec(
+        {site: places[site] for site in ends},
+        drawn,
+        colours,
+        legend=netmap.metric_legend(metric, colours),
+        focus=focus,
+        alt=f"World map of links coloured by {metric.title}",
+    )
+    click = netmap.draw(spec, "overview_map", on_site=_focus)
+    subject = f"of {focus}" if focus else "in all"
+    count = f"the {len(drawn)} worst of {total:,} pairs" if total > len(drawn) else f"all {text.plural(total, 'pair')}"
+    st.caption(
+        f"Shown: {count} {subject}; a pair takes the colour of its worse direction. {metric.title}: {metric.explain}. "
+        "Click a site to focus it, a link to open it."
+    )
+    if click.link:
+        frame.open_pair(*click.link)
+
+
+def _worst(seen: View) -> None:
+    table = worst_table(seen.usable)
+    st.markdown("#### Furthest from the fibre floor")
+    if not table["from"]:
+        st.caption("No link with a known median and a fibre floor of 2 ms or more in this window.")
+        return
+
+    def go() -> None:
+        row = st.session_state["worst_open"]["row"]
+        st.session_state["go"] = (table["from"][row], table["to"][row])
+
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        placeholder=text.UNKNOWN,
+        column_config={
+            "open": st.column_config.ButtonColumn("", width=60, type="tertiary", on_click=go, key="worst_open"),
+            "from": st.column_config.TextColumn("From"),
+            "to": st.column_config.TextColumn("To"),
+            "p50_ms": st.column_config.NumberColumn("p50 (ms)", format="%.1f"),
+            "floor_ms": st.column_config.NumberColumn("Floor (ms)", format="%.1f", help="Least RTT in fibre along the great circle"),
+            "inflation": st.column_config.NumberColumn(
+                "Inflation", format="%.2f×", help="p50 over floor; pairs with a floor under 2 ms left out"
+            ),
+            "loss_percent": st.column_config.NumberColumn("Loss (%)", format="%.2f"),
+            "medium": st.column_config.TextColumn("Medium"),
+        },
+    )
+    if target := st.session_state.pop("go", None):
+        frame.open_pair(*target)
+
+
+def _fleet(seen: View) -> None:
+    fleet = data.agents(seen.at)
+    st.markdown("#### Agents")
+    if not fleet["agent"]:
+        st.caption("No agent has reported yet. Start one with `isochrone agent run AGENT.toml`.")
+    else:
+        ages = fleet["age_s"]
+        order = sorted(range(len(ages)), key=lambda i: -(ages[i] if ages[i] is not None else float("inf")))
+        st.dataframe(
+            {
+                "state": [
+                    "✕ silent"
+                    if ages[i] is None or ages[i] > data.SILENT_AFTER_S
+                    else "! degraded"
+                    if fleet["grade"][i] == "degraded"
+                    else "✓ ok"
+                    for i in order
+                ],
+                "agent": [fleet["agent"][i] for i in order],
+                "seen": [f"{text.age(ages[i])} ago" for i in order],
+                "waiting": [text.bytes_(fleet["spool_bytes"][i]) for i in order],
+                "why": [", ".join(fleet["reasons"][i] or []) for i in order],
+            },
+            hide_index=True,
+            height="auto",
+            column_config={
+                "state": st.column_config.TextColumn("State", width=82),
+                "agent": st.column_config.TextColumn("Agent"),
+                "seen": st.column_config.TextColumn("Last seen", alignment="right"),
+                "waiting": st.column_config.TextColumn("Spool", alignment="right", help="Waiting on the agent's disk for the collector"),
+                "why": st.column_config.TextColumn("Remarks"),
+            },
+        )
+    st.markdown("#### Kept out of routes")
+    gates = gate_table(seen.all_links)
+    if not gates["gate"]:
+        st.caption(f"Nothing: all {text.plural(len(seen.all_links), 'link')} passed every gate.")
+    else:
+        st.dataframe(
+            gates,
+            hide_index=True,
+            column_config={
+                "gate": st.column_config.TextColumn("Gate"),
+                "links": st.column_config.NumberColumn("Links", width=64),
+                "why": st.column_config.TextColumn("Why", width="large"),
+            },
+        )
+    refused = data.rejects(seen.at)
+    if refused:
+        st.caption("Rows refused on arrival: " + ", ".join(f"{text.count(number)} {reason}" for reason, number in refused.items()))
+
+
+@st.fragment(run_every=REFRESH_S)
+def _live(seen: View) -> None:
+    with frame.guard():
+        fresh = data.source()
+        if fresh is not None:
+            seen = replace(seen, at=fresh, all_links=data.links(fresh, seen.window))
+        frame.strip(kpis(seen))
+        if not seen.all_links:
+            frame.need_links(seen)
+        _map(seen)
+        left, right = st.columns([3, 2], gap="medium")
+        with left:
+            _worst(seen)
+        with right:
+            _fleet(seen)
+
+
+def page() -> None:
+    """Lay the page out; everything under the controls refreshes by itself."""
+    title, controls = st.columns([2, 3], vertical_alignment="bottom")
+    with title:
+        frame.head("Overview", "Is anything wrong now, where, and how fresh is what we see?")
+    seen = frame.view()
+    ends = sorted({end for link in seen.usable for end in (link.src, link.dst)})
+    with controls, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="bottom"):
+        st.segmented_control(
+            "Colour links by",
+            ["inflation", "loss", "p50"],
+            default="inflation",
+            required=True,
+            format_func=lambda name: metrics.METRICS[name].title,
+            key="metric",
+            bind="query-params",
+        )
+        st.selectbox(
+            "Focus",
+            ["", *ends],
+            format_func=lambda site: text.site_label(seen.sites.get(site), site) if site else "All sites",
+            key="site",
+            bind="query-params",
+            width=220,
+        )
+    _live(seen)
+
+
+page()

@@ -1,0 +1,288 @@
+"""Routes: where to serve a request and over which way, what each part of the latency costs, and how sure that is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import data, frame, text
+from app.charts import routes as figures
+from app.components import netmap
+from app.frame import View
+from inventory.load import load
+from records.place import Site
+from routing.request import OBJECTIVES, Request
+
+OBJECTIVE_TITLES = {"ttft": "First token", "e2e": "Last token", "cost": "Cost"}
+RELAY_TITLES = {0: "none", 1: "at most 1", 2: "at most 2"}
+CONNECTION_TITLES = {"cold": "Cold (new connection)", "warm": "Warm (already open)"}
+
+Route = Mapping[str, Any]
+
+
+def evidence_of(route: Route) -> str:
+    """The weakest evidence among a route's legs, which is the route's own.
+
+    >>> evidence_of({"evidence": [{"evidence": "measured"}, {"evidence": "modelled"}]})
+    'modelled'
+    >>> evidence_of({"evidence": []})
+    'measured'
+    """
+    order = ("measured", "assumed", "modelled")
+    return max((leg["evidence"] for leg in route["evidence"]), key=order.index, default="measured")
+
+
+def ranking(routes: Sequence[Route], ties: Sequence[Sequence[int]]) -> dict[str, list[object]]:
+    """The routes as columns, best first; `ties` names the ranks that the evidence cannot tell apart."""
+    tied: dict[int, set[int]] = {}
+    for a, b in ties:
+        tied.setdefault(a, set()).add(b + 1)
+        tied.setdefault(b, set()).add(a + 1)
+    return {
+        "rank": list(range(1, len(routes) + 1)),
+        "route": [figures.route_name(route) for route in routes],
+        "pool": [f"{route['pool']['devices']} × {route['pool']['accelerator']}" if route["pool"] else None for route in routes],
+        "ttft_p50": [route["ttft_ms"]["p50"] for route in routes],
+        "ttft_p95": [route["ttft_ms"]["p95"] for route in routes],
+        "e2e_p50": [route["e2e_ms"]["p50"] for route in routes],
+        "rtt_p50": [route["rtt_ms"]["p50"] for route in routes],
+        "usd": [route["usd_per_1k"] for route in routes],
+        "evidence": [text.EVIDENCE_MARKS[evidence_of(route)] for route in routes],
+        "tied": [", ".join(map(str, sorted(tied[i]))) if i in tied else None for i in range(len(routes))],
+    }
+
+
+def legs_table(route: Route) -> dict[str, list[object]]:
+    """The legs of a route as columns: what each is known from."""
+    legs = route["evidence"]
+    return {
+        "leg": [f"{leg['src']} → {leg['dst']}" for leg in legs],
+        "medium": [text.MEDIUM_TITLES[leg["medium"]] for leg in legs],
+        "p50_ms": [leg["rtt_ms"]["p50"] for leg in legs],
+        "p95_ms": [leg["rtt_ms"]["p95"] for leg in legs],
+        "loss": [text.percent(leg["loss_ratio"]) for leg in legs],
+        "evidence": [text.EVIDENCE_MARKS[leg["evidence"]] for leg in legs],
+        "samples": [leg["samples"] for leg in legs],
+    }
+
+
+def _ask(seen: View) -> Request:
+    """The controls; every one of them is in the address."""
+    inventory = load()
+    measured = {link.src for link in seen.all_links}
+    sources = sorted(measured) + [site.id for site in inventory.metros] + sorted(s.id for s in inventory.pops if s.id not in measured)
+    served = sorted({pool.site for pool in inventory.pools})
+    with st.container(border=True):
+        first = st.columns([3, 3, 3, 2], gap="small")
+        with first[0]:
+            source = frame.pick_site("From", sources, seen.sites, key="src")
+        with first[1]:
+            destination = st.selectbox(
+                "Serve at",
+                ["", *served],
+                format_func=lambda site: text.site_label(seen.sites.get(site), site) if site else "Best place",
+                key="to",
+                bind="query-params",
+            )
+        workloads = list(inventory.workloads)
+        name = first[2].selectbox(
+            "Workload", workloads, format_func=lambda key: inventory.workloads[key].title, key="workload", bind="query-params"
+        )
+        budget = first[3].number_input(
+            "Budget (ms)",
+            min_value=0.0,
+            value=0.0,
+            step=50.0,
+            format="%.0f",
+            key="budget",
+            bind="query-params",
+            help="p95 must stay below; 0 is no budget",
+        )
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+            objective = st.segmented_control(
+                "Least",
+                list(OBJECTIVES),
+                default="ttft",
+                required=True,
+                format_func=OBJECTIVE_TITLES.__getitem__,
+                key="objective",
+                bind="query-params",
+            )
+            relays = st.segmented_control(
+                "Relays", [0, 1, 2], default=1, required=True, format_func=RELAY_TITLES.__getitem__, key="relays", bind="query-params"
+            )
+            connection = st.segmented_control(
+                "Connection",
+                ["cold", "warm"],
+                default="cold",
+                required=True,
+                format_func=CONNECTION_TITLES.__getitem__,
+                key="connection",
+                bind="query-params",
+            )
+            measured_only = st.toggle("Measured legs only", key="measured", bind="query-params")
+        workload = inventory.workloads[name]
+        st.caption(
+            f"{workload.title}: {workload.input_tokens:,} tokens in, {workload.output_tokens:,} out, {text.bytes_(workload.upload_bytes)} up, model "
+            f"`{workload.model}`. {workload.note[:1].upper()}{workload.note[1:]}"
+        )
+    return Request(
+        source=source,
+        destination=destination or None,
+        workload=workload,
+        objective=objective or "ttft",
+        relays=1 if relays is None else relays,
+        k=5,
+        budget_ms=budget or None,
+        connection=connection or "cold",
+        measured_only=measured_only,
+    )
+
+
+def _headline(route: Route) -> list[tuple[str, str, str, bool]]:
+    pool = route["pool"]
+    evidence = evidence_of(route)
+    return [
+        (
+            "Serve at",
+            route["sites"][-1],
+            f"{pool['devices']} × {pool['accelerator']}, {pool['engine']}" if pool else "no pool there",
+            pool is None,
+        ),
+        ("First token", text.milliseconds(route["ttft_ms"]["p50"]), f"p95 {text.milliseconds(route['ttft_ms']['p95'])}", False),
+        ("Last token", text.milliseconds(route["e2e_ms"]["p50"]), f"p95 {text.milliseconds(route['e2e_ms']['p95'])}", False),
+        (
+            "Round trip",
+            text.milliseconds(route["rtt_ms"]["p50"]),
+            f"{len(route['sites']) - 2 if len(route['sites']) > 2 else 'no'} stop between",
+            False,
+        ),
+        ("Cost", text.usd(route["usd_per_1k"]), "per 1,000 requests", False),
+        ("Evidence", evidence, "weakest of its legs", evidence == "modelled"),
+    ]
+
+
+def _infeasible(why: Mapping[str, Any]) -> None:
+    st.warning("No route meets this request.", icon=":material/block:")
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.markdown("#### What binds")
+        for item in why["binding"]:
+            st.markdown(f"- {item['text']}")
+    with right:
+        st.markdown("#### What would give one")
+        for item in why["relax"]:
+            st.markdown(f"- {item['text']}")
+        if not why["relax"]:
+            st.caption("No single change does.")
+
+
+def _route_map(route: Route, places: Mapping[str, Site], key: str) -> None:
+    colours = frame.theme()
+    legs = list(itertools.pairwise(route["sites"]))
+    guessed = [(leg["src"], leg["dst"]) for leg in route["evidence"] if leg["evidence"] == "modelled"]
+    spec = netmap.map_spec(
+        {site: places[site] for site in route["sites"] if site in places},
+        netmap.route_layer(legs, colours, modelled=guessed),
+        colours,
+        focus=route["sites"][0],
+        height=300,
+        alt=f"Map of the route {figures.route_name(route)}",
+    )
+    netmap.draw(spec, key)
+
+
+def _detail(answer: Mapping[str, Any], places: Mapping[str, Site]) -> None:
+    routes = answer["routes"]
+    names = [f"Route {rank}" for rank in range(1, len(routes) + 1)] + (["Backup"] if answer["backup"] else [])
+    chosen = st.pills("Look at", names, default=names[0], required=True, label_visibility="collapsed", key="look")
+    place = names.index(chosen) if chosen in names else 0
+    route = answer["backup"] if chosen == "Backup" else routes[place]
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        _route_map(route, places, "route_map")
+    with right:
+        st.markdown(f"**{figures.route_name(route)}**")
+        for reason in route["reasons"]:
+            st.markdown(f"- {reason}")
+        if chosen == "Backup":
+            st.caption("Shares no serving site, ingress or relay with route 1, and no cloud provider where that can be had.")
+    st.dataframe(
+        legs_table(route),
+        hide_index=True,
+        height="content",
+        placeholder=text.UNKNOWN,
+        column_config={
+            "leg": "Leg",
+            "medium": "Medium",
+            "p50_ms": st.column_config.NumberColumn("p50 (ms)", format="%.2f"),
+            "p95_ms": st.column_config.NumberColumn("p95 (ms)", format="%.2f"),
+            "loss": st.column_config.TextColumn("Loss", alignment="right"),
+            "evidence": "Evidence",
+            "samples": st.column_config.NumberColumn("Samples"),
+        },
+    )
+
+
+def page() -> None:
+    """Ask, then the ranking, the parts, one route in detail, and latency against cost."""
+    frame.head("Routes", "Where should this request be served, and over which way, so that the first token arrives soonest within cost?")
+    seen = frame.view()
+    frame.need_links(seen)
+    request = _ask(seen)
+    answer = data.plan(seen.at, seen.window, request)
+    if answer["infeasible"]:
+        _infeasible(answer["infeasible"])
+        return
+    routes = answer["routes"]
+    frame.strip(_headline(routes[0]))
+    st.plotly_chart(
+        figures.parts_figure(routes, frame.theme(), objective=request.objective, budget_ms=request.budget_ms),
+        key="parts",
+        config=frame.PLOTLY,
+        alt="Each route's latency split into its parts",
+    )
+    table = ranking(routes, answer["ties"])
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        placeholder=text.UNKNOWN,
+        column_config={
+            "rank": st.column_config.NumberColumn("#", width=40),
+            "route": st.column_config.TextColumn("Route", width="large"),
+            "pool": "Pool",
+            "ttft_p50": st.column_config.NumberColumn("TTFT p50 (ms)", format="%.1f"),
+            "ttft_p95": st.column_config.NumberColumn("p95 (ms)", format="%.1f"),
+            "e2e_p50": st.column_config.NumberColumn("E2E p50 (ms)", format="%.0f"),
+            "rtt_p50": st.column_config.NumberColumn("RTT p50 (ms)", format="%.1f"),
+            "usd": st.column_config.NumberColumn("USD / 1,000", format="%.3f"),
+            "evidence": "Evidence",
+            "tied": st.column_config.TextColumn("Tied with", help="Ranks the evidence cannot tell apart from this one"),
+        },
+    )
+    _detail(answer, seen.sites)
+    front = [route for route in routes if route["usd_per_1k"] is not None and route["ttft_ms"]["p50"] is not None]
+    if len(front) > 1:
+        st.markdown("#### Latency against cost")
+        st.plotly_chart(
+            figures.pareto_figure(routes, answer["pareto"], frame.theme()), key="pareto", config=frame.PLOTLY, alt="Routes by TTFT and cost"
+        )
+    st.caption(f"Snapshot {answer['snapshot']}. The same from a shell: `{command(request)}`")
+
+
+def command(request: Request) -> str:
+    """The same question for the command line."""
+    words = ["isochrone route --from", request.source]
+    if request.destination:
+        words += ["--to", request.destination]
+    words += ["--workload", request.workload.name, "--objective", request.objective, "--relays", str(request.relays), "-k", str(request.k)]
+    if request.budget_ms:
+        words += ["--budget-ms", f"{request.budget_ms:g}"]
+    return " ".join(words)
+
+
+page()

@@ -1,0 +1,116 @@
+"""SQL: any question the other pages do not answer; read-only, with limits, on one snapshot."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import streamlit as st
+
+from app import data, frame, text
+from app.charts import quick
+
+ROW_LIMIT = 10_000
+TIMEOUT_S = 10.0
+
+
+def _example() -> None:
+    chosen = st.session_state.get("example")
+    if chosen:
+        st.session_state["q"] = text.SQL_EXAMPLES[chosen]
+
+
+def _tree(at: data.Source) -> None:
+    for table in data.schema(at):
+        with st.expander(f"**{table.name}** · {table.kind}"):
+            if table.comment:
+                st.caption(table.comment)
+            st.dataframe(
+                {
+                    "column": [column.name for column in table.columns],
+                    "type": [column.type for column in table.columns],
+                    "meaning": [column.comment or "" for column in table.columns],
+                },
+                hide_index=True,
+                height="content",
+                column_config={"column": "Column", "type": "Type", "meaning": st.column_config.TextColumn("Meaning", width="large")},
+            )
+
+
+def parquet_of(table: Any) -> bytes:
+    """A result as a Parquet file."""
+    out = io.BytesIO()
+    table.to_pandas().to_parquet(out, index=False)
+    return out.getvalue()
+
+
+def _result(result: Any) -> None:
+    table = result.table
+    size = f"{text.plural(table.num_rows, 'row')}, {text.plural(table.num_columns, 'column')}"
+    note = f"{size} in {result.elapsed_s * 1000:,.0f} ms · snapshot {result.snapshot_id}"
+    if result.truncated:
+        note += f" · **cut at {ROW_LIMIT:,} rows**"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(note)
+        st.download_button(
+            "CSV",
+            frame.csv_of(table.to_pydict()),
+            file_name="result.csv",
+            mime="text/csv",
+            on_click="ignore",
+            icon=":material/download:",
+            type="tertiary",
+        )
+        st.download_button(
+            "Parquet",
+            lambda: parquet_of(table),
+            file_name="result.parquet",
+            mime="application/vnd.apache.parquet",
+            on_click="ignore",
+            icon=":material/download:",
+            type="tertiary",
+        )
+    st.dataframe(table, hide_index=True, height=380, placeholder="NULL")
+    axes = quick.axes(table)
+    if axes is not None and table.num_rows > 1:
+        with st.expander("Chart", expanded=False):
+            x_options, y_options = axes
+            left, right, third = st.columns(3)
+            x = left.selectbox("Across", x_options)
+            y = right.multiselect("Up", [name for name in y_options if name != x], default=[name for name in y_options if name != x][:1])
+            kind = third.segmented_control("As", ["line", "bar", "points"], default=quick.usual_kind(table, x), required=True)
+            if y:
+                st.plotly_chart(quick.figure(table, x, y, kind or "line", frame.theme()), config=frame.PLOTLY, alt="Chart of the result")
+
+
+def page() -> None:
+    """Editor and result on the left, the schema on the right."""
+    frame.head(
+        "SQL",
+        f"One read-only statement in DuckDB's SQL; at most {ROW_LIMIT:,} rows and {TIMEOUT_S:g} s.",
+    )
+    seen = frame.view()
+    left, right = st.columns([5, 3], gap="medium")
+    with right:
+        st.markdown("#### Tables and views")
+        _tree(seen.at)
+    with left:
+        if "q" not in st.session_state and "q" not in st.query_params:
+            st.session_state["q"] = next(iter(text.SQL_EXAMPLES.values()))
+        st.selectbox(
+            "Examples", list(text.SQL_EXAMPLES), index=None, placeholder="Start from an example", key="example", on_change=_example
+        )
+        st.text_area("Query", key="q", bind="query-params", height=190, label_visibility="collapsed", placeholder="SELECT ...")
+        run = st.button("Run", type="primary", shortcut="Ctrl+Enter", icon=":material/play_arrow:")
+        query = st.session_state["q"].strip()
+        if run and query:
+            with frame.guard(), st.spinner("Running"):
+                st.session_state["result"] = None
+                st.session_state["result"] = data.run_sql(seen.at, query, row_limit=ROW_LIMIT, timeout_s=TIMEOUT_S)
+        if run and not query:
+            st.info("Write a query first, or start from an example.", icon=":material/info:")
+        if st.session_state.get("result") is not None:
+            _result(st.session_state["result"])
+
+
+page()

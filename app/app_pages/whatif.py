@@ -1,0 +1,206 @@
+"""What-if: a site fails. Which pairs lose their way, which are re-routed and by how much, and where requests go then."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from app import data, frame, metrics, text
+from app.components import netmap
+from app.frame import View
+from app.theme import Theme
+from inventory.load import load
+from records.place import Site
+from routing.matrix import MatrixRow
+from routing.scenario import MatrixChange
+
+MAP_HEIGHT = 330
+
+
+def kind_of(change: MatrixChange, site: str) -> str:
+    """``end`` when the failed site is an end of the pair, ``cut`` when nothing joins it any more, else ``moved``."""
+    if site in (change.before.src, change.before.dst):
+        return "end"
+    return "cut" if change.after is None or not math.isfinite(change.delta_ms) else "moved"
+
+
+def change_table(changes: Sequence[MatrixChange], site: str) -> dict[str, list[object]]:
+    """Pairs that moved or were cut, the worst first; pairs that end at the failed site are only counted, they are all lost."""
+    rows = [change for change in changes if kind_of(change, site) != "end"]
+    return {
+        "from": [change.before.src for change in rows],
+        "to": [change.before.dst for change in rows],
+        "state": ["✕ cut off" if kind_of(change, site) == "cut" else "↷ re-routed" for change in rows],
+        "before_ms": [change.before.best_ms for change in rows],
+        "after_ms": [change.after.best_ms if change.after else None for change in rows],
+        "delta_ms": [change.delta_ms if math.isfinite(change.delta_ms) else None for change in rows],
+        "via_before": [", ".join(change.before.relays) or "direct" for change in rows],
+        "via_after": [
+            (", ".join(change.after.relays) or "direct") if change.after and change.after.best_ms is not None else None for change in rows
+        ],
+    }
+
+
+def _legs(row: MatrixRow) -> list[tuple[str, str]]:
+    return list(itertools.pairwise((row.src, *row.relays, row.dst)))
+
+
+def layers(
+    before: Sequence[MatrixRow], changes: Sequence[MatrixChange], site: str, theme: Theme
+) -> tuple[list[netmap.DrawnLink], list[netmap.DrawnLink]]:
+    """What the two maps draw: untouched direct links in grey, what hangs on the site in the accent, the ways around in orange."""
+    touched = {(change.before.src, change.before.dst) for change in changes}
+    quiet = {frozenset((row.src, row.dst)) for row in before if row.direct_ms is not None and (row.src, row.dst) not in touched}
+    hung = {frozenset(leg) for change in changes for leg in _legs(change.before) if site in leg}
+    around = {frozenset(leg) for change in changes if change.after and change.after.best_ms is not None for leg in _legs(change.after)}
+
+    def drawn(pairs: set[frozenset[str]], colour: str, width: float, remark: str) -> list[netmap.DrawnLink]:
+        return [
+            netmap.DrawnLink(a, b, colour, width, [f"{a} ↔ {b}", remark])
+            for a, b in sorted(tuple(sorted(pair)) for pair in pairs if len(pair) == 2)
+        ]
+
+    base = drawn(quiet - hung - around, theme.region, 0.5, "not affected")
+    return (
+        [
+            *drawn(hung, theme.accent, 1.5, f"ends at {site} or is relayed by it"),
+            *drawn((quiet | around) - hung, theme.region, 0.5, "not affected"),
+        ],
+        [*drawn(around, theme.reverse, 1.9, "carries what was re-routed"), *base],
+    )
+
+
+def verdict(changes: Sequence[MatrixChange], total: int, site: str) -> list[tuple[str, str, str, bool]]:
+    """The strip of figures."""
+    kinds = [kind_of(change, site) for change in changes]
+    moved = [change.delta_ms for change, kind in zip(changes, kinds, strict=True) if kind == "moved"]
+    worst = max(moved, default=None)
+    return [
+        ("Pairs before", text.count(total), "joined, all media", False),
+        ("End at the site", text.count(kinds.count("end")), "lost with it", False),
+        ("Cut off", text.count(kinds.count("cut")), "no way left", kinds.count("cut") > 0),
+        ("Re-routed", text.count(len(moved)), "another way, not lost", False),
+        ("Typical cost", text.delta_ms(statistics.median(moved)) if moved else text.UNKNOWN, "median of the re-routed", False),
+        ("Worst cost", text.delta_ms(worst), "of a re-routed pair", worst is not None and worst >= 20),
+    ]
+
+
+def _maps(seen: View, site: str, before: Sequence[MatrixRow], changes: Sequence[MatrixChange]) -> None:
+    colours = frame.theme()
+    places: Mapping[str, Site] = seen.sites
+    ends = {end for row in before for end in (row.src, row.dst) if end in places}
+    shown = {name: places[name] for name in sorted(ends)}
+    first, second = layers(before, changes, site, colours)
+    for column, title, drawn, gone in zip(st.columns(2, gap="small"), ("Before", "After"), (first, second), ((), (site,)), strict=True):
+        with column:
+            st.markdown(f"**{title}**")
+            netmap.draw(
+                netmap.map_spec(shown, drawn, colours, failed=gone, height=MAP_HEIGHT, alt=f"{title} the failure of {site}"),
+                f"whatif_{title}",
+            )
+    st.caption(
+        f"Teal before: links that end at {site} or are relayed by it. Orange after: what carries the re-routed pairs. Grey: not affected. "
+        "✕: the failed site. Relays: at most one, each adding 0.5 ms."
+    )
+
+
+def _serving(seen: View, site: str) -> None:
+    inventory = load()
+    st.markdown("#### Where requests are served then")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox(
+            "Workload",
+            list(inventory.workloads),
+            format_func=lambda key: inventory.workloads[key].title,
+            key="workload",
+            bind="query-params",
+            width=320,
+        )
+    effects = data.failure_effects(seen.at, seen.window, site, name)
+    if not effects["from"]:
+        st.caption("No PoP with measured links asks for anything here.")
+        return
+    hit = sum(state != "unchanged" for state in effects["state"])
+    st.caption(
+        f"{hit} of {text.plural(len(effects['from']), 'source')} {'is' if hit == 1 else 'are'} served otherwise. Objective: first token, median."
+    )
+    st.dataframe(
+        effects,
+        hide_index=True,
+        height="auto",
+        placeholder=text.UNKNOWN,
+        column_config={
+            "from": "From",
+            "state": "State",
+            "before": "Served at",
+            "after": "Then at",
+            "rehome": st.column_config.TextColumn("Users re-home to", help="The surviving PoP with the least RTT from the failed one"),
+            "before_ms": st.column_config.NumberColumn("TTFT before (ms)", format="%.1f"),
+            "delta_ms": st.column_config.NumberColumn("Added (ms)", format="%+.1f"),
+        },
+    )
+
+
+def page() -> None:
+    """Choose a site to fail; the verdict, both maps, the pairs, the requests."""
+    frame.head(
+        "What-if",
+        "A site fails: which pairs lose their way, which are re-routed and at what cost. The address holds the scenario; share it.",
+    )
+    seen = frame.view()
+    frame.need_links(seen)
+    usable = [link for link in seen.all_links if link.gate == "ok"]
+    ends = sorted({end for link in usable for end in (link.src, link.dst)})
+    if not ends:
+        frame.next_step("Every link in this window is kept out by a gate; the Overview says which.")
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        degree = {end: sum(end in (link.src, link.dst) for link in usable) for end in ends}
+        usual = ends.index(
+            max((end for end in ends), key=lambda end: (seen.sites[end].kind == "pop" if end in seen.sites else False, degree[end]))
+        )
+        site = frame.pick_site("Fail the site", ends, seen.sites, key="fail", width=340, index=usual)
+    before, changes = data.failure(seen.at, seen.window, site)
+    total = sum(row.best_ms is not None for row in before)
+    frame.strip(verdict(changes, total, site))
+    _maps(seen, site, before, changes)
+    table = change_table(changes, site)
+    st.markdown("#### Pairs that are re-routed or cut off")
+    if not table["from"]:
+        st.caption(f"None: no other pair was relayed by {site}. Only the pairs that end there are lost.")
+    else:
+        st.dataframe(
+            table,
+            hide_index=True,
+            height="auto",
+            placeholder=text.UNKNOWN,
+            column_config={
+                "from": "From",
+                "to": "To",
+                "state": "State",
+                "before_ms": st.column_config.NumberColumn("Before (ms)", format="%.1f"),
+                "after_ms": st.column_config.NumberColumn("After (ms)", format="%.1f"),
+                "delta_ms": st.column_config.NumberColumn("Added (ms)", format="%+.1f"),
+                "via_before": "Via before",
+                "via_after": "Via after",
+            },
+        )
+        st.download_button(
+            "CSV",
+            frame.csv_of(table),
+            file_name=f"fail-{site}.csv".replace(":", "_"),
+            mime="text/csv",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+    _serving(seen, site)
+    st.caption(
+        f"Snapshot {seen.at.snapshot}, {text.plural(len(metrics.media_of(usable)), 'medium', 'media')} together. From a shell: `isochrone matrix --relays 1 --fail {site}`"
+    )
+
+
+page()

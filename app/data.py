@@ -1,0 +1,348 @@
+"""What the pages read, and the only place that keeps it.
+
+Every value is kept under the DuckLake snapshot it came from and the arguments it was asked with: while nothing is
+written a rerun costs nothing, and a commit shows at once. Frozen records are shared between sessions without a
+copy. One connection per process reads; nothing here writes.
+
+Ages depend on the clock too; it is read in ticks of TICK_S, so an age is at most that much too small.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import streamlit as st
+
+from app import answers, text
+from app.output import DEFAULT_WAREHOUSE
+from inventory.load import load
+from records.errors import WarehouseMissing
+from records.link import LinkEstimate
+from records.measurement import TracerouteResult
+from records.place import Site
+from records.units import ms
+from routing import gates
+from routing.answer import Answer, to_json
+from routing.matrix import MatrixRow
+from routing.request import Request
+from routing.scenario import FailSite, MatrixChange, Scenario, WhatIf, compare_matrix
+from warehouse import Warehouse, open_warehouse, queries
+
+__all__ = [
+    "SILENT_AFTER_S",
+    "TICK_S",
+    "Source",
+    "agents",
+    "counts",
+    "failure",
+    "failure_effects",
+    "first",
+    "inference",
+    "inference_latest",
+    "known",
+    "links",
+    "location",
+    "newest",
+    "path_history",
+    "paths",
+    "ping",
+    "plan",
+    "rejects",
+    "run_sql",
+    "schema",
+    "sites",
+    "source",
+    "throughput",
+    "warehouse_sites",
+]
+
+TICK_S = 5
+#: An agent that has said nothing for this long is shown as silent; it reports every few seconds.
+SILENT_AFTER_S = 120.0
+
+Columns = dict[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a page's numbers come from: a warehouse, one snapshot of it, and the tick of the clock in UTC."""
+
+    location: str
+    snapshot: int
+    now: datetime
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What a value that does not depend on the clock is kept under."""
+        return (self.location, self.snapshot)
+
+
+def location() -> str:
+    """Where the measurements are kept, from ISOCHRONE_WAREHOUSE."""
+    return os.environ.get("ISOCHRONE_WAREHOUSE") or DEFAULT_WAREHOUSE
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _open(place: str) -> Warehouse:
+    return open_warehouse(place)
+
+
+def source() -> Source | None:
+    """The newest snapshot of the warehouse; None where there is no warehouse yet."""
+    place = location()
+    try:
+        opened = _open(place)
+    except WarehouseMissing:
+        return None
+    now = datetime.now(UTC)
+    return Source(place, opened.snapshot_id(), now.replace(microsecond=0, second=now.second - now.second % TICK_S))
+
+
+# ---- places
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _warehouse_sites(key: tuple[str, int]) -> tuple[Site, ...]:
+    return tuple(queries.sites(_open(key[0])))
+
+
+def warehouse_sites(at: Source) -> tuple[Site, ...]:
+    """The places the warehouse knows: those that measure or are measured."""
+    return _warehouse_sites(at.key)
+
+
+def sites(at: Source) -> dict[str, Site]:
+    """Every place by id: the inventory's, and over them what the warehouse says."""
+    return load().sites | {site.id: site for site in warehouse_sites(at)}
+
+
+# ---- links
+
+
+@st.cache_resource(show_spinner="Reading links", max_entries=24)
+def _links(key: tuple[str, int], now: datetime, window: timedelta | None) -> tuple[LinkEstimate, ...]:
+    at = Source(*key, now)
+    oldest = None if window is None else max(gates.GatePolicy().max_age_s or 0.0, window.total_seconds())
+    measured = queries.link_estimates(_open(key[0]), now=now, window=window)
+    return tuple(gates.grade(measured, sites(at), gates.GatePolicy(max_age_s=oldest)))
+
+
+def links(at: Source, window: str) -> tuple[LinkEstimate, ...]:
+    """Every measured link of a window with its fibre floor, inflation and gate."""
+    return _links(at.key, at.now, text.window_of(window))
+
+
+# ---- the state of things
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _counts(key: tuple[str, int]) -> dict[str, int]:
+    return queries.measurement_counts(_open(key[0]))
+
+
+def counts(at: Source) -> dict[str, int]:
+    """How many measurements of each probe type there are."""
+    return _counts(at.key)
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _time_range(key: tuple[str, int]) -> tuple[datetime, datetime] | None:
+    return queries.time_range(_open(key[0]))
+
+
+def first(at: Source) -> datetime | None:
+    """When the oldest measurement was made, in UTC; None when there is none."""
+    span = _time_range(at.key)
+    return span[0] if span else None
+
+
+def newest(at: Source) -> datetime | None:
+    """When the newest measurement was made, in UTC; None when there is none."""
+    span = _time_range(at.key)
+    return span[1] if span else None
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _agents(key: tuple[str, int], now: datetime) -> Columns:
+    return _columns(queries.agents(_open(key[0]), now))
+
+
+def agents(at: Source) -> Columns:
+    """Every agent with its last status."""
+    return _agents(at.key, at.now)
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _rejects(key: tuple[str, int]) -> dict[str, int]:
+    return queries.reject_counts(_open(key[0]))
+
+
+def rejects(at: Source) -> dict[str, int]:
+    """How many rows were refused, by reason."""
+    return _rejects(at.key)
+
+
+# ---- one pair
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _ping(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime, buckets: int) -> Columns:
+    return _columns(queries.ping_series(_open(key[0]), src, dst, medium, start=start, end=end, bucket_count=buckets))
+
+
+def ping(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime, buckets: int) -> Columns:
+    """A pair's ping series in equal buckets; empty ones are there, with None."""
+    return _ping(at.key, src, dst, medium, start, end, buckets)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _throughput(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
+    return _columns(queries.throughput_series(_open(key[0]), src, dst, medium, start=start, end=end))
+
+
+def throughput(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
+    """A pair's throughput tests."""
+    return _throughput(at.key, src, dst, medium, start, end)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _inference(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
+    return _columns(queries.inference_series(_open(key[0]), src, dst, medium, start=start, end=end))
+
+
+def inference(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
+    """A pair's inference requests."""
+    return _inference(at.key, src, dst, medium, start, end)
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _inference_latest(key: tuple[str, int], now: datetime, window: timedelta | None) -> Columns:
+    return _columns(queries.inference_latest(_open(key[0]), now=now, window=window))
+
+
+def inference_latest(at: Source, window: str) -> Columns:
+    """Every pair that asked a model something, with its TTFT."""
+    return _inference_latest(at.key, at.now, text.window_of(window))
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _paths(key: tuple[str, int], src: str, dst: str, medium: str | None) -> tuple[TracerouteResult, ...]:
+    return tuple(queries.latest_paths(_open(key[0]), src, dst, medium))
+
+
+def paths(at: Source, src: str, dst: str, medium: str | None) -> tuple[TracerouteResult, ...]:
+    """The newest path of each flow of a pair."""
+    return _paths(at.key, src, dst, medium)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _path_history(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
+    return _columns(queries.path_history(_open(key[0]), src, dst, medium, start, end))
+
+
+def path_history(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
+    """Every traceroute of a pair in a span of time."""
+    return _path_history(at.key, src, dst, medium, start, end)
+
+
+# ---- decisions
+
+
+def known(at: Source, window: str) -> answers.Links:
+    """The links of a window as the planner takes them."""
+    return answers.Links(links(at, window), sites(at), at.snapshot, at.location)
+
+
+@st.cache_data(show_spinner="Planning", max_entries=64)
+def _plan(key: tuple[str, int], now: datetime, window: str, request: Request) -> dict[str, Any]:
+    return to_json(answers.route_answer(known(Source(*key, now), window), request))
+
+
+def plan(at: Source, window: str, request: Request) -> dict[str, Any]:
+    """The planner's answer, as `isochrone route --json` gives it."""
+    return _plan(at.key, at.now, window, request)
+
+
+@st.cache_resource(show_spinner="Failing the site", max_entries=32)
+def _failure(key: tuple[str, int], now: datetime, window: str, site: str) -> tuple[list[MatrixRow], list[MatrixChange]]:
+    world = known(Source(*key, now), window)
+    before = answers.matrix_rows(world)
+    return before, compare_matrix(before, answers.matrix_rows(world, fail=[site]))
+
+
+def failure(at: Source, window: str, site: str) -> tuple[list[MatrixRow], list[MatrixChange]]:
+    """All pairs as they are, and what the loss of a site changes."""
+    return _failure(at.key, at.now, window, site)
+
+
+@st.cache_data(show_spinner="Planning before and after", max_entries=32)
+def _failure_effects(key: tuple[str, int], now: datetime, window: str, site: str, workload: str) -> Columns:
+    world = known(Source(*key, now), window)
+    scenario = Scenario(name=f"fail {site}", edits=(FailSite(site),))
+    asked = answers.workload_of(workload)
+    sources = sorted({link.src for link in world.links if link.src in world.sites and world.sites[link.src].kind == "pop"})
+    rows = [(source, answers.what_if_answer(world, scenario, Request(source=source, workload=asked, k=1))) for source in sources]
+    return {
+        "from": [source for source, _ in rows],
+        "state": [_state(result) for _, result in rows],
+        "before": [_served_at(result.before) for _, result in rows],
+        "after": [_served_at(result.after) for _, result in rows],
+        "rehome": [result.rehome.dst if result.rehome else None for _, result in rows],
+        "before_ms": [ms(_ttft_ns(result.before)) for _, result in rows],
+        "delta_ms": [ms(result.delta.ttft_p50_ns) if result.delta else None for _, result in rows],
+    }
+
+
+def _state(result: WhatIf) -> str:
+    if result.delta is None or result.delta.lost:
+        return "✕ lost"
+    if result.rehome is not None:
+        return "⌂ re-homed"
+    if result.delta.moved:
+        return "↷ moved"
+    return "unchanged" if not result.delta.ttft_p50_ns else "↝ other way"
+
+
+def _served_at(answer: Answer | None) -> str | None:
+    return answer.routes[0].sites[-1] if answer is not None and answer.routes else None
+
+
+def _ttft_ns(answer: Answer | None) -> float | None:
+    return answer.routes[0].ttft.p50_ns if answer is not None and answer.routes and answer.routes[0].ttft is not None else None
+
+
+def failure_effects(at: Source, window: str, site: str, workload: str) -> Columns:
+    """Where the requests of every measuring PoP are served before and after the loss of a site."""
+    return _failure_effects(at.key, at.now, window, site, workload)
+
+
+# ---- ad hoc
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _schema(key: tuple[str, int]) -> Sequence[Any]:
+    from warehouse import workbench
+
+    return tuple(workbench.schema(_open(key[0])))
+
+
+def schema(at: Source) -> Sequence[Any]:
+    """Tables and views with their columns and comments."""
+    return _schema(at.key)
+
+
+def run_sql(at: Source, query: str, *, row_limit: int, timeout_s: float) -> Any:
+    """Run one statement of the user; never kept, because a query may ask for the time."""
+    from warehouse import workbench
+
+    return workbench.run(_open(at.location), query, row_limit=row_limit, timeout_s=timeout_s)
+
+
+def _columns(table: Any) -> Columns:
+    """An Arrow table as plain lists by column."""
+    found: Mapping[str, list[Any]] = table.to_pydict()
+    return dict(found)

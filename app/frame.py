@@ -1,0 +1,250 @@
+"""What every page shares: its head, the controls of the sidebar, errors as messages, and what to do when there is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import streamlit as st
+
+from app import data, metrics, text
+from app.theme import Theme, theme_of
+from records.errors import IsochroneError, NoAnswer
+from records.link import LinkEstimate
+from records.place import Site
+
+__all__ = [
+    "PAIR_PAGE",
+    "PATHS_PAGE",
+    "PLOTLY",
+    "View",
+    "csv_of",
+    "guard",
+    "head",
+    "need_links",
+    "next_step",
+    "open_pair",
+    "pick_site",
+    "sidebar",
+    "strip",
+    "styles",
+    "theme",
+    "view",
+]
+
+PAIR_PAGE = "app_pages/pair.py"
+PATHS_PAGE = "app_pages/paths.py"
+
+#: No logo and no button that would need another host; the wheel is left to the page.
+PLOTLY = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "toImage"], "scrollZoom": False}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a page looks at: a source, the window and the medium chosen on the left, and all links of the window."""
+
+    at: data.Source
+    window: str
+    medium: str
+    all_links: tuple[LinkEstimate, ...]
+
+    @property
+    def links(self) -> list[LinkEstimate]:
+        """The links over the chosen medium, those kept out by a gate included."""
+        return metrics.of_medium(self.all_links, self.medium)
+
+    @property
+    def usable(self) -> list[LinkEstimate]:
+        """The links that passed every gate; only these are drawn and routed over."""
+        return [link for link in self.links if link.gate == "ok"]
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        """Every known place by id."""
+        return data.sites(self.at)
+
+    def span(self) -> tuple[datetime, datetime]:
+        """The window as [start, end) in UTC; for everything, from the first possible time."""
+        length = text.window_of(self.window)
+        return (self.at.now - length if length else datetime(1970, 1, 1, tzinfo=self.at.now.tzinfo), self.at.now)
+
+
+def theme() -> Theme:
+    """The colours of the theme the browser shows."""
+    return theme_of(st.context.theme.type)
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Show an error made on purpose as its one sentence; a "no" is information, not a fault."""
+    try:
+        yield
+    except NoAnswer as error:
+        st.info(_sentence(error), icon=":material/info:")
+    except IsochroneError as error:
+        st.error(_sentence(error), icon=":material/error:")
+
+
+def _sentence(error: IsochroneError) -> str:
+    words = str(error)
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "`")) else ".")
+
+
+def head(title: str, caption: str) -> None:
+    """The title of a page and one line that says what it answers."""
+    st.markdown(f"## {title}")
+    st.caption(caption)
+
+
+def next_step(message: str, *commands: str) -> None:
+    """Say why there is nothing to see, and the exact command that changes that."""
+    st.info(message, icon=":material/arrow_forward:")
+    if commands:
+        st.code("\n".join(commands), language="shell")
+
+
+def sidebar() -> None:
+    """The controls every page obeys: the window and the medium, both in the address; below them, where the numbers are from."""
+    at = data.source()
+    if at is None:
+        st.session_state["view"] = None
+        st.sidebar.caption(f"No warehouse at `{data.location()}`")
+        return
+    newest = data.newest(at)
+    usual = text.default_window(newest, at.now)
+    with st.sidebar:
+        window = st.selectbox(
+            "Window",
+            list(text.WINDOWS),
+            index=list(text.WINDOWS).index(usual),
+            format_func=text.WINDOW_TITLES.__getitem__,
+            key="window",
+            bind="query-params",
+        )
+        links = data.links(at, window)
+        media = metrics.media_of(links) or ["internet"]
+        if len(media) > 1:
+            media.append("any")
+        medium = st.selectbox(
+            "Medium",
+            media,
+            format_func=text.MEDIUM_TITLES.__getitem__,
+            key="medium",
+            bind="query-params",
+            help="What joins two sites. *Fastest of all* takes, for each pair, the medium with the least median RTT.",
+        )
+        _provenance(at, newest)
+    st.session_state["view"] = View(at, window, medium, links)
+
+
+@st.fragment(run_every=10)
+def _provenance(at: data.Source, newest: datetime | None) -> None:
+    with guard():
+        fresh = data.source() or at
+        newest = data.newest(fresh) or newest
+        told = f"newest sample **{text.age((fresh.now - newest).total_seconds())}** ago" if newest else "no samples yet"
+        st.caption(f"Snapshot **{fresh.snapshot}** · {told}  \n`{fresh.location}`")
+
+
+def view() -> View:
+    """What the page looks at; stops the page with the next step when there is no warehouse or nothing in it."""
+    found: View | None = st.session_state.get("view")
+    if found is None:
+        next_step(text.NO_DATA["warehouse"].format(location=data.location()), "isochrone demo", "isochrone up")
+        st.stop()
+    if not any(data.counts(found.at).values()):
+        next_step(
+            text.NO_DATA["empty"].format(location=data.location()),
+            "isochrone demo",
+            "isochrone agent run AGENT.toml",
+            "isochrone import rtt-matrix MATRIX.csv --sites SITES.csv",
+        )
+        st.stop()
+    return found
+
+
+def need_links(seen: View) -> None:
+    """Stop the page when the window holds no link, and say where the newest measurement is."""
+    if not seen.all_links:
+        next_step(
+            text.NO_DATA["window"].format(window=text.WINDOW_TITLES[seen.window].lower(), newest=text.clock(data.newest(seen.at))),
+        )
+        st.stop()
+
+
+def open_pair(src: str, dst: str, medium: str | None = None, page: str = PAIR_PAGE) -> None:
+    """Go to the page of one pair."""
+    address = {"src": src, "dst": dst, "window": st.session_state.get("window")}
+    if medium is not None:
+        address["medium"] = medium
+    st.switch_page(page, query_params={name: value for name, value in address.items() if value})
+
+
+def pick_site(
+    label: str, options: Sequence[str], sites: Mapping[str, Site], *, key: str, index: int = 0, width: int | Literal["stretch"] = "stretch"
+) -> str:
+    """A list of sites to choose from, kept in the address under `key`; says so when the address names one that is not there."""
+    asked = st.query_params.get(key)
+    if asked is not None and asked not in options:
+        st.toast(f"{asked!r} is not among the sites measured here ({label.lower()}); showing another one", icon=":material/error:")
+    chosen: str = st.selectbox(
+        label,
+        list(options),
+        index=index,
+        format_func=lambda site_id: text.site_label(sites.get(site_id), site_id),
+        key=key,
+        bind="query-params",
+        width=width,
+    )
+    return chosen
+
+
+def strip(items: Sequence[tuple[str, str, str, bool]]) -> None:
+    """A row of figures: (name, value, remark, whether it calls for attention)."""
+    cells = "".join(
+        f'<div class="iso-kpi{" iso-alert" if alert else ""}"><div class="n">{_escaped(name)}</div>'
+        f'<div class="v">{_escaped(value)}</div><div class="r">{_escaped(remark)}</div></div>'
+        for name, value, remark, alert in items
+    )
+    st.html(f'<div class="iso-strip">{cells}</div>')
+
+
+def _escaped(words: str) -> str:
+    return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+
+
+def styles() -> None:
+    """The few rules Streamlit's theme has no setting for."""
+    colours = theme()
+    st.html(
+        "<style>"
+        ".iso-strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(118px,1fr));overflow:hidden;"
+        f"border:1px solid {colours.line};border-radius:6px}}"
+        f".iso-kpi{{padding:9px 14px 8px;box-shadow:-1px 0 0 {colours.line},0 -1px 0 {colours.line};min-width:0}}"
+        f".iso-kpi .n{{font-size:.76rem;color:{colours.muted};white-space:nowrap;overflow:hidden;text-overflow:ellipsis}}"
+        ".iso-kpi .v{font-size:1.42rem;font-weight:600;line-height:1.3;letter-spacing:-.01em;"
+        "font-variant-numeric:tabular-nums;white-space:nowrap}"
+        f".iso-kpi .r{{font-size:.76rem;color:{colours.muted};white-space:nowrap;overflow:hidden;text-overflow:ellipsis}}"
+        f".iso-alert .v{{color:{colours.warning}}}"
+        "[data-testid=stCaptionContainer] p{font-variant-numeric:tabular-nums}"
+        "</style>"
+    )
+
+
+def csv_of(columns: Mapping[str, Sequence[Any]]) -> Callable[[], str]:
+    """A function that writes the columns as CSV (RFC 4180), called only when the button is pressed; None is an empty field."""
+
+    def write() -> str:
+        import csv
+        import io
+
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\r\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        return out.getvalue()
+
+    return write

@@ -1,0 +1,61 @@
+"""The dashboard: `isochrone dashboard`, or `streamlit run app/streamlit_app.py` with ISOCHRONE_WAREHOUSE set."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import streamlit as st
+
+from app import frame
+
+STATIC = Path(__file__).parent / "static"
+
+PAGES = {
+    "Observe": (
+        ("overview.py", "Overview", "public"),
+        ("mesh.py", "Mesh", "grid_on"),
+        ("pair.py", "Pair", "timeline"),
+        ("paths.py", "Paths", "route"),
+    ),
+    "Decide": (
+        ("routes.py", "Routes", "alt_route"),
+        ("whatif.py", "What-if", "device_unknown"),
+    ),
+    "Explore": (("sql.py", "SQL", "database"),),
+}
+
+
+@st.cache_resource(show_spinner=False)
+def _settle() -> bool:
+    """Once per process: import what the pages draw with, then take all of it out of the garbage collector's sight.
+
+    Without this, every collection walks the modules of Plotly, pandas and NumPy again.
+    """
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from app.charts import hops, routes, series  # noqa: F401
+
+    go.Figure(go.Scatter(y=pd.Series([1.0])))
+    gc.collect()
+    gc.freeze()
+    return True
+
+
+st.set_page_config(page_title="Isochrone", page_icon=str(STATIC / "icon.png"), layout="wide")
+_settle()
+frame.styles()
+st.logo(str(STATIC / ("logo-dark.svg" if frame.theme().name == "dark" else "logo.svg")), size="large", icon_image=str(STATIC / "mark.svg"))
+page = st.navigation(
+    {
+        group: [
+            st.Page(f"app_pages/{file}", title=title, icon=f":material/{icon}:", default=file == "overview.py")
+            for file, title, icon in pages
+        ]
+        for group, pages in PAGES.items()
+    }
+)
+with frame.guard():
+    frame.sidebar()
+    page.run()
