@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import tempfile
 import threading
 import time
@@ -49,11 +50,11 @@ def attach(location: Path, mode: Mode, **config: str) -> duckdb.DuckDBPyConnecti
     settings = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
-        "python_enable_replacements": "false",
-        "temp_directory": str(Path(tempfile.gettempdir()) / f"isochrone-duckdb-{os.getpid()}"),
+        # Made only when a query spills, and removed by DuckDB.
+        "temp_directory": str(Path(tempfile.gettempdir()) / f"isochrone-duckdb-{secrets.token_hex(8)}"),
         **config,
     }
-    connection = duckdb.connect(":memory:", config={key: value for key, value in settings.items() if not key.startswith("python_")})
+    connection = duckdb.connect(":memory:", config=settings)
     try:
         connection.execute("SET python_enable_replacements = false")
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -232,10 +233,14 @@ def open_warehouse(location: str | Path, *, mode: Mode = "read") -> Warehouse:
                 connection = attach(path, mode)
                 if not check(connection, path):
                     connection.close()
-                    raise UserError(f"the warehouse at {path} is of an older version; starting `isochrone collector` on it brings it up to date")
+                    raise UserError(
+                        f"the warehouse at {path} is of an older version; starting `isochrone collector` on it brings it up to date"
+                    )
     except duckdb.Error as error:
         first = str(error).strip().partition("\n")[0]
         if not os.access(path, os.W_OK):
-            raise NotPermitted(f"cannot open the warehouse {path}: {first}; readers need write access to the folder for SQLite's lock") from error
+            raise NotPermitted(
+                f"cannot open the warehouse {path}: {first}; readers need write access to the folder for SQLite's lock"
+            ) from error
         raise OutsideError(f"cannot open the warehouse {path}: {first}") from error
     return Warehouse(path, mode, connection)

@@ -31,7 +31,9 @@ def _from_wheel(module: str, file_name: str) -> Path:
         if path.is_file():
             return path
     wheel = module.replace("_", "-")
-    raise ToolMissing(f"DuckDB {duckdb.__version__} needs the wheel {wheel} of the same version; pip install '{wheel}=={duckdb.__version__}'")
+    raise ToolMissing(
+        f"DuckDB {duckdb.__version__} needs the wheel {wheel} of the same version; pip install '{wheel}=={duckdb.__version__}'"
+    )
 
 
 def _present_as(target: Path, name: str) -> Path:

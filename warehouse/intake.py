@@ -127,7 +127,10 @@ class Collector:
                 found = agent
         if scheme.lower() != "bearer" or found is None:
             raise _Refusal(
-                401, "unauthorised", "a bearer token of this collector is needed in the header Authorization", **{"WWW-Authenticate": "Bearer"}
+                401,
+                "unauthorised",
+                "a bearer token of this collector is needed in the header Authorization",
+                **{"WWW-Authenticate": "Bearer"},
             )
         return found
 

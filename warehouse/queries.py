@@ -127,9 +127,7 @@ def measurement_counts(wh: Warehouse) -> dict[str, int]:
     return dict(_rows(wh, "measurement_counts")[0])
 
 
-def ping_series(
-    wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime, bucket_count: int = 300
-) -> pa.Table:
+def ping_series(wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime, bucket_count: int = 300) -> pa.Table:
     """One link over [start, end) in equal buckets: bucket_at, sent, lost, min_ms, p5_ms, p25_ms, p50_ms, p75_ms, p95_ms, max_ms.
 
     Empty buckets are there, with 0 sent and NULL for every time. Raises UserError when end is not after start.

@@ -15,8 +15,8 @@ from pathlib import Path
 import uvicorn
 
 from records.errors import NotPermitted, OutsideError, UserError
-from warehouse.intake import make_app
 from warehouse.connect import open_warehouse
+from warehouse.intake import make_app
 
 __all__ = ["serve"]
 
@@ -120,7 +120,13 @@ def serve(
             listeners.append(_unix(uds))
         app = make_app(location, tokens=tokens, agent_sites=agent_sites, commit_interval_s=commit_interval_s)
         config = uvicorn.Config(
-            app, lifespan="on", log_level=log_level, access_log=False, timeout_keep_alive=65, timeout_graceful_shutdown=20, server_header=False
+            app,
+            lifespan="on",
+            log_level=log_level,
+            access_log=False,
+            timeout_keep_alive=65,
+            timeout_graceful_shutdown=20,
+            server_header=False,
         )
         asyncio.run(_Server(config, on_ready).serve(sockets=listeners))
     finally:

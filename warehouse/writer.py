@@ -30,7 +30,13 @@ __all__ = ["Busy", "Unstorable", "Writer", "WriterStats"]
 log = logging.getLogger("isochrone.collector")
 
 #: Errors of DuckDB that trying again may mend; any other says that the data itself cannot be stored.
-_OUTSIDE = (duckdb.IOException, duckdb.TransactionException, duckdb.OutOfMemoryException, duckdb.InterruptException, duckdb.ConnectionException)
+_OUTSIDE = (
+    duckdb.IOException,
+    duckdb.TransactionException,
+    duckdb.OutOfMemoryException,
+    duckdb.InterruptException,
+    duckdb.ConnectionException,
+)
 
 
 class Busy(Exception):
@@ -183,7 +189,7 @@ class Writer:
             self.stats.failures += 1
             log.error("cannot store batch %s: %s", batch.name, error)
             future.set_exception(error)
-        except Exception as error:  # noqa: BLE001 - anything else is about the data: the batch is kept as a reject
+        except Exception as error:
             self.stats.failures += 1
             log.exception("batch %s cannot be stored", batch.name)
             future.set_exception(Unstorable(str(error).partition("\n")[0]))

@@ -7,6 +7,6 @@ CREATE MACRO rtt_bucket_value_ns(bucket) AS 2 * pow(1.02::DOUBLE, bucket) / 2.02
 -- Least possible RTT over fibre between two points in ns: there and back along the great circle (haversine, mean radius
 -- 6371.0088 km) at two thirds of c, as in records/place.py.
 CREATE MACRO fibre_floor_ns(lat_a, lon_a, lat_b, lon_b) AS
-    2e9 * 2 * 6371.0088 / (299792.458 * 2 / 3) * asin(least(1.0, sqrt(
+    (4e9::DOUBLE * 6371.0088::DOUBLE / (299792.458::DOUBLE * 2 / 3)) * asin(least(1::DOUBLE, sqrt(
         pow(sin(radians(lat_b - lat_a) / 2), 2) + cos(radians(lat_a)) * cos(radians(lat_b)) * pow(sin(radians(lon_b - lon_a) / 2), 2)
     )));

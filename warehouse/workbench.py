@@ -1,0 +1,222 @@
+"""Ad hoc SQL, safely: one read-only statement, within a time and a row limit, that reaches nothing but the warehouse.
+
+Three fences, each of which holds without the others:
+
+1. The connection is attached read-only; files outside the warehouse's data, settings and extensions are closed to it by
+   DuckDB itself, and the settings are locked.
+2. Exactly one statement, and of a kind that only reads.
+3. Its table functions are of a short list. This one is needed: some extensions' functions (sqlite_scan, sqlite_query,
+   those of DuckLake's maintenance) open files themselves and write through a SELECT.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from records.errors import UserError
+from warehouse.connect import Warehouse
+from warehouse.statements import statement
+
+__all__ = ["TABLE_FUNCTIONS", "ColumnDoc", "SqlResult", "TableDoc", "run", "schema"]
+
+#: Table functions a query may use; all of them only compute, or list what the schema already says.
+TABLE_FUNCTIONS = frozenset(
+    {
+        "unnest",
+        "range",
+        "generate_series",
+        "repeat",
+        "repeat_row",
+        "generate_subscripts",
+        "json_each",
+        "json_tree",
+        "summary",
+        "histogram",
+        "histogram_values",
+        "icu_calendar_names",
+        "pg_timezone_names",
+        "duckdb_columns",
+        "duckdb_constraints",
+        "duckdb_functions",
+        "duckdb_keywords",
+        "duckdb_schemas",
+        "duckdb_tables",
+        "duckdb_types",
+        "duckdb_views",
+        "pragma_table_info",
+        "pragma_show",
+    }
+)
+#: Scalar functions that do more than compute.
+_FORBIDDEN_SCALARS = frozenset({"getenv", "write_log", "nextval", "set_config"})
+_BATCH_ROWS = 2048
+_COMMENT = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)"
+_EXPLAIN = re.compile(rf"{_COMMENT}*EXPLAIN{_COMMENT}+(?:ANALYZE{_COMMENT}+|\([^)]*\){_COMMENT}*)?(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlResult:
+    """What a query gave: an Arrow table, whether rows were left out, the snapshot it read, and how long it took."""
+
+    table: pa.Table
+    truncated: bool
+    snapshot_id: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnDoc:
+    """One column: name, type in DuckDB's words, and meaning with unit and what NULL says."""
+
+    name: str
+    type: str
+    comment: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableDoc:
+    """One table or view with its columns; kind is table or view."""
+
+    name: str
+    kind: str
+    comment: str | None
+    columns: list[ColumnDoc]
+
+
+def schema(wh: Warehouse) -> list[TableDoc]:
+    """Every table and view with the meaning of every column; views first, they are for people."""
+    with wh.cursor() as cursor:
+        columns: dict[str, list[ColumnDoc]] = {}
+        for name, column, kind, comment in cursor.execute(statement("queries/columns")).fetchall():
+            columns.setdefault(name, []).append(ColumnDoc(name=column, type=kind, comment=comment))
+        tables = cursor.execute(statement("queries/tables")).fetchall()
+    docs = [TableDoc(name=name, kind=kind, comment=comment, columns=columns.get(name, [])) for name, kind, comment in tables]
+    return sorted(docs, key=lambda doc: (doc.kind != "view", doc.name))
+
+
+def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float = 10.0) -> SqlResult:
+    """The answer to one statement (SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN) in at most `row_limit` rows.
+
+    Raises UserError when it is not one such statement, does not hold, takes longer than `timeout_s` or needs too much memory.
+    """
+    if row_limit < 1 or timeout_s <= 0:
+        raise UserError(f"row limit {row_limit} and time limit {timeout_s:g} s must be greater than zero")
+    cursor = wh.workbench_connection()
+    # The clock runs from here: parsing, planning and fetching count too.
+    began = time.perf_counter()
+    expired = threading.Event()
+
+    def interrupt() -> None:
+        expired.set()
+        cursor.interrupt()
+
+    timer = threading.Timer(timeout_s, interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        text = _only_reads(cursor, query)
+        # One transaction, so that the rows are of the very snapshot that is named.
+        cursor.execute("BEGIN")
+        row = cursor.execute("FROM wh.current_snapshot()").fetchone()
+        assert row is not None
+        table, truncated = _fetch(cursor.execute(text), row_limit)
+    except duckdb.InterruptException as error:
+        raise UserError(f"the query took longer than {timeout_s:g} s; narrow its window or its sites, or raise the limit") from error
+    except duckdb.OutOfMemoryException as error:
+        raise UserError("the query needs more memory than a query may use; aggregate or narrow it") from error
+    except duckdb.Error as error:
+        if expired.is_set():
+            raise UserError(f"the query took longer than {timeout_s:g} s; narrow its window or its sites, or raise the limit") from error
+        raise UserError(_told(error)) from error
+    finally:
+        timer.cancel()
+        timer.join()
+        cursor.close()
+    return SqlResult(table=table, truncated=truncated, snapshot_id=int(row[0]), elapsed_s=time.perf_counter() - began)
+
+
+def _told(error: duckdb.Error) -> str:
+    """DuckDB's message without its banner; the position marks stay, they help."""
+    return re.sub(r"^[A-Z][A-Za-z ]*Error: ", "", str(error).strip(), count=1)
+
+
+def _fetch(cursor: duckdb.DuckDBPyConnection, row_limit: int) -> tuple[pa.Table, bool]:
+    reader = cursor.to_arrow_reader(_BATCH_ROWS)
+    batches: list[pa.RecordBatch] = []
+    rows = 0
+    while rows <= row_limit:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            break
+        except pa.ArrowException as error:
+            # A fault in the middle of the stream comes wrapped; DuckDB's words are inside.
+            if "INTERRUPT" in str(error):
+                raise duckdb.InterruptException(str(error)) from error
+            if "Out of Memory" in str(error):
+                raise duckdb.OutOfMemoryException(str(error)) from error
+            raise duckdb.Error(str(error)) from error
+        batches.append(batch)
+        rows += batch.num_rows
+    table = pa.Table.from_batches(batches, schema=reader.schema)
+    return table.slice(0, row_limit), rows > row_limit
+
+
+def _only_reads(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
+    """The query, once it is known to be one statement that only reads."""
+    if "\0" in query:
+        raise UserError("the query holds a NUL character")
+    try:
+        statements = cursor.extract_statements(query)
+    except duckdb.Error as error:
+        raise UserError(_told(error)) from error
+    if len(statements) != 1:
+        what = "nothing" if not statements else f"{len(statements)} statements (PIVOT without IN counts as several)"
+        raise UserError(f"one statement at a time, and this is {what}; for example: SELECT * FROM links")
+    kind = statements[0].type
+    body = query
+    if kind == duckdb.StatementType.EXPLAIN:
+        match = _EXPLAIN.match(query)
+        body = match["rest"] if match else ""
+    elif kind != duckdb.StatementType.SELECT:
+        raise UserError(
+            f"only reading is allowed here, and this is {kind.name.replace('_', ' ')}; use SELECT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN"
+        )
+    row = cursor.execute("SELECT json_serialize_sql(?)", [body]).fetchone()
+    assert row is not None
+    tree = json.loads(row[0])
+    if tree.get("error") or len(tree.get("statements", [])) != 1:
+        raise UserError("only SELECT, FROM, WITH, VALUES, DESCRIBE, SHOW and SUMMARIZE can be read or explained here")
+    for function, is_table in _functions(tree):
+        name = function.lower()
+        if (is_table and name not in TABLE_FUNCTIONS) or (not is_table and name in _FORBIDDEN_SCALARS):
+            raise UserError(f"the function {function} is not allowed here: a query reads the warehouse and nothing else")
+    return query
+
+
+def _functions(node: object) -> Iterator[tuple[str, bool]]:
+    """(name, is a table function) of every function called anywhere in a serialised statement."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            if node.get("type") == "TABLE_FUNCTION":
+                function = node.get("function") or {}
+                yield str(function.get("function_name", "")), True
+                # Its arguments may hold subqueries; its own name is not a scalar function.
+                stack += [value for key, value in node.items() if key != "function"]
+                stack += list(function.get("children", []))
+                continue
+            if "function_name" in node:
+                yield str(node["function_name"]), False
+            stack += list(node.values())
+        elif isinstance(node, list):
+            stack += node
