@@ -120,7 +120,8 @@ class ThroughputProbe:
                     started_at_ns = time.time_ns()
                     report = (await run(max_bytes=config.max_bytes // 2, by_bytes=True)).report
         except Iperf3Error as error:
-            self._fast.discard(key)
+            if not error.is_busy:
+                self._fast.discard(key)
             return _failure(target, port, vantage, direction, "iperf3", started_at_ns, str(error)), error.is_busy
         if by_bytes and report.duration_ns <= config.duration_s * SECOND:
             self._fast.add(key)

@@ -1,0 +1,169 @@
+"""The lab for machines that allow no namespaces: everything on the loopback interface, with real delay, without privilege.
+
+Every directed pair of sites has one address for each medium, 127.B.s.d (s and d are host numbers, B stands for the
+medium), and behind it, at the usual ports, things that are as far away as the topology says:
+
+- a UDP reflector that holds each request for the path's delay there and back, with its jitter and loss;
+- a TCP proxy to the site's real inference server, and one to its throughput server; bytes are delayed by direction
+  and held to the path's rate.
+
+What it cannot do, and does not pretend to: ICMP and traceroute (the kernel itself answers for every 127 address, at
+once and in one hop; there are no routers, no TTL, no hop lists), the TCP hand-shake (it is over at once, so the connect
+time and TCP_INFO's RTT are the loopback's), loss and retransmission within TCP, UDP rates, and changes of links while it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lab.paths import PathFinder
+from lab.topology import Topology
+from lab.truth import PairTruth, pair_truths
+from lab.world import INFERENCE_PORT
+from records.errors import OutsideError
+from records.link import MEDIA, Medium
+
+__all__ = ["CANNOT", "LoopbackLab", "pair_address", "site_address", "start"]
+
+#: What a person should know before comparing it with anything.
+CANNOT = "no ICMP, no traceroute, no hop lists; TCP opens at once (only its bytes are delayed); links do not change"
+
+_READY_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 10.0
+_LOG = "loopback.log"
+
+
+def site_address(base: int, host_number: int) -> str:
+    """Where the servers of a site really listen, undelayed; `base` is the lab's second octet.
+
+    >>> site_address(16, 3)
+    '127.16.3.1'
+    """
+    return f"127.{base}.{host_number}.1"
+
+
+def pair_address(base: int, src_number: int, dst_number: int, medium: Medium) -> str:
+    """Where one site reaches another over a medium.
+
+    >>> pair_address(16, 1, 2, "internet"), pair_address(16, 2, 1, "direct-connect")
+    ('127.17.1.2', '127.19.2.1')
+    """
+    return f"127.{base + 1 + MEDIA.index(medium)}.{src_number}.{dst_number}"
+
+
+class LoopbackLab:
+    """A running loopback lab; implements lab.world.Lab. Lives in a child process that ends with this one."""
+
+    kind: Literal["namespaces", "loopback"] = "loopback"
+
+    def __init__(self, topology: Topology, state_dir: Path, process: subprocess.Popen[bytes], base: int, serving: bool) -> None:
+        self.topology = topology
+        self.state_dir = state_dir
+        self._process = process
+        self._base = base
+        self._serving = serving
+        self._finder = PathFinder(topology)
+        self._number = {site.id: number for number, site in enumerate(topology.sites, start=1)}
+
+    def command(self, site: str, argv: Sequence[str]) -> list[str]:
+        """`argv` itself: every site is this machine. Raises UnknownSite."""
+        self.topology.site(site)
+        return list(argv)
+
+    def address(self, src: str, dst: str, medium: Medium = "internet") -> str | None:
+        """Where src reaches dst over a medium; None when that medium does not join them. Raises UnknownSite."""
+        src, dst = self.topology.site(src).id, self.topology.site(dst).id
+        joined = src != dst and self._finder.path(src, dst, medium) and self._finder.path(dst, src, medium)
+        return pair_address(self._base, self._number[src], self._number[dst], medium) if joined else None
+
+    def media(self, src: str, dst: str) -> tuple[Medium, ...]:
+        """The media over which src reaches dst."""
+        return tuple(medium for medium in MEDIA if self.address(src, dst, medium) is not None)
+
+    def inference_url(self, src: str, dst: str, medium: Medium = "internet") -> str | None:
+        """Base URL of the inference API of dst as src reaches it; None when dst does not serve or is not reached."""
+        address = self.address(src, dst, medium)
+        serves = self._serving and self.topology.site(dst).serves
+        return f"http://{address}:{INFERENCE_PORT}/v1" if address is not None and serves else None
+
+    def truth(self) -> list[PairTruth]:
+        """What every pair must measure over every medium; there are no hops to see, so none are listed."""
+        found = []
+        for truth in pair_truths(self.topology, self._finder):
+            address = self.address(truth.src, truth.dst, truth.medium)
+            assert address is not None
+            found.append(replace(truth, address=address, hops=(), nodes=()))
+        return found
+
+    def stop(self) -> None:
+        """End every process of the lab; doing it twice is fine."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()  # its lifeline
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def start(topology: Topology, state_dir: Path, say: Callable[[str], None], *, serving: bool = True) -> LoopbackLab:
+    """Start a loopback lab and return when its reflectors, proxies and inference servers answer.
+
+    Raises OutsideError, with what its process said, when it does not start.
+    """
+    folder = state_dir.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"loopback lab of {len(topology.sites)} sites: {CANNOT}")
+    argv = [sys.executable, "-m", "lab.loopback_daemon", str(folder), *(["--serving"] if serving else [])]
+    with (folder / _LOG).open("wb") as log:
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(topology.document()).encode() + b"\n")
+        process.stdin.flush()
+        base = _await_ready(process, say, folder / _LOG)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        process.stdout.close()
+    return LoopbackLab(topology, folder, process, base, serving)
+
+
+def _await_ready(process: subprocess.Popen[bytes], say: Callable[[str], None], log: Path) -> int:
+    """Pass on its progress until it is ready; returns the second octet of its addresses."""
+    assert process.stdout is not None
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    text = b""
+    while True:
+        if not select.select([process.stdout], (), (), max(0.0, deadline - time.monotonic()))[0]:
+            raise OutsideError(f"the loopback lab was not ready within {_READY_TIMEOUT_S:g} s; its log is {log}")
+        data = os.read(process.stdout.fileno(), 65536)
+        if not data:
+            process.wait()
+            lines = log.read_text(errors="replace").strip().splitlines()
+            raise OutsideError(f"the loopback lab ended before it was ready: {lines[-1] if lines else f'it said nothing in {log}'}")
+        *lines_read, text = (text + data).split(b"\n")
+        for line in lines_read:
+            message: dict[str, Any] = json.loads(line)
+            if "failed" in message:
+                raise OutsideError(message["failed"])
+            if "progress" in message:
+                say(message["progress"])
+            if "ready" in message:
+                return int(message["ready"])
