@@ -59,16 +59,17 @@ def rows(
         direct[index[src], index[dst]] = rtt_ns / MS
     allowed = None if allowed_relays is None else [index[name] for name in allowed_relays if name in index]
     found = best(direct, relays=relays, relay_ms=relay_ms, allowed=allowed)
-    gain = np.where(np.isfinite(direct), direct - found.cost, np.inf)
+    known = np.isfinite(direct)
+    gain = np.subtract(direct, found.cost, out=np.full_like(direct, np.inf), where=known)
     # A gain is a difference of exact nanoseconds read as ms: compare in ns, or 5 ms of gain may read as 4.999...
-    keep_direct = np.isfinite(direct) & (np.rint(np.nan_to_num(gain, posinf=0) * MS) < round(min_gain_ms * MS))
+    keep_direct = known & (np.rint(gain * MS) < round(min_gain_ms * MS))
 
     table = []
     for src, i in index.items():
         for dst, j in index.items():
             if i == j:
                 continue
-            direct_ms = float(direct[i, j]) if np.isfinite(direct[i, j]) else None
+            direct_ms = float(direct[i, j]) if known[i, j] else None
             via = () if keep_direct[i, j] else tuple(names[k] for k in found.relays(i, j))
             best_ms = direct_ms if keep_direct[i, j] else float(found.cost[i, j])
             if best_ms is None or not np.isfinite(best_ms):
