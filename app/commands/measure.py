@@ -150,12 +150,12 @@ def ping(
 
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
-@click.option("-m", "--max-ttl", type=click.IntRange(1, 255), default=30, show_default=True, help="Longest path looked at.")
+@click.option("-m", "--max-ttl", type=click.IntRange(1, 64), default=30, show_default=True, help="Longest path looked at.")
 @click.option("--timeout", type=_MS, default="1s", show_default=True, help="A hop silent for so long is silent.")
 @click.option("--attempts", type=click.IntRange(1, 10), default=2, show_default=True, help="Probe packets to a silent hop.")
 @click.option("--flows", type=click.IntRange(1, 64), default=1, show_default=True, help="Flows to trace, to see paths in parallel (ECMP).")
 @click.option(
-    "--protocol", type=click.Choice(["icmp", "udp", "tcp"]), default="icmp", show_default=True, help="What the probe packets are."
+    "--protocol", type=click.Choice(["icmp", "udp"]), default="icmp", show_default=True, help="What the probe packets are."
 )
 @_common
 def traceroute(targets: tuple[str, ...], max_ttl: int, timeout: float, attempts: int, flows: int, protocol: str, **options: Any) -> None:
@@ -172,7 +172,8 @@ def traceroute(targets: tuple[str, ...], max_ttl: int, timeout: float, attempts:
     config = TracerouteConfig(max_ttl=max_ttl, timeout_ms=timeout, attempts=attempts, flows=flows, protocol=protocol)
     sites = _sites(targets, keep)
     whom = [Target(site=s, address=a, medium=keep.medium) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
-    _run(TracerouteProbe(config), whom, keep, as_json=as_json)
+    # Every round takes the next flow.
+    _run(TracerouteProbe(config), whom, keep, as_json=as_json, rounds=flows)
 
 
 @click.command()
