@@ -1,0 +1,164 @@
+"""`isochrone up`, `collector` and `dashboard`: two processes over one warehouse, neither of which can take the other down."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import click
+
+from app.output import note, warehouse_option
+from app.processes import Child, require_free_port, spawn
+from records.errors import ConfigError
+
+__all__ = ["COLLECTOR_PORT", "DASHBOARD_PORT", "collector", "collector_argv", "dashboard", "read_tokens", "up"]
+
+DASHBOARD_PORT = 8501
+COLLECTOR_PORT = 8600
+
+#: A child that ends is started again after this long, doubled each time up to the last.
+_RESTART_FIRST_S = 1.0
+_RESTART_LAST_S = 30.0
+
+_host = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+
+
+def read_tokens(path: Path | None) -> dict[str, str] | None:
+    """The tokens of the agents: a JSON object of agent id -> token, as token -> agent id; None without a file.
+
+    Raises ConfigError when the file cannot be read, is open to others or holds something else.
+    """
+    if path is None:
+        return None
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"token file {path} can be read by others; chmod 600 {path}")
+        tokens = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"token file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"token file {path} is not JSON: {error}") from error
+    if not isinstance(tokens, dict) or not all(isinstance(t, str) and len(t) >= 16 for t in tokens.values()):
+        raise ConfigError(f"token file {path}: give an object of agent id and token, each token of 16 characters or more")
+    if len(set(tokens.values())) != len(tokens):
+        raise ConfigError(f"token file {path}: two agents share a token")
+    return {token: agent for agent, token in tokens.items()}
+
+
+def collector_argv(warehouse: str, *, host: str, port: int, uds: Path | None = None, tokens: Path | None = None) -> list[str]:
+    """The command line of a collector of its own process."""
+    argv = [sys.executable, "-m", "app.cli", "collector", "--warehouse", warehouse, "--host", host, "--port", str(port)]
+    if uds is not None:
+        argv += ["--uds", str(uds)]
+    if tokens is not None:
+        argv += ["--tokens", str(tokens)]
+    return argv
+
+
+@click.command()
+@_host
+@click.option("--port", type=click.IntRange(0, 65535), default=COLLECTOR_PORT, show_default=True, help="Port of the agents' front door.")
+@click.option("--uds", type=click.Path(path_type=Path), help="Listen on this Unix socket too.")
+@click.option("--tokens", type=click.Path(path_type=Path), help="JSON file of agent id -> bearer token (mode 0600). Needed off loopback.")
+@warehouse_option
+def collector(host: str, port: int, uds: Path | None, tokens: Path | None, warehouse: str) -> None:
+    """Take in the agents' batches and keep them, each exactly once.
+
+    Example: isochrone collector --warehouse ./isochrone-data --port 8600
+    """
+    from warehouse.collector import serve
+
+    known = read_tokens(tokens)
+
+    def ready() -> None:
+        note(f"collector ready on http://{host}:{port}, keeping in {warehouse}")
+
+    serve(warehouse, host=host, port=port, uds=uds, tokens=known, on_ready=ready)
+
+
+@click.command()
+@_host
+@click.option("--port", type=click.IntRange(1, 65535), default=DASHBOARD_PORT, show_default=True, help="Port of the web pages.")
+@warehouse_option
+def dashboard(host: str, port: int, warehouse: str) -> None:
+    """Show what is kept, on web pages.
+
+    Example: isochrone dashboard --warehouse ./isochrone-data --port 8501
+    """
+    from app import dashboard as pages
+
+    require_free_port(host, port, "the dashboard")
+    environment = {**os.environ, **pages.environment(warehouse)}
+    argv = pages.argv(host, port)
+    note(f"dashboard on http://{host}:{port} over {warehouse}")
+    os.execve(argv[0], argv, environment)  # noqa: S606 - our own interpreter; signals then reach the server itself
+
+
+@click.command()
+@_host
+@click.option("--port", type=click.IntRange(1, 65535), default=DASHBOARD_PORT, show_default=True, help="Port of the web pages.")
+@click.option(
+    "--collector-port", type=click.IntRange(1, 65535), default=COLLECTOR_PORT, show_default=True, help="Port of the agents' front door."
+)
+@click.option("--tokens", type=click.Path(path_type=Path), help="JSON file of agent id -> bearer token (mode 0600). Needed off loopback.")
+@warehouse_option
+def up(host: str, port: int, collector_port: int, tokens: Path | None, warehouse: str) -> None:
+    """Run the collector and the dashboard over one warehouse, as two processes.
+
+    Example: isochrone up --port 8501
+    """
+    from app import dashboard as pages
+    from warehouse import open_warehouse
+
+    read_tokens(tokens)
+    require_free_port(host, port, "the dashboard")
+    require_free_port(host, collector_port, "the collector")
+    open_warehouse(warehouse, mode="write").close()  # makes it, so that the pages have something to read
+    commands = {
+        "collector": (collector_argv(warehouse, host=host, port=collector_port, tokens=tokens), {}),
+        "dashboard": (pages.argv(host, port), pages.environment(warehouse)),
+    }
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    children = {name: spawn(name, argv, env=env) for name, (argv, env) in commands.items()}
+    note(f"dashboard on http://{host}:{port}, collector on http://{host}:{collector_port}, keeping in {warehouse}; Ctrl-C ends both")
+    try:
+        _supervise(children, commands, stopping)
+    finally:
+        for child in children.values():
+            child.ask_to_stop()
+        for child in children.values():
+            child.wait(15)
+
+
+def _supervise(children: dict[str, Child], commands: dict[str, tuple[list[str], dict[str, str]]], stopping: threading.Event) -> None:
+    """Start again what ends, each with its own growing pause, until asked to stop."""
+    pause = dict.fromkeys(children, _RESTART_FIRST_S)
+    due: dict[str, float] = {}
+    while not stopping.wait(0.5):
+        for name, child in children.items():
+            if child.alive():
+                continue
+            if name not in due:
+                note(f"the {name} ended with status {child.process.returncode}; starting it again in {pause[name]:.0f} s")
+                due[name] = time.monotonic() + pause[name]
+                pause[name] = min(pause[name] * 2, _RESTART_LAST_S)
+            elif time.monotonic() >= due[name]:
+                del due[name]
+                argv, env = commands[name]
+                children[name] = spawn(name, argv, env=env)
+
+
+def new_tokens(agents: list[str], path: Path) -> dict[str, str]:
+    """Fresh tokens for agents, written to `path` with mode 0600; returns agent id -> token."""
+    tokens = {agent: secrets.token_urlsafe(24) for agent in agents}
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(tokens, file)
+    return tokens

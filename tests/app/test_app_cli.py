@@ -1,0 +1,152 @@
+"""The command line as a whole: its table, its help, its exit statuses, its imports."""
+
+from __future__ import annotations
+
+import ast
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from app.cli import COMMANDS, root
+
+TOP = Path(__file__).parents[2]
+PACKAGES = ("records", "inventory", "probes", "warehouse", "routing", "lab", "app")
+
+
+def run(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *argv], capture_output=True, text=True, timeout=60, env={**os.environ, **env}, check=False
+    )
+
+
+def leaves(command: click.Command, name: str) -> list[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        return [leaf for sub in command.commands.values() for leaf in leaves(sub, f"{name} {sub.name}")]
+    return [(name, command)]
+
+
+def every_command() -> list[tuple[str, click.Command]]:
+    context = click.Context(root)
+    found = []
+    for name in COMMANDS:
+        command = root.get_command(context, name)
+        assert command is not None
+        found += leaves(command, name)
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_answers_to_its_name(name: str) -> None:
+    """What the table promises is there, under that name."""
+    command = root.get_command(click.Context(root), name)
+    assert command is not None
+    assert command.name == name
+
+
+def test_every_command_has_a_sentence_and_an_example_to_paste() -> None:
+    """`--help` of every command: one sentence, and a line that begins with the command itself."""
+    for name, command in every_command():
+        assert command.help, name
+        first = command.help.strip().split("\n\n")[0]
+        assert first.rstrip().endswith("."), f"{name}: the first sentence of its help ends with a full stop"
+        assert f"Example: isochrone {name}" in command.help, f"{name}: no example"
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    """No option without help."""
+    for name, command in every_command():
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{name} {parameter.opts[0]}"
+
+
+def test_help_lists_all_commands_and_ends_well() -> None:
+    """`isochrone --help` names every command and exits 0."""
+    result = run("--help")
+    assert result.returncode == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in result.stdout
+
+
+@pytest.mark.parametrize("argv", [("fly",), ("matrix", "--relays", "7"), ("demo", "--seconds", "never")])
+def test_a_users_mistake_ends_with_2_and_no_traceback(argv: tuple[str, ...]) -> None:
+    """A bad command or argument: exit status 2, one message, no traceback."""
+    result = run(*argv)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.strip()
+
+
+def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
+    """`up` on a taken port: exit status 3, the address in the message, nothing left in the folder."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("up", "--port", str(port), "--warehouse", str(tmp_path / "w"))
+    assert result.returncode == 3
+    assert f"127.0.0.1:{port}" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "says"),
+    [
+        ('{"sin": "0123456789abcdef"}', 0o644, "chmod 600"),
+        ("{sin", 0o600, "not JSON"),
+        ('{"sin": "short"}', 0o600, "16 characters"),
+        ('{"sin": "0123456789abcdef", "fra": "0123456789abcdef"}', 0o600, "share a token"),
+    ],
+)
+def test_a_bad_token_file_is_refused_by_name(tmp_path: Path, content: str, mode: int, says: str) -> None:
+    """Open to others, malformed, too short or shared: each is refused and never printed."""
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(content)
+    tokens.chmod(mode)
+    result = run("collector", "--tokens", str(tokens), "--warehouse", str(tmp_path / "w"))
+    assert result.returncode == 2
+    assert says in result.stderr
+    assert "0123456789abcdef" not in result.stderr
+
+
+def test_no_file_of_app_hides_a_package() -> None:
+    """`streamlit run` puts app/ first on the import path: nothing in it may bear the name of a top-level package."""
+    assert not {path.stem for path in (TOP / "app").iterdir()} & set(PACKAGES)
+
+
+def test_the_agent_needs_no_heavy_package() -> None:
+    """Importing the agent and its commands in a fresh interpreter loads none of what it must install without."""
+    code = (
+        "import sys, app.cli, app.commands.agent, app.commands.measure, probes.registry\n"
+        "from probes.registry import PROBE_TYPES\n"
+        "heavy = {'duckdb', 'streamlit', 'plotly', 'numpy', 'scipy', 'pandas', 'pyarrow', 'networkx', 'msgspec', 'scapy'}\n"
+        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_modules_stay_small() -> None:
+    """500 lines are the most a module may have."""
+    long = {
+        str(path.relative_to(TOP)): n
+        for package in PACKAGES
+        for path in (TOP / package).rglob("*.py")
+        if (n := len(path.read_text().splitlines())) > 500
+    }
+    assert not long
+
+
+def test_every_public_module_says_what_it_is_for() -> None:
+    """Every module opens with a docstring."""
+    silent = [
+        str(path.relative_to(TOP))
+        for package in PACKAGES
+        for path in (TOP / package).rglob("*.py")
+        if not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not silent
