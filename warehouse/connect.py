@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import duckdb
 
@@ -47,7 +47,7 @@ def _quoted(text: object) -> str:
 
 def attach(location: Path, mode: Mode, **config: str) -> duckdb.DuckDBPyConnection:
     """A fresh in-memory DuckDB with the DuckLake at `location` attached as ``wh``; no network, no other database."""
-    settings = {
+    settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         # Made only when a query spills, and removed by DuckDB.
@@ -140,7 +140,7 @@ class Warehouse:
                 self._workbench = None
         self._connection.close()
 
-    def __enter__(self) -> Warehouse:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -34,7 +34,7 @@ def _refuse_newer(applied: dict[str, str], location: Path) -> None:
     newer = sorted(name for name in applied if name not in ours and name != _VIEWS)
     if newer:
         raise UserError(
-            f"the warehouse at {location} was made by a newer version (it has {newer[-1]}, this one knows up to {max(ours)}); upgrade isochrone"
+            f"the warehouse at {location} was made by a newer version (it has {newer[-1]}, this one {max(ours)}); upgrade isochrone"
         )
 
 

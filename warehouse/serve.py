@@ -49,15 +49,23 @@ def _tcp(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _refuse_other_file(path: Path) -> None:
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise UserError(f"{path} is in the way of the collector's socket; remove it or choose another path")
+
+
+def _refuse_taken(path: Path, *, is_taken: bool) -> None:
+    if is_taken:
+        raise OutsideError(f"another collector listens on {path}; stop it or choose another path")
+
+
 def _unix(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(path.stat().st_mode):
-                raise UserError(f"{path} is in the way of the collector's socket; remove it or choose another path")
+            _refuse_other_file(path)
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
-                if other.connect_ex(str(path)) == 0:
-                    raise OutsideError(f"another collector listens on {path}; stop it or choose another path")
+                _refuse_taken(path, is_taken=other.connect_ex(str(path)) == 0)
             path.unlink()  # left behind by one that was killed
         path.parent.mkdir(parents=True, exist_ok=True)
         listener.bind(str(path))

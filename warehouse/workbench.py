@@ -180,7 +180,7 @@ def _only_reads(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
         raise UserError(_told(error)) from error
     if len(statements) != 1:
         what = "nothing" if not statements else f"{len(statements)} statements (PIVOT without IN counts as several)"
-        raise UserError(f"one statement at a time, and this is {what}; for example: SELECT * FROM links")
+        raise UserError(f"one statement at a time, and this is {what}; for example: FROM links")
     kind = statements[0].type
     body = query
     if kind == duckdb.StatementType.EXPLAIN:

@@ -187,7 +187,7 @@ class Writer:
             future.set_result(self._timed([batch])[0])
         except (IsochroneError, OSError, *_OUTSIDE) as error:
             self.stats.failures += 1
-            log.error("cannot store batch %s: %s", batch.name, error)
+            log.warning("cannot store batch %s: %s", batch.name, error)
             future.set_exception(error)
         except Exception as error:
             self.stats.failures += 1

@@ -119,7 +119,7 @@ def _say(report: ImportReport, warehouse: str) -> None:
     if report.already and not report.stored:
         note("nothing new: this content was imported before")
     if report.rejected:
-        note(f'each rejected row: isochrone sql "SELECT source, line_number, reason, detail FROM reject" --warehouse {warehouse}')
+        note(f'each rejected row with its reason: isochrone sql "FROM reject" --warehouse {warehouse}')
 
 
 @click.command()

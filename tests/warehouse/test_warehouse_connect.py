@@ -1,0 +1,224 @@
+"""Opening a warehouse: one writer and many readers in different processes, and a clear word for every mistake."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from warehouse_builders import NOW, ping, put
+
+from records.errors import NotPermitted, OutsideError, UserError, WarehouseMissing
+from warehouse import open_warehouse
+from warehouse.connect import exclusive
+from warehouse.queries import measurement_counts
+
+ROOT = Path(__file__).parents[2]
+
+READER = """
+import sys, time
+from warehouse import open_warehouse
+from warehouse.queries import measurement_counts
+seen = []
+with open_warehouse(sys.argv[1]) as wh:
+    print("open", flush=True)
+    while not seen or seen[-1] < int(sys.argv[2]):
+        seen.append(measurement_counts(wh)["ping"])
+assert seen == sorted(seen), seen
+print(len(seen))
+"""
+
+WRITER = """
+import sys
+sys.path.insert(0, "tests/warehouse")
+from warehouse import open_warehouse
+from warehouse_builders import batch, ping
+from warehouse.store import store
+me = sys.argv[2]
+with open_warehouse(sys.argv[1], mode="write") as wh:
+    for n in range(int(sys.argv[3])):
+        store(wh, [batch([ping(n, [1000], id=f"{me}-{n}", agent=me)], agent=me, boot=me, sequence=n)])
+"""
+
+
+def _python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _ended_well(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    return out
+
+
+def test_readers_in_other_processes_see_whole_commits_while_one_writes(tmp_path: Path) -> None:
+    """Three readers query without an error, and never see less than before, while a writer commits."""
+    place, rounds = tmp_path / "kept", 25
+    with open_warehouse(place, mode="write") as wh:
+        put(wh, ping(0, [1000]))
+        readers = [_python(READER, place, rounds) for _ in range(3)]
+        for reader in readers:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == "open\n"
+        for n in range(1, rounds):
+            put(wh, ping(n, [1000, None]))
+        assert all(int(_ended_well(reader)) >= 1 for reader in readers)
+
+
+def test_two_writers_take_turns(tmp_path: Path) -> None:
+    """Two processes write to one warehouse at the same time, as an import beside a collector does; nothing is lost."""
+    place = tmp_path / "kept"
+    writers = [_python(WRITER, place, name, 12) for name in ("aa", "bb")]
+    for writer in writers:
+        _ended_well(writer)
+    with open_warehouse(place) as wh:
+        assert measurement_counts(wh)["ping"] == 24
+
+
+def test_a_writer_that_cannot_have_the_lock_says_so(tmp_path: Path) -> None:
+    """Waiting for another writer ends with a message."""
+    with exclusive(tmp_path), pytest.raises(OutsideError, match="another process has been writing"), exclusive(tmp_path, timeout_s=0.05):
+        pass
+
+
+def test_a_folder_may_be_moved_and_may_have_an_odd_name(tmp_path: Path) -> None:
+    """A warehouse is whole wherever its folder goes, also under a name with spaces and quotes."""
+    first, second = tmp_path / "it's a \"place\"", tmp_path / "dé ménagé; DROP"
+    with open_warehouse(first, mode="write") as wh:
+        put(wh, ping(0, [1000, 2000]))
+    shutil.move(first, second)
+    with open_warehouse(second) as wh:
+        assert measurement_counts(wh)["ping"] == 1
+    with open_warehouse(second, mode="write") as wh:
+        put(wh, ping(1, [1000]))
+        assert measurement_counts(wh)["ping"] == 2
+
+
+def test_snapshot_grows_with_every_commit_and_reading_leaves_it(tmp_path: Path) -> None:
+    """The snapshot id names a state: same state, same id."""
+    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+        before = wh.snapshot_id()
+        assert wh.snapshot_id() == before
+        put(wh, ping(0, [1000]))
+        assert wh.snapshot_id() > before
+
+
+def test_opening_again_migrates_nothing(tmp_path: Path) -> None:
+    """A second opening finds the schema as it should be and changes nothing."""
+    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+        before = wh.snapshot_id()
+    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+        assert wh.snapshot_id() == before
+
+
+def test_times_come_out_in_utc_whatever_the_machine_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's time zone has no part in it."""
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    at = NOW - timedelta(hours=1)
+    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+        put(wh, ping(0, [1000], at=at))
+        with wh.cursor() as cursor:
+            row = cursor.execute("SELECT sent_at, sent_at::VARCHAR FROM ping_sample").fetchone()
+    assert row is not None
+    assert row[0] == at
+    assert row[1] == "2026-03-01 11:00:00+00"
+
+
+def test_missing_warehouse(tmp_path: Path) -> None:
+    """Reading where nothing is raises WarehouseMissing and makes nothing."""
+    with pytest.raises(WarehouseMissing, match=r"no warehouse at .*isochrone demo"):
+        open_warehouse(tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(WarehouseMissing, match="holds no warehouse"):
+        open_warehouse(tmp_path)
+
+
+def test_not_a_warehouse(tmp_path: Path) -> None:
+    """A file, a folder with a foreign catalog and an address are refused with what to do."""
+    file = tmp_path / "file"
+    file.write_text("hello")
+    for mode in ("read", "write"):
+        with pytest.raises(UserError, match=r"is a file|file is in the way"):
+            open_warehouse(file, mode=mode)  # type: ignore[arg-type]
+    (tmp_path / "catalog.sqlite").write_text("not SQLite, but long enough to be looked at")
+    for mode in ("read", "write"):
+        with pytest.raises(UserError, match="not the catalog of a warehouse"):
+            open_warehouse(tmp_path, mode=mode)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="name a folder"):
+        open_warehouse("ducklake:postgres:dbname=x")
+
+
+def test_a_newer_warehouse_is_left_alone(tmp_path: Path) -> None:
+    """A schema from a later version is not read and not changed."""
+    place = tmp_path / "kept"
+    with open_warehouse(place, mode="write") as wh, wh.transaction() as cursor:
+        cursor.execute("INSERT INTO schema_migration VALUES ('999_future', 'x', now())")
+    for mode in ("read", "write"):
+        with pytest.raises(UserError, match=r"newer version \(it has 999_future"):
+            open_warehouse(place, mode=mode)  # type: ignore[arg-type]
+
+
+def test_an_older_warehouse_is_brought_up_to_date_by_a_writer(tmp_path: Path) -> None:
+    """Readers say what to do with an older schema; a writer applies what is missing."""
+    place = tmp_path / "kept"
+    with open_warehouse(place, mode="write") as wh, wh.transaction() as cursor:
+        cursor.execute("DELETE FROM schema_migration WHERE name = 'views'")
+        cursor.execute("DROP VIEW links")
+    with pytest.raises(UserError, match="older version"):
+        open_warehouse(place)
+    with open_warehouse(place, mode="write") as wh, wh.cursor() as cursor:
+        assert cursor.execute("SELECT count(*) FROM links").fetchone() == (0,)
+
+
+def test_readers_cannot_write(tmp_path: Path) -> None:
+    """A warehouse open for reading starts no transaction, and DuckDB itself refuses to write."""
+    open_warehouse(tmp_path / "kept", mode="write").close()
+    with open_warehouse(tmp_path / "kept") as wh:
+        with pytest.raises(UserError, match="reading only"), wh.transaction():
+            pass
+        with wh.cursor() as cursor, pytest.raises(Exception, match="read-only"):
+            cursor.execute("INSERT INTO view_column VALUES ('a', 'b', 'c')")
+
+
+def test_closed_folders(tmp_path: Path) -> None:
+    """A folder closed to this user gives NotPermitted and not a traceback."""
+    if os.geteuid() == 0:
+        pytest.skip("root may open every folder; the next test asks another user")
+    open_warehouse(tmp_path / "kept", mode="write").close()
+    (tmp_path / "kept").chmod(0)
+    with pytest.raises(NotPermitted):
+        open_warehouse(tmp_path / "kept")
+
+
+def test_another_users_folder(tmp_path: Path) -> None:
+    """A user without rights to the folder is told so, reading and writing."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become another user")
+    open_warehouse(tmp_path / "kept", mode="write").close()
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    (tmp_path / "kept").chmod(0o700)
+    nobody = pwd.getpwnam("nobody")
+    code = """
+import os, sys
+from records.errors import NotPermitted
+from warehouse import open_warehouse
+from warehouse.extensions import extension_paths
+open_warehouse(sys.argv[1]).close()
+os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+for place, mode in ((sys.argv[1], "read"), (sys.argv[1], "write"), (sys.argv[1] + "/../other", "write")):
+    try:
+        open_warehouse(place, mode=mode)
+    except NotPermitted as error:
+        assert "grant" in str(error) or "choose" in str(error), error
+    else:
+        raise SystemExit(f"{mode} {place} was let through")
+"""
+    _ended_well(_python(code, tmp_path / "kept", nobody.pw_uid))
