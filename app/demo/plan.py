@@ -27,9 +27,9 @@ timeout_ms = 2000
 {traceroute}
 [[probe]]
 type = "throughput"
-interval_s = 180
-duration_s = 0.5
-max_bytes = 10000000
+interval_s = 240
+duration_s = 2
+max_bytes = 20000000
 
 [[probe]]
 type = "inference"
