@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 
 from records.errors import UnknownSite, UserError
@@ -21,7 +20,7 @@ from records.units import MS
 
 __all__ = ["Link", "Router", "Topology", "TopologySite", "available", "builtin", "load"]
 
-_WORLDS = "worlds"
+_WORLDS = Path(__file__).with_name("worlds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +155,7 @@ def _link_table(there: Link, back: Link) -> dict[str, object]:
 
 def available() -> tuple[str, ...]:
     """Names of the built-in worlds, sorted."""
-    folder = resources.files("lab") / _WORLDS
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+    return tuple(sorted(path.stem for path in _WORLDS.glob("*.toml")))
 
 
 def builtin(name: str) -> Topology:
@@ -166,8 +164,7 @@ def builtin(name: str) -> Topology:
 
     if name not in available():
         raise UserError(f"there is no built-in world {name!r}; there are {', '.join(available())}, or give the path of a TOML file")
-    source = resources.files("lab") / _WORLDS / f"{name}.toml"
-    return parse_text(source.read_text("utf-8"), f"{name}.toml")
+    return parse_text((_WORLDS / f"{name}.toml").read_text("utf-8"), f"{name}.toml")
 
 
 def load(name_or_path: str) -> Topology:
