@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from typing import Any, Literal
 
 import streamlit as st
@@ -32,6 +33,7 @@ __all__ = [
     "strip",
     "styles",
     "theme",
+    "usual_pair",
     "view",
 ]
 
@@ -95,8 +97,7 @@ def _sentence(error: IsochroneError) -> str:
 
 def head(title: str, caption: str) -> None:
     """The title of a page and one line that says what it answers."""
-    st.markdown(f"## {title}")
-    st.caption(caption)
+    st.html(f'<div class="iso-head"><h1>{escape(title)}</h1><p>{escape(caption)}</p></div>')
 
 
 def next_step(message: str, *commands: str) -> None:
@@ -183,8 +184,20 @@ def open_pair(src: str, dst: str, medium: str | None = None, page: str = PAIR_PA
     st.switch_page(page, query_params={name: value for name, value in address.items() if value})
 
 
+def usual_pair(seen: View) -> tuple[str | None, str | None]:
+    """The pair a page opens with: the usable one furthest from its fibre floor, which is where one looks first."""
+    worst = metrics.worst_first(seen.usable, metrics.METRICS["inflation"], near=False)
+    return (worst[0].src, worst[0].dst) if worst else (None, None)
+
+
 def pick_site(
-    label: str, options: Sequence[str], sites: Mapping[str, Site], *, key: str, index: int = 0, width: int | Literal["stretch"] = "stretch"
+    label: str,
+    options: Sequence[str],
+    sites: Mapping[str, Site],
+    *,
+    key: str,
+    usual: str | None = None,
+    width: int | Literal["stretch"] = "stretch",
 ) -> str:
     """A list of sites to choose from, kept in the address under `key`; says so when the address names one that is not there."""
     asked = st.query_params.get(key)
@@ -193,7 +206,7 @@ def pick_site(
     chosen: str = st.selectbox(
         label,
         list(options),
-        index=index,
+        index=list(options).index(usual) if usual is not None and usual in options else 0,
         format_func=lambda site_id: text.site_label(sites.get(site_id), site_id),
         key=key,
         bind="query-params",
@@ -205,15 +218,11 @@ def pick_site(
 def strip(items: Sequence[tuple[str, str, str, bool]]) -> None:
     """A row of figures: (name, value, remark, whether it calls for attention)."""
     cells = "".join(
-        f'<div class="iso-kpi{" iso-alert" if alert else ""}"><div class="n">{_escaped(name)}</div>'
-        f'<div class="v">{_escaped(value)}</div><div class="r">{_escaped(remark)}</div></div>'
+        f'<div class="iso-kpi{" iso-alert" if alert else ""}"><div class="n">{escape(name)}</div>'
+        f'<div class="v{" long" if len(value) > 13 else ""}">{escape(value)}</div><div class="r">{escape(remark)}</div></div>'
         for name, value, remark, alert in items
     )
     st.html(f'<div class="iso-strip">{cells}</div>')
-
-
-def _escaped(words: str) -> str:
-    return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
 
 
 def styles() -> None:
@@ -229,6 +238,17 @@ def styles() -> None:
         "font-variant-numeric:tabular-nums;white-space:nowrap}"
         f".iso-kpi .r{{font-size:.76rem;color:{colours.muted};white-space:nowrap;overflow:hidden;text-overflow:ellipsis}}"
         f".iso-alert .v{{color:{colours.warning}}}"
+        ".iso-kpi .v.long{font-size:1.02rem;line-height:1.82;overflow:hidden;text-overflow:ellipsis}"
+        ".iso-head{display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 16px;padding:2px 0 4px}"
+        ".iso-head h1{font-size:1.5rem;font-weight:600;margin:0;padding:0;line-height:1.3}"
+        f".iso-head p{{margin:0;color:{colours.muted};font-size:.92rem}}"
+        "[data-testid=stMainBlockContainer]{padding-left:2.2rem;padding-right:2.2rem}"
+        "[data-testid=stTextArea] textarea{font-family:'Source Code Pro',monospace;font-size:.86rem;line-height:1.5}"
+        ".iso-tree{font-size:.84rem;line-height:1.45}.iso-tree h4{font-size:.8rem;font-weight:600;margin:0 0 4px;padding:0}"
+        ".iso-tree details+h4{margin-top:14px}.iso-tree summary{cursor:pointer;padding:3px 6px;border-radius:4px}"
+        f".iso-tree summary:hover{{background:{colours.ocean}}}.iso-tree summary span,.iso-tree li span{{color:{colours.muted}}}"
+        ".iso-tree ul{list-style:none;margin:2px 0 8px;padding:0 0 0 20px}.iso-tree li{padding:2px 0;margin:0;font-size:.82rem}"
+        f".iso-tree li i{{color:{colours.accent};font-style:normal}}.iso-tree li span{{display:block}}"
         "[data-testid=stCaptionContainer] p{font-variant-numeric:tabular-nums}"
         "</style>"
     )

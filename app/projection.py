@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from records.place import EARTH_RADIUS_KM, Site
 from records.units import FIBRE_KM_PER_S
 
-__all__ = ["cut_at_antimeridian", "great_circle", "isochrone", "packed", "project", "robinson"]
+__all__ = ["cut_at_antimeridian", "great_circle", "isochrone", "outline", "packed", "project", "robinson"]
 
 Points = NDArray[np.float64]
 
@@ -106,6 +106,13 @@ def isochrone(site: Site, rtt_ms: float, step_deg: float = 3.0) -> list[Points]:
     turns = np.radians(np.arange(0.0, 360.0 + step_deg, step_deg))[:, None]
     ring = np.cos(radius) * centre + np.sin(radius) * (np.cos(turns) * north + np.sin(turns) * east)
     return cut_at_antimeridian(_degrees(ring))
+
+
+def outline(step_deg: float = 2.5) -> Points:
+    """The edge of the map: up the meridian of 180° west and down the one of 180° east."""
+    up = np.arange(-90.0, 90.0 + step_deg / 2, step_deg)
+    west, east = np.column_stack([np.full_like(up, -180.0), up]), np.column_stack([np.full_like(up, 180.0), up[::-1]])
+    return np.vstack([west, east, west[:1]])
 
 
 def cut_at_antimeridian(points: Points) -> list[Points]:

@@ -43,7 +43,7 @@ def _settle() -> bool:
     return True
 
 
-st.set_page_config(page_title="Isochrone", page_icon=str(STATIC / "icon.png"), layout="wide")
+st.set_page_config(page_title="Isochrone", page_icon=str(STATIC / "icon.png"), layout="wide", initial_sidebar_state=232)
 _settle()
 frame.styles()
 st.logo(str(STATIC / ("logo-dark.svg" if frame.theme().name == "dark" else "logo.svg")), size="large", icon_image=str(STATIC / "mark.svg"))

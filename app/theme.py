@@ -2,7 +2,8 @@
 
 One rule for every scale: *more* stands out further from the page. So on white the large values are dark and on
 black they are bright. Class colours go from blue to orange to magenta, which stay apart in protanopia,
-deuteranopia and tritanopia, and never carry a meaning alone: width, number or word says the same.
+deuteranopia and tritanopia; continuous scales have one hue and run in lightness only. Colour never carries a meaning
+alone: width, number or word says the same.
 """
 
 from __future__ import annotations
@@ -15,9 +16,6 @@ __all__ = ["DARK", "LIGHT", "PARTS", "Theme", "ThemeName", "gradient", "rgba", "
 ThemeName = Literal["light", "dark"]
 RGB = tuple[int, int, int]
 
-#: Cividis (Nunez, Anderton, Renslow 2018), ten of its colours: made for colour-vision deficiency.
-_CIVIDIS = ("#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838")
-
 #: Parts of a route's latency, in the order they happen.
 PARTS = ("connect", "upload", "relay", "queue", "prefill", "network", "decode")
 
@@ -28,6 +26,7 @@ class Theme:
 
     classes   five colours from good to bad, for links on the map and for ratios
     sequence  a continuous scale from little to much, for quantities such as RTT and age
+    quiet     lines that are there and not meant
     no_data   what is not measured: a grey of its own, on no scale
     parts     one colour for each of PARTS
     """
@@ -43,6 +42,7 @@ class Theme:
     pop: str
     region: str
     no_data: str
+    quiet: str
     accent: str
     reverse: str
     warning: str
@@ -62,12 +62,13 @@ LIGHT = Theme(
     border="#F8FAFB",
     pop="#17212B",
     region="#4A5968",
-    no_data="#E6EAEE",
+    no_data="#ECEFF2",
+    quiet="#B9C5CF",
     accent="#0B7285",
     reverse="#B86A14",
     warning="#B3261E",
     classes=("#8FB3C7", "#3F8DB5", "#D08A2E", "#C0491D", "#7F1146"),
-    sequence=tuple(reversed(_CIVIDIS)),
+    sequence=("#DCECF2", "#A9D0DD", "#6CAEC4", "#3587A7", "#185E84", "#0B3355"),
     parts=("#5C6BC0", "#3F8DB5", "#7B8794", "#C0491D", "#D9A03F", "#0B7285", "#A9C7B4"),
 )
 
@@ -82,12 +83,13 @@ DARK = Theme(
     border="#121A23",
     pop="#F2F6F9",
     region="#A9B7C4",
-    no_data="#1D2731",
+    no_data="#1A222B",
+    quiet="#3D4C5A",
     accent="#38B2C8",
     reverse="#F0A04B",
     warning="#FF8A80",
     classes=("#3E6A85", "#4FA3CE", "#E3B341", "#F57C4A", "#FF6FA3"),
-    sequence=_CIVIDIS,
+    sequence=("#17303F", "#1D4A5E", "#286D86", "#4296AE", "#85C5D3", "#DDF4F8"),
     parts=("#8C9EFF", "#4FA3CE", "#9AA7B4", "#F57C4A", "#E3B341", "#38B2C8", "#6F9C80"),
 )
 

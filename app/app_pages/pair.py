@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import streamlit as st
@@ -16,6 +17,12 @@ from records.units import ms
 #: At most this many buckets are drawn, and none shorter than BUCKET_S: a bucket should hold more than one round.
 BUCKETS = 600
 BUCKET_S = 10
+
+NO_SERIES = {
+    "matrix": "These figures come from an imported matrix, which has no history. A series appears as soon as an agent pings this pair.",
+    "ungraded": "The agent of this pair failed its own checks, so its probe packets are not drawn; the Overview says why.",
+    "none": "No probe packet of this pair counts in this window.",
+}
 
 
 def figures(link: LinkEstimate | None) -> list[tuple[str, str, str, bool]]:
@@ -41,7 +48,7 @@ def figures(link: LinkEstimate | None) -> list[tuple[str, str, str, bool]]:
 
 def comparison(forward: LinkEstimate | None, reverse: LinkEstimate | None) -> dict[str, list[str]]:
     """Both directions side by side, and the difference of the RTTs; an RTT should be the same from both ends."""
-    rows = {"": [], "forward": [], "reverse": [], "difference": []}  # type: dict[str, list[str]]
+    rows: dict[str, list[str]] = {"": [], "forward": [], "reverse": [], "difference": []}
 
     def add(name: str, a: str, b: str, difference: str = "") -> None:
         for column, words in zip(rows.values(), (name, a, b, difference), strict=True):
@@ -50,13 +57,14 @@ def comparison(forward: LinkEstimate | None, reverse: LinkEstimate | None) -> di
     for name, field in (("Least RTT", "rtt_min_ns"), ("p50", "rtt_p50_ns"), ("p95", "rtt_p95_ns"), ("p99", "rtt_p99_ns")):
         a, b = (ms(getattr(link, field)) if link else None for link in (forward, reverse))
         add(name, text.milliseconds(a), text.milliseconds(b), text.delta_ms(a - b) if a is not None and b is not None else "")
-    for name, write in (
-        ("Loss", lambda link: text.percent(link.loss_ratio)),
-        ("Throughput", lambda link: text.bits_per_second(link.throughput_bps)),
-        ("Replies", lambda link: text.count(link.sample_count)),
-        ("Newest sample", lambda link: text.age(link.age_s)),
-        ("Gate", lambda link: text.GATE_TITLES[link.gate]),
-    ):
+    writers: dict[str, Callable[[LinkEstimate], str]] = {
+        "Loss": lambda link: text.percent(link.loss_ratio),
+        "Throughput": lambda link: text.bits_per_second(link.throughput_bps),
+        "Replies": lambda link: text.count(link.sample_count),
+        "Newest sample": lambda link: text.age(link.age_s),
+        "Gate": lambda link: text.GATE_TITLES[link.gate],
+    }
+    for name, write in writers.items():
         add(name, *(write(link) if link else text.UNKNOWN for link in (forward, reverse)))
     return rows
 
@@ -74,7 +82,12 @@ def _series(seen: View, src: str, dst: str, medium: str) -> series.Series | None
     end = max(end, start + timedelta(seconds=BUCKET_S))
     buckets = max(1, min(BUCKETS, int((end - start).total_seconds() // BUCKET_S)))
     found = series.series_of(data.ping(seen.at, src, dst, medium, start, end, buckets))
-    return None if series.is_empty(found) else found
+    if series.is_empty(found):
+        return None
+    rounds = series.spacing(found)
+    if rounds > 1 and buckets // (2 * rounds) >= 1:
+        found = series.series_of(data.ping(seen.at, src, dst, medium, start, end, buckets // (2 * rounds)))
+    return found
 
 
 def page() -> None:
@@ -85,9 +98,10 @@ def page() -> None:
     places = seen.sites
     sources = sorted({link.src for link in seen.links})
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        src = frame.pick_site("From", sources, places, key="src", width=320)
+        usual = frame.usual_pair(seen)
+        src = frame.pick_site("From", sources, places, key="src", usual=usual[0], width=320)
         targets = sorted({link.dst for link in seen.links if link.src == src})
-        dst = frame.pick_site("To", targets, places, key="dst", width=320)
+        dst = frame.pick_site("To", targets, places, key="dst", usual=usual[1], width=320)
         pairs = metrics.by_pair(seen.links)
         forward, reverse = pairs.get((src, dst)), pairs.get((dst, src))
         st.button(
@@ -108,7 +122,7 @@ def page() -> None:
     found = _series(seen, src, dst, medium)
     if found is None:
         st.info(
-            "These figures come from an imported matrix, which has no history. A time series appears as soon as an agent pings this pair.",
+            NO_SERIES["matrix" if forward.sample_count is None else forward.gate if forward.gate == "ungraded" else "none"],
             icon=":material/info:",
         )
     else:

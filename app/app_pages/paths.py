@@ -29,8 +29,10 @@ def page() -> None:
     frame.need_links(seen)
     places = seen.sites
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        src = frame.pick_site("From", sorted({link.src for link in seen.links}), places, key="src", width=320)
-        dst = frame.pick_site("To", sorted({link.dst for link in seen.links if link.src == src}), places, key="dst", width=320)
+        usual = frame.usual_pair(seen)
+        src = frame.pick_site("From", sorted({link.src for link in seen.links}), places, key="src", usual=usual[0], width=320)
+        targets = sorted({link.dst for link in seen.links if link.src == src})
+        dst = frame.pick_site("To", targets, places, key="dst", usual=usual[1], width=320)
     pair = metrics.by_pair(seen.links).get((src, dst))
     assert pair is not None
     found = data.paths(seen.at, src, dst, None if seen.medium == "any" else seen.medium)
@@ -79,10 +81,13 @@ def page() -> None:
         if not history["started_at"]:
             st.caption(f"No traceroute in this window ({text.WINDOW_TITLES[seen.window].lower()}); the hops on the left are older.")
         else:
-            changed = hops.changes(history)
-            distinct = len(set(history["path_hash"]))
+            words = (
+                ("traceroute", len(history["started_at"])),
+                ("path", len(set(history["path_hash"]))),
+                ("change", hops.changes(history)),
+            )
             st.caption(
-                f"{text.plural(len(history['started_at']), 'traceroute')}, {text.plural(distinct, 'path')}, {text.plural(changed, 'change')}. "
+                ", ".join(text.plural(number, word) for word, number in words) + ". "
                 "One colour and shape for each path; hollow: the target was not reached."
             )
             st.plotly_chart(

@@ -18,7 +18,7 @@ from routing.request import OBJECTIVES, Request
 
 OBJECTIVE_TITLES = {"ttft": "First token", "e2e": "Last token", "cost": "Cost"}
 RELAY_TITLES = {0: "none", 1: "at most 1", 2: "at most 2"}
-CONNECTION_TITLES = {"cold": "Cold (new connection)", "warm": "Warm (already open)"}
+CONNECTION_TITLES = {"cold": "cold", "warm": "warm"}
 
 Route = Mapping[str, Any]
 
@@ -93,13 +93,14 @@ def _ask(seen: View) -> Request:
         )
         budget = first[3].number_input(
             "Budget (ms)",
-            min_value=0.0,
-            value=0.0,
+            min_value=1.0,
+            value=None,
             step=50.0,
             format="%.0f",
+            placeholder="none",
             key="budget",
             bind="query-params",
-            help="p95 must stay below; 0 is no budget",
+            help="What the 95th percentile of the objective's latency must keep",
         )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             objective = st.segmented_control(
@@ -122,12 +123,14 @@ def _ask(seen: View) -> Request:
                 format_func=CONNECTION_TITLES.__getitem__,
                 key="connection",
                 bind="query-params",
+                help="Cold: TCP and TLS come first; warm: the connection is open",
             )
             measured_only = st.toggle("Measured legs only", key="measured", bind="query-params")
         workload = inventory.workloads[name]
         st.caption(
-            f"{workload.title}: {workload.input_tokens:,} tokens in, {workload.output_tokens:,} out, {text.bytes_(workload.upload_bytes)} up, model "
-            f"`{workload.model}`. {workload.note[:1].upper()}{workload.note[1:]}"
+            f"{workload.title}: {workload.input_tokens:,} tokens in, {workload.output_tokens:,} out, "
+            f"{text.bytes_(workload.upload_bytes)} up, model `{workload.model}`.",
+            help=workload.note,
         )
     return Request(
         source=source,
@@ -137,9 +140,13 @@ def _ask(seen: View) -> Request:
         relays=1 if relays is None else relays,
         k=5,
         budget_ms=budget or None,
-        connection=connection or "cold",
+        connection="warm" if connection == "warm" else "cold",
         measured_only=measured_only,
     )
+
+
+def _pool(pool: Mapping[str, Any]) -> str:
+    return f"{pool['devices']} × {pool['accelerator']}, {pool['engine']}"
 
 
 def _headline(route: Route) -> list[tuple[str, str, str, bool]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import streamlit as st
@@ -20,21 +22,26 @@ def _example() -> None:
         st.session_state["q"] = text.SQL_EXAMPLES[chosen]
 
 
-def _tree(at: data.Source) -> None:
-    for table in data.schema(at):
-        with st.expander(f"**{table.name}** · {table.kind}"):
-            if table.comment:
-                st.caption(table.comment)
-            st.dataframe(
-                {
-                    "column": [column.name for column in table.columns],
-                    "type": [column.type for column in table.columns],
-                    "meaning": [column.comment or "" for column in table.columns],
-                },
-                hide_index=True,
-                height="content",
-                column_config={"column": "Column", "type": "Type", "meaning": st.column_config.TextColumn("Meaning", width="large")},
-            )
+def group_of(name: str, kind: str) -> str:
+    """The shelf a table or view stands on: what people ask first, first."""
+    if name in ("links", "paths", "hops", "latest_ping", "agents", "imported_links", "data_dictionary"):
+        return "Views for people"
+    if name.startswith("valid_"):
+        return "Measurements that count"
+    return "Internal views" if kind == "view" else "Raw tables"
+
+
+def tree_of(tables: Sequence[Any]) -> str:
+    """The schema as nested HTML details, every word of the warehouse escaped."""
+    shelves: dict[str, list[str]] = {name: [] for name in ("Views for people", "Measurements that count", "Raw tables", "Internal views")}
+    for table in sorted(tables, key=lambda table: table.name):
+        columns = "".join(
+            f"<li><b>{escape(column.name)}</b> <i>{escape(column.type.lower())}</i><span>{escape(column.comment or '')}</span></li>"
+            for column in table.columns
+        )
+        head = f"<summary><b>{escape(table.name)}</b> <span>{escape(table.comment or '')}</span></summary>"
+        shelves[group_of(table.name, table.kind)].append(f"<details>{head}<ul>{columns}</ul></details>")
+    return "".join(f"<h4>{escape(shelf)}</h4>{''.join(found)}" for shelf, found in shelves.items() if found)
 
 
 def parquet_of(table: Any) -> bytes:
@@ -92,8 +99,7 @@ def page() -> None:
     seen = frame.view()
     left, right = st.columns([5, 3], gap="medium")
     with right:
-        st.markdown("#### Tables and views")
-        _tree(seen.at)
+        st.html(f'<div class="iso-tree">{tree_of(data.schema(seen.at))}</div>')
     with left:
         if "q" not in st.session_state and "q" not in st.query_params:
             st.session_state["q"] = next(iter(text.SQL_EXAMPLES.values()))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from app import data, frame, metrics, text
+from app import data, frame, text
 from app.components import netmap
 from app.frame import View
 from app.theme import Theme
@@ -38,11 +38,15 @@ def change_table(changes: Sequence[MatrixChange], site: str) -> dict[str, list[o
         "before_ms": [change.before.best_ms for change in rows],
         "after_ms": [change.after.best_ms if change.after else None for change in rows],
         "delta_ms": [change.delta_ms if math.isfinite(change.delta_ms) else None for change in rows],
-        "via_before": [", ".join(change.before.relays) or "direct" for change in rows],
+        "via_before": [_via(change.before) for change in rows],
         "via_after": [
             (", ".join(change.after.relays) or "direct") if change.after and change.after.best_ms is not None else None for change in rows
         ],
     }
+
+
+def _via(row: MatrixRow | None) -> str | None:
+    return None if row is None or row.best_ms is None else ", ".join(row.relays) or "direct"
 
 
 def _legs(row: MatrixRow) -> list[tuple[str, str]]:
@@ -52,26 +56,24 @@ def _legs(row: MatrixRow) -> list[tuple[str, str]]:
 def layers(
     before: Sequence[MatrixRow], changes: Sequence[MatrixChange], site: str, theme: Theme
 ) -> tuple[list[netmap.DrawnLink], list[netmap.DrawnLink]]:
-    """What the two maps draw: untouched direct links in grey, what hangs on the site in the accent, the ways around in orange."""
+    """What the two maps draw, important first: what hangs on the site, then what carries the re-routed pairs; grey is not affected."""
     touched = {(change.before.src, change.before.dst) for change in changes}
-    quiet = {frozenset((row.src, row.dst)) for row in before if row.direct_ms is not None and (row.src, row.dst) not in touched}
-    hung = {frozenset(leg) for change in changes for leg in _legs(change.before) if site in leg}
-    around = {frozenset(leg) for change in changes if change.after and change.after.best_ms is not None for leg in _legs(change.after)}
+    quiet = {_pair((row.src, row.dst)) for row in before if row.direct_ms is not None and (row.src, row.dst) not in touched}
+    hung = {_pair(leg) for change in changes for leg in _legs(change.before) if site in leg}
+    around = {_pair(leg) for change in changes if change.after and change.after.best_ms is not None for leg in _legs(change.after)}
 
-    def drawn(pairs: set[frozenset[str]], colour: str, width: float, remark: str) -> list[netmap.DrawnLink]:
-        return [
-            netmap.DrawnLink(a, b, colour, width, [f"{a} ↔ {b}", remark])
-            for a, b in sorted(tuple(sorted(pair)) for pair in pairs if len(pair) == 2)
-        ]
+    def drawn(pairs: set[tuple[str, str]], colour: str, width: float, remark: str) -> list[netmap.DrawnLink]:
+        return [netmap.DrawnLink(a, b, colour, width, [f"{a} ↔ {b}", remark]) for a, b in sorted(pairs)]
 
-    base = drawn(quiet - hung - around, theme.region, 0.5, "not affected")
+    rest = (quiet | around) - hung
     return (
-        [
-            *drawn(hung, theme.accent, 1.5, f"ends at {site} or is relayed by it"),
-            *drawn((quiet | around) - hung, theme.region, 0.5, "not affected"),
-        ],
-        [*drawn(around, theme.reverse, 1.9, "carries what was re-routed"), *base],
+        [*drawn(hung, theme.accent, 1.6, f"ends at {site} or is relayed by it"), *drawn(rest, theme.quiet, 1.0, "not affected")],
+        [*drawn(around, theme.reverse, 2.0, "carries re-routed pairs"), *drawn(rest - around, theme.quiet, 1.0, "not affected")],
     )
+
+
+def _pair(leg: tuple[str, str]) -> tuple[str, str]:
+    return (leg[0], leg[1]) if leg[0] < leg[1] else (leg[1], leg[0])
 
 
 def verdict(changes: Sequence[MatrixChange], total: int, site: str) -> list[tuple[str, str, str, bool]]:
@@ -94,18 +96,17 @@ def _maps(seen: View, site: str, before: Sequence[MatrixRow], changes: Sequence[
     places: Mapping[str, Site] = seen.sites
     ends = {end for row in before for end in (row.src, row.dst) if end in places}
     shown = {name: places[name] for name in sorted(ends)}
+    quiet = {"colour": colours.quiet, "width": 1.5, "text": "not affected", "dash": False}
+    hung = {"colour": colours.accent, "width": 2, "text": f"ends at or is relayed by {site}", "dash": False}
+    around = {"colour": colours.reverse, "width": 2, "text": "carries re-routed pairs", "dash": False}
     first, second = layers(before, changes, site, colours)
-    for column, title, drawn, gone in zip(st.columns(2, gap="small"), ("Before", "After"), (first, second), ((), (site,)), strict=True):
+    for column, title, drawn, gone, key in zip(
+        st.columns(2, gap="small"), ("Before", "After"), (first, second), ((), (site,)), (hung, around), strict=True
+    ):
+        legend = netmap.Legend(title, [key, quiet])
+        spec = netmap.map_spec(shown, drawn, colours, legend=legend, failed=gone, height=MAP_HEIGHT, alt=f"{title} the failure of {site}")
         with column:
-            st.markdown(f"**{title}**")
-            netmap.draw(
-                netmap.map_spec(shown, drawn, colours, failed=gone, height=MAP_HEIGHT, alt=f"{title} the failure of {site}"),
-                f"whatif_{title}",
-            )
-    st.caption(
-        f"Teal before: links that end at {site} or are relayed by it. Orange after: what carries the re-routed pairs. Grey: not affected. "
-        "✕: the failed site. Relays: at most one, each adding 0.5 ms."
-    )
+            netmap.draw(spec, f"whatif_{title}")
 
 
 def _serving(seen: View, site: str) -> None:
@@ -125,9 +126,7 @@ def _serving(seen: View, site: str) -> None:
         st.caption("No PoP with measured links asks for anything here.")
         return
     hit = sum(state != "unchanged" for state in effects["state"])
-    st.caption(
-        f"{hit} of {text.plural(len(effects['from']), 'source')} {'is' if hit == 1 else 'are'} served otherwise. Objective: first token, median."
-    )
+    st.caption(f"Of {text.plural(len(effects['from']), 'PoP')} that ask, {hit} served otherwise. Objective: first token, median.")
     st.dataframe(
         effects,
         hide_index=True,
@@ -149,7 +148,7 @@ def page() -> None:
     """Choose a site to fail; the verdict, both maps, the pairs, the requests."""
     frame.head(
         "What-if",
-        "A site fails: which pairs lose their way, which are re-routed and at what cost. The address holds the scenario; share it.",
+        "A site fails: which pairs lose their way, which are re-routed, at what cost. The address holds the scenario.",
     )
     seen = frame.view()
     frame.need_links(seen)
@@ -160,10 +159,8 @@ def page() -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         degree = {end: sum(end in (link.src, link.dst) for link in usable) for end in ends}
-        usual = ends.index(
-            max((end for end in ends), key=lambda end: (seen.sites[end].kind == "pop" if end in seen.sites else False, degree[end]))
-        )
-        site = frame.pick_site("Fail the site", ends, seen.sites, key="fail", width=340, index=usual)
+        pops = [end for end in ends if end in seen.sites and seen.sites[end].kind == "pop"]
+        site = frame.pick_site("Fail the site", ends, seen.sites, key="fail", usual=max(pops or ends, key=degree.__getitem__), width=340)
     before, changes = data.failure(seen.at, seen.window, site)
     total = sum(row.best_ms is not None for row in before)
     frame.strip(verdict(changes, total, site))
@@ -199,7 +196,8 @@ def page() -> None:
         )
     _serving(seen, site)
     st.caption(
-        f"Snapshot {seen.at.snapshot}, {text.plural(len(metrics.media_of(usable)), 'medium', 'media')} together. From a shell: `isochrone matrix --relays 1 --fail {site}`"
+        f"Over all media together, at most one relay, each adding 0.5 ms. Snapshot {seen.at.snapshot}. "
+        f"From a shell: `isochrone matrix --relays 1 --fail {site}`"
     )
 
 

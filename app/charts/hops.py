@@ -189,7 +189,7 @@ def changes_figure(history: Mapping[str, Sequence[Any]], theme: Theme) -> go.Fig
         height=110 + 26 * max(1, flows),
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         xaxis={"type": "date", "title": "time (UTC)", "showgrid": False},
-        yaxis={"title": "", "type": "category", "gridcolor": theme.line},
+        yaxis={"title": "", "type": "category", "gridcolor": theme.line, "categoryorder": "category descending"},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "title": {"text": "path "}},
     )
     return figure

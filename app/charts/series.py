@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 
 from app.theme import Theme, rgba
 
-__all__ = ["Series", "band_figure", "is_empty", "runs", "series_of"]
+__all__ = ["Series", "band_figure", "is_empty", "runs", "series_of", "spacing"]
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -51,6 +51,15 @@ def is_empty(series: Series) -> bool:
     return not np.nansum(series.columns["sent"]) > 0
 
 
+def spacing(series: Series) -> int:
+    """How many buckets lie between two that hold something, as a rule (the 75th percentile of the distances): 1 is every one.
+
+    A bucket finer than the rounds of the probe makes every other one empty, and the line falls apart.
+    """
+    steps = np.diff(np.flatnonzero(series.columns["sent"] > 0))
+    return int(np.percentile(steps, 75, method="higher")) if len(steps) else 1
+
+
 def runs(known: Sequence[bool] | np.ndarray) -> list[tuple[int, int]]:
     """The stretches of True as [first, last).
 
@@ -69,8 +78,8 @@ def _band(x: np.ndarray, low: np.ndarray, high: np.ndarray, step: float) -> tupl
         at, lo, hi = x[first:last], low[first:last], high[first:last]
         if last - first == 1:
             at, lo, hi = at + np.array([-0.4, 0.4]) * step, np.repeat(lo, 2), np.repeat(hi, 2)
-        xs += [at, at[::-1], at[:1], [math.nan]]
-        ys += [hi, lo[::-1], hi[:1], [math.nan]]
+        xs += [at, at[::-1], at[:1], np.array([math.nan])]
+        ys += [hi, lo[::-1], hi[:1], np.array([math.nan])]
     return (np.concatenate(xs), np.concatenate(ys)) if xs else (np.array([]), np.array([]))
 
 

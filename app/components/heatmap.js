@@ -27,12 +27,12 @@ function mount(parent) {
     const widest = (labels) => labels.reduce((most, item) => Math.max(most, context.measureText(item.label).width), 0);
     const left = Math.min(190, Math.ceil(widest(data.rows)) + (data.row_groups.length > 1 ? 26 : 14));
     const available = state.canvas.clientWidth - left - 8;
-    const cell = Math.min(available / data.columns.length, 92);
+    const cell = Math.min(available / data.columns.length, 132);
     const longest = widest(data.columns);
     const tilt = longest + 10 > cell;
     const top = (tilt ? Math.min(130, Math.ceil(longest * 0.82) + 12) : 22) + (data.column_groups.length > 1 ? 18 : 0);
     // Rows stay readable up to about 40; beyond that the picture is the message and a cell may be one pixel high.
-    const rowHeight = clamp(Math.min(cell * 0.55, 620 / data.rows.length), data.rows.length > 120 ? 2 : 13, 30);
+    const rowHeight = clamp(Math.min(cell * 0.5, 640 / data.rows.length), data.rows.length > 120 ? 2 : 13, 38);
     const right = left + cell * data.columns.length;
     return { left, top, cell, rowHeight, tilt, right, height: Math.ceil(top + rowHeight * data.rows.length + 4) };
   }
@@ -43,6 +43,23 @@ function mount(parent) {
     while (cut.length > 2 && context.measureText(`${cut}…`).width > room) cut = cut.slice(0, -1);
     return `${cut}…`;
   };
+
+  // Not measured: hatched, so that it is no step of the scale even to an eye that sees no hue.
+  function hatch(x, y, width, height) {
+    context.save();
+    context.beginPath();
+    context.rect(x, y, width, height);
+    context.clip();
+    context.beginPath();
+    for (let at = -height; at < width; at += 6) {
+      context.moveTo(x + at, y + height);
+      context.lineTo(x + at + height, y);
+    }
+    context.strokeStyle = state.data.colours.line;
+    context.lineWidth = 1;
+    context.stroke();
+    context.restore();
+  }
 
   function draw() {
     const { data, place } = state;
@@ -60,7 +77,7 @@ function mount(parent) {
     const written = cell >= 36 && rowHeight >= 13;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.font = `${rowHeight > 17 ? 12 : 11}px ${data.font}`;
+    context.font = `${rowHeight > 26 ? 13 : rowHeight > 17 ? 12 : 11}px ${data.font}`;
     for (let r = 0; r < rows; r += 1) {
       for (let c = 0; c < columns; c += 1) {
         const i = r * columns + c;
@@ -73,12 +90,7 @@ function mount(parent) {
         if (written && known) {
           context.fillStyle = red * 0.299 + green * 0.587 + blue * 0.114 > 140 ? "#10161C" : "#FFFFFF";
           context.fillText(data.texts[i], x + (cell - gap) / 2, y + (rowHeight - gap) / 2 + 0.5);
-        } else if (!known && !data.self[i] && cell >= 14 && rowHeight >= 12) {
-          context.fillStyle = colours.muted;
-          context.globalAlpha = 0.6;
-          context.fillText("·", x + (cell - gap) / 2, y + (rowHeight - gap) / 2);
-          context.globalAlpha = 1;
-        }
+        } else if (!known && !data.self[i] && cell >= 8 && rowHeight >= 8) hatch(x, y, cell - gap, rowHeight - gap);
       }
     }
 

@@ -30,9 +30,9 @@ function mount(parent) {
   const context = canvas.getContext("2d");
 
   const base = () => {
-    // Contain the inhabited world: Robinson between about 56 degrees south and 78 degrees north.
-    const box = state.data.box;
-    const scale = Math.min(state.width / (box[2] - box[0]), state.height / (box[3] - box[1]));
+    // Contain the inhabited world, with a few pixels to spare for labels at its edge.
+    const { box } = state.data;
+    const scale = Math.min((state.width - 12) / (box[2] - box[0]), (state.height - 12) / (box[3] - box[1]));
     return { scale, x: state.width / 2 - ((box[0] + box[2]) / 2) * scale, y: state.height / 2 - ((box[1] + box[3]) / 2) * scale };
   };
   const view = () => {
@@ -71,8 +71,15 @@ function mount(parent) {
     const ratio = window.devicePixelRatio || 1;
     const v = view();
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.fillStyle = colours.ocean;
+    context.fillStyle = colours.page;
     context.fillRect(0, 0, state.width, state.height);
+    context.beginPath();
+    for (const piece of scene.sphere) { trace(piece, v); context.closePath(); }
+    context.fillStyle = colours.ocean;
+    context.fill();
+    context.strokeStyle = colours.line;
+    context.lineWidth = 1;
+    context.stroke();
 
     context.beginPath();
     for (const piece of scene.land) { trace(piece, v); context.closePath(); }
@@ -323,10 +330,12 @@ function mount(parent) {
   }
 
   const fit = () => {
+    if (!canvas.clientWidth || !state.data) return;
     const ratio = window.devicePixelRatio || 1;
+    const { box } = state.data;
     const width = canvas.clientWidth;
-    const height = canvas.clientHeight;
-    if (!width || !height) return;
+    const height = Math.min(state.data.height, Math.round((width * (box[3] - box[1])) / (box[2] - box[0])) + 12);
+    canvas.style.height = `${height}px`;
     state.dx *= state.width ? width / state.width : 1;
     state.dy *= state.height ? height / state.height : 1;
     state.width = width;
@@ -335,7 +344,11 @@ function mount(parent) {
     canvas.height = Math.round(height * ratio);
     draw();
   };
-  const observer = new ResizeObserver(fit);
+  let last = 0;
+  const observer = new ResizeObserver(() => {
+    // Our own change of height must not call us again.
+    if (canvas.clientWidth !== last) { last = canvas.clientWidth; fit(); }
+  });
   state.fit = fit;
   state.watch = () => observer.observe(canvas);
   state.end = () => observer.disconnect();
@@ -383,13 +396,13 @@ export default function (component) {
   root.style.setProperty("--line", data.colours.line);
   root.style.setProperty("--page", data.colours.page);
   root.style.setProperty("--accent", data.colours.accent);
-  state.canvas.style.height = `${data.height}px`;
   state.canvas.setAttribute("aria-label", data.alt);
   state.data = data;
   state.hover = null;
   state.tip.style.opacity = 0;
   const pieces = lines(data.paths);
   state.scene = {
+    sphere: lines(data.sphere),
     land: lines(data.land),
     borders: lines(data.borders),
     rings: data.rings.map((ring) => ({ text: ring.text, pieces: lines(ring.line) })),

@@ -20,7 +20,7 @@ from records.link import LinkEstimate
 from records.place import Site
 from records.units import ms
 
-__all__ = ["LINK_LIMIT", "DrawnLink", "MapClick", "draw", "link_layer", "map_spec", "route_layer"]
+__all__ = ["LINK_LIMIT", "DrawnLink", "Legend", "MapClick", "draw", "link_layer", "map_spec", "metric_legend", "route_layer"]
 
 #: More great circles than this are a hairball in any renderer.
 LINK_LIMIT = 150
@@ -29,10 +29,10 @@ LINK_LIMIT = 150
 _BOX = tuple(
     round(float(n), 4)
     for n in (
-        projection.robinson(np.array([-172.0]), np.array([0.0]))[0][0],
-        projection.robinson(np.array([0.0]), np.array([78.0]))[1][0],
-        projection.robinson(np.array([178.0]), np.array([0.0]))[0][0],
-        projection.robinson(np.array([0.0]), np.array([-56.0]))[1][0],
+        projection.robinson(np.array([-180.0]), np.array([0.0]))[0][0],
+        projection.robinson(np.array([0.0]), np.array([84.0]))[1][0],
+        projection.robinson(np.array([180.0]), np.array([0.0]))[0][0],
+        projection.robinson(np.array([0.0]), np.array([-58.0]))[1][0],
     )
 )
 _WIDTHS = (1.0, 1.2, 1.6, 2.1, 2.7)
@@ -61,7 +61,9 @@ class MapClick:
 
 
 @dataclass(frozen=True, slots=True)
-class _Legend:
+class Legend:
+    """What the lines mean: a title and items of colour, width, text, dash."""
+
     title: str = ""
     items: list[dict[str, Any]] = field(default_factory=list)
 
@@ -111,10 +113,10 @@ def route_layer(legs: Iterable[tuple[str, str]], theme: Theme, *, modelled: Iter
     ]
 
 
-def metric_legend(metric: metrics.Metric, theme: Theme) -> _Legend:
+def metric_legend(metric: metrics.Metric, theme: Theme) -> Legend:
     """Colour and width of each class in words."""
     titles = metrics.class_titles(metric)
-    return _Legend(
+    return Legend(
         metric.title, [{"colour": c, "width": w, "text": t, "dash": False} for c, w, t in zip(theme.classes, _WIDTHS, titles, strict=True)]
     )
 
@@ -124,7 +126,7 @@ def map_spec(
     drawn: Sequence[DrawnLink],
     theme: Theme,
     *,
-    legend: _Legend | None = None,
+    legend: Legend | None = None,
     focus: str | None = None,
     failed: Iterable[str] = (),
     only_linked: bool = False,
@@ -143,22 +145,21 @@ def map_spec(
     lost = set(failed)
     shown = [site for site in sites.values() if not only_linked or site.id in degree or site.id == focus or site.id in lost]
     circles: list[Any] = []
+    index = {site.id: i for i, site in enumerate(shown)}
     links = []
     for link in drawn:
         pieces = projection.great_circle(sites[link.src], sites[link.dst])
         links.append(
-            {"src": link.src, "dst": link.dst, "a": 0, "b": 0, "first": len(circles), "pieces": len(pieces)}
+            {"src": link.src, "dst": link.dst, "a": index[link.src], "b": index[link.dst], "first": len(circles), "pieces": len(pieces)}
             | {"colour": link.colour, "width": link.width, "dash": link.dash, "tip": link.tip}
         )
         circles += pieces
-    index = {site.id: i for i, site in enumerate(shown)}
-    for item in links:
-        item["a"], item["b"] = index[item["src"]], index[item["dst"]]
     land, borders = _outlines()
     centre = sites.get(focus or "")
-    legend = legend or _Legend()
+    legend = legend or Legend()
     return {
         "box": _BOX,
+        "sphere": projection.packed([projection.outline()]),
         "land": land,
         "borders": borders,
         "paths": projection.packed(circles),
