@@ -79,7 +79,7 @@ class _Trouble:
 
 @dataclass(slots=True)
 class Tally:
-    """Since the last status: measurements started, those that ended in an exception, and the last one's text."""
+    """Since the last status: measurements ended, those that ended in an exception, and the last one's text."""
 
     runs: int = 0
     failures: int = 0
@@ -100,6 +100,7 @@ class Runner:
     tally: Tally = field(default_factory=Tally)
     _probe: ProbeType | None = None
     _failed_at_ns: int | None = None
+    _closed_because: str = ""
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     _in_flight: set[Target] = field(default_factory=set)
     _troubles: dict[str, _Trouble] = field(default_factory=dict)
@@ -114,8 +115,8 @@ class Runner:
         probe = PROBE_TYPES[self.settings.type].make(self.settings.config)
         try:
             await probe.open()
-        except (IsochroneError, OSError) as error:
-            self._failed_at_ns = time.monotonic_ns()
+        except Exception as error:  # noqa: BLE001  nor one that cannot even start
+            self._failed_at_ns, self._closed_because = time.monotonic_ns(), str(error) or type(error).__name__
             self._say("cannot start", error)
         else:
             self._probe = probe
@@ -154,16 +155,17 @@ class Runner:
                 if time.monotonic_ns() + wait_ns > until_ns:
                     raise Skipped
                 await asyncio.sleep(wait_ns / SECOND)
-            self.tally.runs += 1
             try:
                 await self.guard.check(target)
                 probe = await self._opened()
                 async with asyncio.timeout(factory.longest_s(config)):
                     lines = await probe.once(target, vantage)
             except Exception as error:  # noqa: BLE001  one broken probe must never end the daemon
+                self.tally.runs += 1
                 self.tally.failures += 1
                 self._say(f"of {target.site} over {target.medium} failed", error)
                 return ()
+            self.tally.runs += 1
             return lines
         finally:
             self.room.release()
@@ -173,7 +175,7 @@ class Runner:
             if self._probe is None and (self._failed_at_ns is None or time.monotonic_ns() - self._failed_at_ns > _REOPEN_NS):
                 await self.open()
         if self._probe is None:
-            raise NotPermitted(self.tally.error or "it could not be opened")
+            raise NotPermitted(self._closed_because)
         return self._probe
 
     def _say(self, what: str, error: Exception) -> None:

@@ -89,7 +89,7 @@ class Vitals:
     """What the grade is made from, all since the last status.
 
     rounds, skipped   rounds that were due, and those of them that were skipped
-    runs, failures    measurements started by kind, and those that ended in an exception
+    runs, failures    measurements ended by kind, and those that ended in an exception
     errors            the last exception's text by kind
     dropped           measurements lost to the spool's bound or a full disk
     not_stored        measurements the collector rejected or would never take

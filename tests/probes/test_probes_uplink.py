@@ -2,18 +2,15 @@
 
 import asyncio
 import gzip
-import http.server
 import random
-import socketserver
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from probes_collector import Collector, served, served_on_a_socket
 
 from probes.spool import QUARANTINE, Spool
 from probes.uplink import Backoff, CollectorClient, Uplink, Verdict, check_collector_url, judge
@@ -21,71 +18,11 @@ from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, BatchName
 from records.errors import CollectorUnreachable, ConfigError
 
 BOOT = "00000000000000aa"
-Reply = tuple[int, dict[str, str]]
-
-
-class Collector:
-    """A collector of the test: keeps every request, answers from a list and then 200."""
-
-    def __init__(self) -> None:
-        self.answers: list[Reply] = []
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.url = ""
-        self.body = b"why?"
-
-    @property
-    def sequences(self) -> list[str]:
-        return [headers[HEADER_SEQUENCE] for headers, _ in self.requests]
-
-
-def _handler(collector: Collector) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            assert self.path == "/api/v1/batches"
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            collector.requests.append((dict(self.headers), body))
-            status, headers = collector.answers.pop(0) if collector.answers else (200, {})
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(collector.body)))
-            self.end_headers()
-            self.wfile.write(collector.body)
-
-        def address_string(self) -> str:
-            return "test"
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    return Handler
-
-
-class _UnixServer(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-
-
-@contextmanager
-def served(make: Callable[[type], socketserver.BaseServer]) -> Iterator[Collector]:
-    collector = Collector()
-    server = make(_handler(collector))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        if isinstance(server, http.server.HTTPServer):
-            collector.url = f"http://127.0.0.1:{server.server_address[1]}"
-        yield collector
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with served(lambda handler: http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as one:
+    with served() as one:
         yield one
 
 
@@ -133,7 +70,7 @@ def test_a_batch_arrives_with_its_name_its_token_and_its_lines(collector: Collec
 def test_it_speaks_over_a_unix_socket(spool: Spool, tmp_path: Path) -> None:
     """http+unix:///path reaches a collector that listens on no port (the lab's agents live in other namespaces)."""
     path = tmp_path / "c.sock"
-    with served(lambda handler: _UnixServer(str(path), handler)) as collector:
+    with served_on_a_socket(path) as collector:
         fill(spool, 1)
         drain(spool, f"http+unix://{path}")
         assert collector.sequences == ["0"]
