@@ -25,7 +25,7 @@ class Pacer(Generic[T]):
 
     def __init__(self, *, packets_per_s: int, burst: int) -> None:
         self._gap_ns = _SECOND_NS // packets_per_s
-        self._slack_ns = burst * self._gap_ns
+        self._slack_ns = (burst - 1) * self._gap_ns
         self._plan: list[tuple[int, int, T]] = []
         self._tie = itertools.count()
         self._free_at_ns: int | None = None

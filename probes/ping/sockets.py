@@ -273,7 +273,10 @@ async def resolve(address: str) -> tuple[int, str]:
     """
     try:
         found = socket.getaddrinfo(address, None, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        found = await asyncio.get_running_loop().getaddrinfo(address, None, type=socket.SOCK_DGRAM)
+    except (socket.gaierror, UnicodeError):
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(address, None, type=socket.SOCK_DGRAM)
+        except UnicodeError as malformed:  # an empty or overlong label; Python's IDNA codec refuses it before the resolver
+            raise socket.gaierror(socket.EAI_NONAME, f"{address!r} is no host name") from malformed
     family, *_, sockaddr = found[0]
     return (4 if family == socket.AF_INET else 6), str(sockaddr[0])
