@@ -191,18 +191,32 @@ class Connection:
         """Make ready for a further request; False when the connection cannot carry one (closed, or mid-answer)."""
         if self._socket is None or self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE:
             return False
-        try:
-            pending = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            pass  # open, and nothing unasked-for has come
-        except OSError:
+        if not self._is_silent():
             return False
-        else:
-            # A plain server has nothing to say between answers; over TLS it may be a session ticket.
-            if not pending or self._tls is None:
-                return False
         self.http.start_next_cycle()
         return True
+
+    def _is_silent(self) -> bool:
+        """Whether the other end has neither closed nor said anything unasked-for (TLS session tickets aside)."""
+        assert self._socket is not None
+        try:
+            pending = self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pending = None
+        except OSError:
+            return False
+        if pending == b"" or (pending and self._tls is None):
+            return False
+        if self._tls is None:
+            return True
+        self._incoming.write(pending or b"")
+        try:
+            self._tls.read(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:  # a closing alert, or worse
+            return False
+        return False
 
     def close(self) -> None:
         """Close the socket; idempotent."""

@@ -40,9 +40,10 @@ class _Shared:
 class InferenceProbe:
     """Asks one target at a time; several targets may be asked at once.
 
-    The measured request is cold unless `config.warm`. A target without a model name is asked for its list of models
-    first, over a connection of its own, once. The bearer token is read from the target's file for every request, so
-    that it may change, and appears in no result, error or log.
+    The measured request is cold unless `config.warm`; then its connection is one that answered before, or (many
+    servers close after a stream) one that has just been opened and asked for the list of models. A target without a
+    model name is asked for its list of models first, once, over a connection of its own. The bearer token is read
+    from the target's file for every request, so that it may change, and appears in no result, error or log.
 
     once() raises ConfigError for a target without a (readable) URL or key file; whatever the network or the server
     does is a result.
@@ -130,6 +131,7 @@ class _Attempt:
         self.model = target.inference_model or ""
         self.connection: Connection | None = None
         self.is_warm = False
+        self._is_kept = False  # the connection served an earlier request
         self.tcp = TcpInfo()
         self.phase = "before connecting"
 
@@ -141,6 +143,21 @@ class _Attempt:
 
     async def run(self) -> None:
         """Everything up to the last byte of the answer; failures are noted, not raised (but for the time-out)."""
+        await self._open()
+        if self._failure is not None:
+            return
+        await self._ask()
+        if self._is_kept and self._was_closed_unheard():
+            # The server closed the kept connection at the very moment we used it; that says nothing of its speed.
+            await self._open()
+            if self._failure is None:
+                await self._ask()
+
+    async def _open(self) -> None:
+        """A connection to ask over, in the time that connecting may take."""
+        if self.connection is not None:
+            self.connection.close()
+        self.is_warm = self._is_kept = False
         try:
             async with asyncio.timeout(self._config.connect_timeout_ms / 1000) as connecting:
                 await self._prepare()
@@ -151,9 +168,9 @@ class _Attempt:
             self.fail("connect_failed", f"{self._endpoint.authority} did not answer {limit} ({self.phase})")
         except ConnectFailed as error:
             self.fail("connect_failed", str(error))
-        if self._failure is not None:
-            return
-        await self._ask()
+
+    def _was_closed_unheard(self) -> bool:
+        return self._exchange is not None and self._exchange.failure is not None and self._exchange.response_bytes == 0
 
     async def _ask(self) -> None:
         """The measured request."""
@@ -170,7 +187,7 @@ class _Attempt:
         if self._config.warm:
             kept = self._shared.kept.pop(self._slot, None)
             if kept is not None and kept.renew():
-                self.connection, self.is_warm = kept, True
+                self.connection, self.is_warm, self._is_kept = kept, True, True
                 return
             if kept is not None:
                 kept.close()
