@@ -106,5 +106,5 @@ def solve(
         wait_probability=wait_probability,
         wait_mean_ns=wait_probability * tail_s * SECOND,
         wait_tail_ns=tail_s * SECOND,
-        batch=float(share @ seen),
+        batch=min(max(1.0, float(share @ seen)), float(profile.max_batch)),
     )

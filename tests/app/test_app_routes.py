@@ -1,0 +1,210 @@
+"""`isochrone links`, `matrix` and `route` over a warehouse made by `isochrone import`: output, exit status, messages."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+from app.cli import main
+
+GRID = Path(__file__).parents[2].parent / "shared" / "data" / "skyplane" / "latency_2022-04.csv"
+
+MATRIX = """\
+src,dst,rtt_ms
+fra,iad,90
+iad,fra,90
+sin,fra,160
+fra,sin,160
+sin,iad,300
+iad,sin,300
+sin,aws:us-east-1,260
+iad,aws:us-east-1,1.2
+fra,aws:us-east-1,20
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments, warehouse):
+    """The command line, entry point and exit status included, in this process: a start of Python costs a second each."""
+    out, err = io.StringIO(), io.StringIO()
+    before, sys.argv = sys.argv, ["isochrone", *map(str, arguments), "--warehouse", str(warehouse)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        sys.argv = before
+    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A warehouse with nine links between four sites; fra -> aws:us-east-1 is faster than light."""
+    folder = tmp_path_factory.mktemp("routes")
+    (folder / "rtt.csv").write_text(MATRIX)
+    done = run("import", "rtt-matrix", folder / "rtt.csv", warehouse=folder / "warehouse")
+    assert done.returncode == 0, done.stderr
+    return folder / "warehouse"
+
+
+def test_links_lists_every_link_with_its_verdict(small):
+    """One JSON document of all nine, gated ones too; counts per gate on standard error."""
+    done = run("links", "--json", warehouse=small)
+    assert done.returncode == 0, done.stderr
+    links = json.loads(done.stdout)
+    assert len(links) == 9
+    assert {link["gate"] for link in links} == {"ok", "faster_than_light"}
+    (bad,) = [link for link in links if link["gate"] != "ok"]
+    assert (bad["src"], bad["dst"], bad["rtt_ms"]["p50"], bad["samples"]) == ("fra", "aws:us-east-1", 20, None)
+    assert bad["fibre_floor_ms"] == pytest.approx(65.5, abs=0.5)
+    assert "8 ok, 1 faster_than_light" in done.stderr
+    only = json.loads(run("links", "--json", "--gate", "ok", "--src", "SIN", warehouse=small).stdout)
+    assert {link["dst"] for link in only} == {"fra", "iad", "aws:us-east-1"}
+
+
+def test_matrix_speaks_csv_json_and_parquet(small, tmp_path):
+    """The same rows in every format; sin -> iad goes over fra: 160 + 90 + 0.5."""
+    text = run("matrix", "--format", "csv", warehouse=small).stdout
+    from_csv = {(row["src"], row["dst"]): row for row in csv.DictReader(io.StringIO(text))}
+    assert from_csv["sin", "iad"] == {
+        "src": "sin",
+        "dst": "iad",
+        "direct_ms": "300.0",
+        "best_ms": "250.5",
+        "relays": "fra",
+        "evidence": "measured",
+    }
+    assert from_csv["aws:us-east-1", "sin"]["best_ms"] == ""
+    from_json = json.loads(run("matrix", "--json", warehouse=small).stdout)
+    assert {(row["src"], row["dst"]): row["relays"] for row in from_json}["sin", "iad"] == ["fra"]
+    done = run("matrix", "--format", "parquet", "-o", tmp_path / "m.parquet", warehouse=small)
+    assert done.returncode == 0, done.stderr
+    import pyarrow.parquet as pq
+
+    assert pq.read_table(tmp_path / "m.parquet").to_pylist() == from_json
+
+
+def test_matrix_without_a_site_and_with_a_least_gain(small):
+    """--fail takes fra away as an end and as a relay; --min-gain-ms keeps the direct link."""
+    failed = json.loads(run("matrix", "--json", "--fail", "fra", warehouse=small).stdout)
+    assert all("fra" not in (row["src"], row["dst"], *row["relays"]) for row in failed)
+    kept = json.loads(run("matrix", "--json", "--min-gain-ms", "50", warehouse=small).stdout)
+    assert next(row for row in kept if (row["src"], row["dst"]) == ("sin", "iad"))["relays"] == []
+
+
+def test_route_says_where_and_why(small):
+    """A person reads ranks, parts and reasons; a program reads the contract's JSON."""
+    done = run("route", "--from", "sin", "--to", "aws:us-east-1", warehouse=small)
+    assert done.returncode == 0, done.stderr
+    assert "relay via fra and iad" not in done.stdout
+    assert "connect " in done.stdout
+    assert "sin → aws:us-east-1" in done.stdout
+    two = run("route", "--from", "sin", "--to", "aws:us-east-1", "--relays", "2", "--json", warehouse=small)
+    answer = json.loads(two.stdout)
+    assert answer["routes"][0]["sites"] == ["sin", "fra", "iad", "aws:us-east-1"]
+    assert answer["routes"][0]["rtt_ms"]["p50"] == pytest.approx(160 + 90 + 1.2 + 1.0)
+    assert "relay via fra and iad saves 7.8 ms against direct" in answer["routes"][0]["reasons"]
+    assert answer["snapshot"] > 0
+    assert answer["infeasible"] is None
+
+
+def test_no_route_is_exit_status_1_and_the_answer_still_says_why(small):
+    """A budget nobody keeps: the JSON names the rule, standard error one line."""
+    done = run("route", "--from", "sin", "--to", "aws:us-east-1", "--budget-ms", "5", "--json", warehouse=small)
+    assert done.returncode == 1
+    answer = json.loads(done.stdout)
+    assert answer["routes"] == []
+    assert answer["infeasible"]["binding"][0]["rule"] == "budget_ms"
+    assert done.stderr.startswith("isochrone: no route from sin")
+    assert "What would give one" in run("route", "--from", "sin", "--budget-ms", "5", warehouse=small).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("route", "--from", "sni"), 2, "unknown site 'sni'; did you mean"),
+        (("matrix", "--fail", "mars"), 2, "unknown site 'mars'"),
+        (("links", "--src", "mars"), 2, "unknown site 'mars'"),
+        (("route", "--from", "sin", "--workload", "dance"), 2, "no workload 'dance'"),
+        (("matrix", "--relays", "3"), 2, "3 is not in the range"),
+        (("matrix", "--format", "parquet"), 2, "name a file with -o"),
+        (("matrix", "--format", "csv", "-o", "/no/such/folder/m.csv"), 2, "cannot write /no/such/folder/m.csv"),
+        (("links", "--window", "soon"), 2, "cannot read 'soon' as a duration"),
+    ],
+)
+def test_mistakes_get_one_clear_line(small, arguments, status, says):
+    """What, value, what is allowed; never a traceback."""
+    done = run(*arguments, warehouse=small)
+    assert done.returncode == status
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_warehouse_says_what_to_do_next(tmp_path):
+    """No warehouse is the user's mistake; one without links is the answer no; both name the next step."""
+    for command in (["links"], ["matrix"], ["route", "--from", "sin"]):
+        done = run(*command, warehouse=tmp_path / "none")
+        assert (done.returncode, "isochrone demo" in done.stderr) == (2, True)
+    from warehouse import open_warehouse
+
+    open_warehouse(tmp_path / "empty", mode="write").close()
+    for command in (["links"], ["matrix"], ["route", "--from", "sin"]):
+        done = run(*command, warehouse=tmp_path / "empty")
+        assert done.returncode == 1
+        assert "holds no link; `isochrone demo` measures some here, `isochrone import rtt-matrix FILE.csv`" in done.stderr
+
+
+def test_a_workload_from_a_file(small, tmp_path):
+    """A CSV with one workload is used; one with a bad row names file and line."""
+    header = "name,title,model,input_tokens,output_tokens,upload_bytes,download_bytes,ttft_budget_ms,e2e_budget_ms,note\n"
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_text(header + "mine,Mine,llama-3.1-8b,10,1,100,100,,,mine\n")
+    bad.write_text(header + "mine,Mine,llama-3.1-8b,many,1,100,100,,,mine\n")
+    answer = json.loads(run("route", "--from", "sin", "--workload", good, "--json", warehouse=small).stdout)
+    assert answer["request"]["workload"]["name"] == "mine"
+    done = run("route", "--from", "sin", "--workload", bad, warehouse=small)
+    assert (done.returncode, f"{bad}:2" in done.stderr) == (2, True)
+
+
+def test_the_public_grid_through_the_warehouse_equals_networkx(tmp_path):
+    """Imported, gated and counted; every pair's best over one relay is networkx's on the links that are ok, to the ns."""
+    if not GRID.exists():
+        pytest.skip(f"no {GRID}: the public grid is not here")
+    maps = ("src=src_region", "dst=dst_region", "rtt_ms=avg_rtt", "min_ms=min_rtt", "stddev_ms=mdev_rtt")
+    options = [option for pair in maps for option in ("--map", pair)] + ["--where", "src_tier=PREMIUM", "--where", "dst_tier=PREMIUM"]
+    done = run("import", "rtt-matrix", GRID, *options, warehouse=tmp_path / "w")
+    assert done.returncode == 0, done.stderr
+    links = json.loads(run("links", "--json", warehouse=tmp_path / "w").stdout)
+    assert len(links) == 4692
+    impossible = [link for link in links if link["gate"] == "faster_than_light"]
+    assert len(impossible) == pytest.approx(105, rel=0.03)
+    graph = nx.DiGraph()
+    for link in links:
+        if link["gate"] == "ok":
+            graph.add_edge(link["src"], link["dst"], weight=round(link["rtt_ms"]["p50"] * 1e6))
+    table = json.loads(run("matrix", "--relays", "1", "--relay-ms", "0.5", "--format", "json", warehouse=tmp_path / "w").stdout)
+    assert len(table) == len(graph) * (len(graph) - 1) == 4692
+    for row in table:
+        src, dst = row["src"], row["dst"]
+        ways = [graph.edges[src, dst]["weight"]] if graph.has_edge(src, dst) else []
+        ways += [
+            graph.edges[src, via]["weight"] + graph.edges[via, dst]["weight"] + 500_000
+            for via in set(graph.successors(src)) & set(graph.predecessors(dst))
+        ]
+        assert round(row["best_ms"] * 1e6) == min(ways)
+        assert (row["direct_ms"] is not None) == graph.has_edge(src, dst)
