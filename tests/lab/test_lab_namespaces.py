@@ -94,7 +94,7 @@ def test_traceroute_sees_exactly_the_hops_of_the_truth(demo_lab: NamespaceLab, s
 
 
 def test_mtr_sees_the_hops_and_the_delay_of_each(demo_lab: NamespaceLab) -> None:
-    """mtr's report names every hop; the RTT of a hop is never below twice nothing nor above the destination's by much."""
+    """mtr's report names every hop in order, and the last one's best RTT is the configured one."""
     needs("mtr")
     truth = truth_of(demo_lab, "sin", "fra", "backbone")
 
@@ -194,18 +194,19 @@ def test_what_a_slow_link_cannot_carry_is_lost(triangle_lab: NamespaceLab) -> No
 
 
 def test_loss_is_the_set_one(triangle_lab: NamespaceLab) -> None:
-    """2,000 pings over a path that loses 5 % one way: the loss is within 3 sigma, repeated once when it is not."""
+    """1,500 pings over a path that loses 5 % one way: the loss is within 3 sigma, repeated once when it is not."""
+    needs("fping")
     triangle_lab.change("in-hb", "b", Change(op="degrade", loss_ratio=0.05, delay_ns=0), both=False)
     triangle_lab.change("b", "in-hb", Change(op="degrade", loss_ratio=0.0), both=False)
     truth = truth_of(triangle_lab, "hub", "b")
     assert truth.loss_ratio == pytest.approx(0.05)
 
     def measure() -> None:
-        text = run_at(triangle_lab, "hub", "ping", "-n", "-q", "-c", "2000", "-i", "0.002", "-W", "1", truth.address)
-        found = re.search(r"(\d+) packets transmitted, (\d+) received", text)
+        text = run_at(triangle_lab, "hub", "fping", "-q", "-c", "1500", "-p", "2", "-t", "1000", truth.address)
+        found = re.search(r"xmt/rcv/%loss = (\d+)/(\d+)/", text)
         assert found, text
         lost = int(found[1]) - int(found[2])
-        assert abs(lost - 100) <= 3 * (2000 * 0.05 * 0.95) ** 0.5
+        assert abs(lost - 75) <= 3 * (1500 * 0.05 * 0.95) ** 0.5
 
     twice(measure)
 
@@ -402,18 +403,24 @@ def test_the_next_lab_clears_away_what_a_killed_one_left(namespace_support: name
         said: list[str] = []
         start(builtin("triangle"), tmp_path / "next", "namespaces", said.append, serving=False).stop()
         assert any(killed.state.id in line for line in said)
-        assert lab_traces(killed.state) == [str(tmp_path / "killed" / "lab.json")] or lab_traces(killed.state) == []
+        assert lab_traces(killed.state) == []
         assert "1 received" in run_at(living, "a", "ping", "-n", "-c", "1", "10.3.2.1")
         assert living.state.id not in clear_leftovers()
     finally:
         living.stop()
 
 
-def test_a_lab_that_cannot_start_says_why_and_leaves_nothing(namespace_support: namespaces.Support, tmp_path: Path) -> None:
-    """A world of the user's own starts as well; a name that iproute2 would not take never reaches it."""
+def test_a_world_of_the_users_own_may_join_sites_directly(namespace_support: namespaces.Support, tmp_path: Path) -> None:
+    """Two sites without any router: the configured RTT, and nothing left after stop."""
     world = parse_text(
-        'name = "two"\n[[sites]]\nid="x"\nkind="pop"\nname="X"\nlat=0\nlon=0\n[[sites]]\nid="gcp:y"\nkind="region"\nname="Y"\nlat=0\nlon=1\n'
-        '[[links]]\nbetween=["x","gcp:y"]\nmedium="internet"\ndelay_ms=2\n',
+        """
+        name = "two"
+        sites = [
+            { id = "x", kind = "pop", name = "X", lat = 0, lon = 0 },
+            { id = "gcp:y", kind = "region", name = "Y", lat = 0, lon = 1 },
+        ]
+        links = [{ between = ["x", "gcp:y"], medium = "internet", delay_ms = 2 }]
+        """,
         "two.toml",
     )
     lab = start(world, tmp_path, "namespaces", serving=False)
