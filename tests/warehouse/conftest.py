@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,15 +11,26 @@ import pytest
 from warehouse import Warehouse, open_warehouse
 
 
+@pytest.fixture(scope="session")
+def empty_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse made once, to be copied: a folder is whole wherever it goes."""
+    place = tmp_path_factory.mktemp("template") / "kept"
+    open_warehouse(place, mode="write").close()
+    return place
+
+
 @pytest.fixture
-def wh(tmp_path: Path) -> Iterator[Warehouse]:
+def wh(tmp_path: Path, empty_warehouse: Path) -> Iterator[Warehouse]:
     """An empty warehouse."""
+    shutil.copytree(empty_warehouse, tmp_path / "kept")
     with open_warehouse(tmp_path / "kept", mode="write") as warehouse:
         yield warehouse
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+def shared(tmp_path_factory: pytest.TempPathFactory, empty_warehouse: Path) -> Iterator[Warehouse]:
     """One warehouse for all tests of a module, which only read it or fill it once."""
-    with open_warehouse(tmp_path_factory.mktemp("shared") / "kept", mode="write") as warehouse:
+    place = tmp_path_factory.mktemp("shared") / "kept"
+    shutil.copytree(empty_warehouse, place)
+    with open_warehouse(place, mode="write") as warehouse:
         yield warehouse
