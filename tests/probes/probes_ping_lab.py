@@ -57,7 +57,7 @@ class Chain:
         self.src, self.dst = self.names[0], self.names[-1]
         # Each hop answers from its side towards src.
         self.hops_v4 = [f"10.97.{link}.2" for link in range(routers)]
-        self.hops_v6 = [f"fd97:{link:x}::2" for link in range(routers)]
+        self.hops_v6 = [str(ipaddress.ip_address(f"fd97:{link:x}::2")) for link in range(routers)]
         self.targets_v4 = [str(address) for address in itertools.islice(ipaddress.ip_network("10.98.0.0/16").hosts(), 500)]
         self.target_v6 = "fd98::1"
 

@@ -81,7 +81,7 @@ def captured(lab, path, work):
         try:
             return work()
         finally:
-            time.sleep(0.5)  # the capture's ring is read in blocks
+            time.sleep(0.5)  # let it write what it has
             dump.send_signal(signal.SIGINT)
             dump.communicate(timeout=20)
 
