@@ -1,0 +1,56 @@
+"""TCP_INFO: the kernel's struct, read by offsets, against the kernel and against hand-made bytes."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probes.tcp_info import TcpInfo, available_congestion_controls, parse_tcp_info, read_tcp_info
+
+
+def test_fields_are_at_their_offsets() -> None:
+    """A struct laid out by Linux' include/uapi/linux/tcp.h is read field by field."""
+    head = bytes(8)
+    words = list(range(1000, 1024))  # rto .. total_retrans: 24 words of 4 bytes
+    raw = (
+        head
+        + struct.pack("=24I", *words)
+        + struct.pack("=4Q", 1, 2, 777, 3)
+        + struct.pack("=6I", 4, 5, 6, 99, 7, 8)
+        + struct.pack("=Q", 125_000)
+    )
+    # rtt is word 15 after rto, rttvar 16, total_retrans the last; bytes_acked the third quad; min_rtt the fourth word after
+    assert parse_tcp_info(raw) == TcpInfo(
+        rtt_ns=1015_000, rtt_variation_ns=1016_000, min_rtt_ns=99_000, retransmits=1023, acked_bytes=777, delivery_rate_bps=1_000_000
+    )
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read(raw: bytes) -> None:
+    """Short, long and odd structs never fail; no sample is None, not 0."""
+    info = parse_tcp_info(raw)
+    assert info.rtt_ns != 0
+    assert info.min_rtt_ns is None or 0 < info.min_rtt_ns < 0xFFFFFFFF * 1000
+
+
+def test_kernel_counts_what_was_acknowledged() -> None:
+    """On a real connection the acknowledged bytes are those that were sent, and there is an RTT; a closed one has nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        accepted, _ = server.accept()
+        with accepted:
+            client.sendall(b"x" * 5000)
+            left = 5000
+            while left:
+                left -= len(accepted.recv(left))
+            accepted.sendall(b"y")
+            client.recv(1)
+            info = read_tcp_info(client)
+    assert info.acked_bytes in (5000, 5001)  # Linux counts the SYN
+    assert info.rtt_ns is not None
+    assert info.min_rtt_ns is not None
+    assert info.min_rtt_ns <= 1_000_000_000
+    assert read_tcp_info(client) == TcpInfo()
+    assert available_congestion_controls()
