@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
-from typing import Any, Literal
+from typing import Any
 
 import streamlit as st
 
-from app import data, metrics, text
+from app import address, data, metrics, text
 from app.theme import Theme, theme_of
+from inventory.load import load
 from records.errors import IsochroneError, NoAnswer
 from records.link import LinkEstimate
 from records.place import Site
@@ -29,6 +30,7 @@ __all__ = [
     "next_step",
     "open_pair",
     "pick_site",
+    "pick_workload",
     "sidebar",
     "strip",
     "styles",
@@ -117,24 +119,17 @@ def sidebar() -> None:
     newest = data.newest(at)
     usual = text.default_window(newest, at.now)
     with st.sidebar:
-        window = st.selectbox(
-            "Window",
-            list(text.WINDOWS),
-            index=list(text.WINDOWS).index(usual),
-            format_func=text.WINDOW_TITLES.__getitem__,
-            key="window",
-            bind="query-params",
-        )
+        window = address.choose("Window", list(text.WINDOWS), key="window", usual=usual, titles=text.WINDOW_TITLES.__getitem__, always=True)
         links = data.links(at, window)
         media = metrics.media_of(links) or ["internet"]
         if len(media) > 1:
             media.append("any")
-        medium = st.selectbox(
+        medium = address.choose(
             "Medium",
             media,
-            format_func=text.MEDIUM_TITLES.__getitem__,
             key="medium",
-            bind="query-params",
+            usual=media[0],
+            titles=text.MEDIUM_TITLES.__getitem__,
             help="What joins two sites. *Fastest of all* takes, for each pair, the medium with the least median RTT.",
         )
         _provenance(at, newest)
@@ -178,10 +173,8 @@ def need_links(seen: View) -> None:
 
 def open_pair(src: str, dst: str, medium: str | None = None, page: str = PAIR_PAGE) -> None:
     """Go to the page of one pair."""
-    address = {"src": src, "dst": dst, "window": st.session_state.get("window")}
-    if medium is not None:
-        address["medium"] = medium
-    st.switch_page(page, query_params={name: value for name, value in address.items() if value})
+    named = {"src": src, "dst": dst, "window": st.session_state.get("window"), "medium": medium or st.session_state.get("medium")}
+    st.switch_page(page, query_params={name: value for name, value in named.items() if value})
 
 
 def usual_pair(seen: View) -> tuple[str | None, str | None]:
@@ -190,29 +183,24 @@ def usual_pair(seen: View) -> tuple[str | None, str | None]:
     return (worst[0].src, worst[0].dst) if worst else (None, None)
 
 
-def pick_site(
-    label: str,
-    options: Sequence[str],
-    sites: Mapping[str, Site],
-    *,
-    key: str,
-    usual: str | None = None,
-    width: int | Literal["stretch"] = "stretch",
-) -> str:
-    """A list of sites to choose from, kept in the address under `key`; says so when the address names one that is not there."""
-    asked = st.query_params.get(key)
-    if asked is not None and asked not in options:
-        st.toast(f"{asked!r} is not among the sites measured here ({label.lower()}); showing another one", icon=":material/error:")
-    chosen: str = st.selectbox(
+def pick_site(label: str, options: Sequence[str], sites: Mapping[str, Site], *, key: str, usual: str | None = None, **settings: Any) -> str:
+    """A list of sites to choose from, kept in the address under `key`."""
+    return address.choose(
         label,
-        list(options),
-        index=list(options).index(usual) if usual is not None and usual in options else 0,
-        format_func=lambda site_id: text.site_label(sites.get(site_id), site_id),
+        options,
         key=key,
-        bind="query-params",
-        width=width,
+        usual=usual if usual is not None and usual in options else options[0],
+        titles=lambda site: text.site_label(sites.get(site), site),
+        always=True,
+        **settings,
     )
-    return chosen
+
+
+def pick_workload(**settings: Any) -> str:
+    """The name of a workload of the inventory, kept in the address."""
+    workloads = load().workloads
+    names = list(workloads)
+    return address.choose("Workload", names, key="workload", usual=names[0], titles=lambda name: workloads[name].title, **settings)
 
 
 def strip(items: Sequence[tuple[str, str, str, bool]]) -> None:

@@ -139,7 +139,6 @@ def class_titles(metric: Metric) -> list[str]:
     """
     if metric.name == "age":
         names = [text.age(bound) for bound in metric.bounds]
-        names = [name.removesuffix(" 0 s").removesuffix(" 0 min").removesuffix(" 0 h") for name in names]
         return [f"< {names[0]}", *(f"{low} – {high}" for low, high in itertools.pairwise(names)), f"≥ {names[-1]}"]
     factor, unit = (100, " %") if metric.name == "loss" else (1, "×" if metric.unit == "×" else f" {metric.unit}")
     names = [f"{bound * factor:g}" for bound in metric.bounds]

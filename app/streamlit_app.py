@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import frame
+from app import address, frame
 
 STATIC = Path(__file__).parent / "static"
 
@@ -56,6 +56,7 @@ page = st.navigation(
         for group, pages in PAGES.items()
     }
 )
+address.enter(page.url_path)
 with frame.guard():
     frame.sidebar()
     page.run()

@@ -215,8 +215,8 @@ def inflation(ratio: float | None) -> str:
 def age(seconds: float | None) -> str:
     """How long ago, in the two units that matter.
 
-    >>> age(4.4), age(70), age(7_260), age(200_000), age(50_000_000), age(None)
-    ('4 s', '1 min 10 s', '2 h 1 min', '2 d 7 h', '1.6 years', '–')
+    >>> age(4.4), age(70), age(60), age(7_260), age(200_000), age(50_000_000), age(None)
+    ('4 s', '1 min 10 s', '1 min', '2 h 1 min', '2 d 7 h', '1.6 years', '–')
     """
     if seconds is None or not math.isfinite(seconds):
         return UNKNOWN
@@ -224,11 +224,11 @@ def age(seconds: float | None) -> str:
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{whole // 60} min"
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole < 600 and whole % 60 else "")
     if whole < 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 >= 60 else "")
     if whole < 90 * 86_400:
-        return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+        return f"{whole // 86_400} d" + (f" {whole % 86_400 // 3600} h" if whole % 86_400 >= 3600 else "")
     return f"{whole / (365.25 * 86_400):.1f} years"
 
 

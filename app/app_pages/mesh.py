@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import frame, metrics, text
+from app import address, frame, metrics, text
 from app.components import heatmap
 from app.frame import View
 from records.link import LinkEstimate
@@ -56,36 +56,38 @@ def page() -> None:
     )
     seen = frame.view()
     frame.need_links(seen)
+    offered = grids_with_data(seen, seen.links)
+    if not offered:
+        frame.next_step(
+            "No link here joins two known places: `isochrone inventory list pops` and `list regions` name those that are known."
+        )
+        return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        metric_name = st.segmented_control(
+        name = address.choose(
+            "Grid", offered, key="grid", usual=offered[0], titles=lambda name: GRIDS[name][0], widget="segmented_control", always=True
+        )
+        metric_name = address.choose(
             "Metric",
             list(metrics.METRICS),
-            default="p50",
-            required=True,
-            format_func=lambda name: metrics.METRICS[name].title,
             key="metric",
-            bind="query-params",
+            usual="p50",
+            titles=lambda name: metrics.METRICS[name].title,
+            widget="segmented_control",
         )
         everything = st.toggle(
-            "Show links kept out by a gate",
+            "Kept out too",
             key="gated",
             bind="query-params",
-            help="Off: a pair whose only estimate is impossible, stale or thin reads as no data.",
+            help="Show links that a gate keeps out of routes as well. Off, such a pair has no data.",
         )
         as_table = st.toggle("Table", key="table", bind="query-params")
     links = seen.links if everything else seen.usable
-    offered = grids_with_data(seen, links)
-    if not offered:
-        frame.next_step(
-            "Every link over this medium is kept out by a gate; the Overview says which. Show them with the switch above.",
-        )
-        return
-    name = st.segmented_control(
-        "Grid", offered, default=offered[0], required=True, format_func=lambda name: GRIDS[name][0], key="grid", bind="query-params"
-    )
-    metric = metrics.METRICS[metric_name or "p50"]
-    _, row_kind, column_kind = GRIDS[name or offered[0]]
+    metric = metrics.METRICS[metric_name]
+    _, row_kind, column_kind = GRIDS[name]
     grid = heatmap.grid(list(seen.sites.values()), links, row_kind, column_kind)
+    if not len(grid):
+        frame.next_step("Every link of this grid is kept out by a gate; the Overview says which. Show them with the switch above.")
+        return
     pairs = len(grid) - sum(row.id == column.id for row in grid.rows for column in grid.columns)
     table = table_of(grid)
     if as_table:

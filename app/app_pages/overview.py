@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import data, frame, metrics, text
+from app import address, data, frame, metrics, text
 from app.components import netmap
 from app.frame import View
 from records.link import GATES, LinkEstimate
 from records.units import ms
 
 REFRESH_S = 15
+#: Less than this waits between two uploads as a rule, and is not worth a word.
+SPOOL_REMARK_BYTES = 1_000_000
 
 
 def kpis(seen: View) -> list[tuple[str, str, str, bool]]:
@@ -74,6 +76,16 @@ def gate_table(links: tuple[LinkEstimate, ...]) -> dict[str, list[object]]:
     }
 
 
+def remarks(reasons: list[str] | None, spool_bytes: int | None, dropped: int | None) -> str:
+    """What an agent complains of: why it is degraded, what waits on its disk for the collector, what it had to drop."""
+    words = list(reasons or [])
+    if (spool_bytes or 0) >= SPOOL_REMARK_BYTES:
+        words.append(f"{text.bytes_(spool_bytes)} waiting")
+    if dropped:
+        words.append(f"{dropped:,} dropped")
+    return ", ".join(words)
+
+
 def _focus(site: str) -> None:
     st.session_state["site"] = site or ""
 
@@ -120,6 +132,7 @@ def _worst(seen: View) -> None:
         hide_index=True,
         height="content",
         placeholder=text.UNKNOWN,
+        column_order=[name for name in table if name != "medium" or seen.medium == "any"],
         column_config={
             "open": st.column_config.ButtonColumn("", width=60, type="tertiary", on_click=go, key="worst_open"),
             "from": st.column_config.TextColumn("From"),
@@ -157,8 +170,7 @@ def _fleet(seen: View) -> None:
                 ],
                 "agent": [fleet["agent"][i] for i in order],
                 "seen": [f"{text.age(ages[i])} ago" for i in order],
-                "waiting": [text.bytes_(fleet["spool_bytes"][i]) for i in order],
-                "why": [", ".join(fleet["reasons"][i] or []) for i in order],
+                "why": [remarks(fleet["reasons"][i], fleet["spool_bytes"][i], fleet["dropped_measurements"][i]) for i in order],
             },
             hide_index=True,
             height="auto",
@@ -166,7 +178,6 @@ def _fleet(seen: View) -> None:
                 "state": st.column_config.TextColumn("State", width=82),
                 "agent": st.column_config.TextColumn("Agent"),
                 "seen": st.column_config.TextColumn("Last seen", alignment="right"),
-                "waiting": st.column_config.TextColumn("Spool", alignment="right", help="Waiting on the agent's disk for the collector"),
                 "why": st.column_config.TextColumn("Remarks"),
             },
         )
@@ -208,28 +219,27 @@ def _live(seen: View) -> None:
 
 def page() -> None:
     """Lay the page out; everything under the controls refreshes by itself."""
-    title, controls = st.columns([2, 3], vertical_alignment="bottom")
+    title, controls = st.columns([3, 7], vertical_alignment="bottom")
     with title:
-        frame.head("Overview", "Is anything wrong now, where, and how fresh is what we see?")
+        frame.head("Overview", "What is wrong now, and where?")
     seen = frame.view()
     ends = sorted({end for link in seen.usable for end in (link.src, link.dst)})
-    with controls, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="bottom"):
-        st.segmented_control(
+    with controls, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="top"):
+        address.choose(
             "Colour links by",
             ["inflation", "loss", "p50"],
-            default="inflation",
-            required=True,
-            format_func=lambda name: metrics.METRICS[name].title,
             key="metric",
-            bind="query-params",
+            usual="inflation",
+            titles=lambda name: metrics.METRICS[name].title,
+            widget="segmented_control",
         )
-        st.selectbox(
+        address.choose(
             "Focus",
             ["", *ends],
-            format_func=lambda site: text.site_label(seen.sites.get(site), site) if site else "All sites",
             key="site",
-            bind="query-params",
-            width=220,
+            usual="",
+            titles=lambda site: text.site_label(seen.sites.get(site), site) if site else "All sites",
+            width=200,
         )
     _live(seen)
 

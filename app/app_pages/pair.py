@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime
 
 import streamlit as st
 
@@ -14,9 +14,9 @@ from records.link import LinkEstimate
 from records.place import fibre_floor_ns, great_circle_km
 from records.units import ms
 
-#: At most this many buckets are drawn, and none shorter than BUCKET_S: a bucket should hold more than one round.
+#: At most this many buckets are drawn, each of a width that a person would choose.
 BUCKETS = 600
-BUCKET_S = 10
+WIDTHS_S = (5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400, 604_800)
 
 NO_SERIES = {
     "matrix": "These figures come from an imported matrix, which has no history. A series appears as soon as an agent pings this pair.",
@@ -36,7 +36,7 @@ def figures(link: LinkEstimate | None) -> list[tuple[str, str, str, bool]]:
         ("Least", text.milliseconds(ms(link.rtt_min_ns)), "minimum RTT", False),
         ("Inflation", text.inflation(ratio), f"floor {text.milliseconds(ms(link.fibre_floor_ns))}", False),
         ("Loss", text.percent(link.loss_ratio), f"{text.count(link.sample_count)} replies", (link.loss_ratio or 0) >= 0.05),
-        ("Throughput", text.bits_per_second(link.throughput_bps), "latest test", False),
+        ("Throughput", text.bits_per_second(link.throughput_bps), "latest test" if link.throughput_bps else "not tested", False),
         (
             "Newest sample",
             text.age(link.age_s),
@@ -77,17 +77,29 @@ def _series(seen: View, src: str, dst: str, medium: str) -> series.Series | None
     """The ping series of the window, from the pair's first bucket with data on; None when there is none."""
     start, end = seen.span()
     first = data.first(seen.at)
-    if first is not None and first > start:
-        start = first.replace(microsecond=0)
-    end = max(end, start + timedelta(seconds=BUCKET_S))
-    buckets = max(1, min(BUCKETS, int((end - start).total_seconds() // BUCKET_S)))
-    found = series.series_of(data.ping(seen.at, src, dst, medium, start, end, buckets))
+    start = max(start, first) if first is not None else start
+    width_s = width_of((end - start).total_seconds() / BUCKETS)
+    found = _fetch(seen, (src, dst, medium), start, end, width_s)
     if series.is_empty(found):
         return None
-    rounds = series.spacing(found)
-    if rounds > 1 and buckets // (2 * rounds) >= 1:
-        found = series.series_of(data.ping(seen.at, src, dst, medium, start, end, buckets // (2 * rounds)))
-    return found
+    apart = series.spacing(found)
+    return found if apart == 1 else _fetch(seen, (src, dst, medium), start, end, width_of(2 * apart * width_s))
+
+
+def width_of(least_s: float) -> int:
+    """The smallest usual bucket width of at least so many seconds.
+
+    >>> width_of(3.1), width_of(61), width_of(1e9)
+    (5, 120, 604800)
+    """
+    return next((width for width in WIDTHS_S if width >= least_s), WIDTHS_S[-1])
+
+
+def _fetch(seen: View, pair: tuple[str, str, str], start: datetime, end: datetime, width_s: int) -> series.Series:
+    """Whole buckets that cover [start, end], on multiples of their width."""
+    low, high = int(start.timestamp()) // width_s, -(-int(end.timestamp() + 1) // width_s)
+    first, last = (datetime.fromtimestamp(edge * width_s, UTC) for edge in (low, high))
+    return series.series_of(data.ping(seen.at, *pair, first, last, high - low))
 
 
 def page() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import data, frame, text
+from app import address, data, frame, text
 from app.charts import routes as figures
 from app.components import netmap
 from app.frame import View
@@ -18,7 +18,6 @@ from routing.request import OBJECTIVES, Request
 
 OBJECTIVE_TITLES = {"ttft": "First token", "e2e": "Last token", "cost": "Cost"}
 RELAY_TITLES = {0: "none", 1: "at most 1", 2: "at most 2"}
-CONNECTION_TITLES = {"cold": "cold", "warm": "warm"}
 
 Route = Mapping[str, Any]
 
@@ -80,17 +79,15 @@ def _ask(seen: View) -> Request:
         with first[0]:
             source = frame.pick_site("From", sources, seen.sites, key="src")
         with first[1]:
-            destination = st.selectbox(
+            destination = address.choose(
                 "Serve at",
                 ["", *served],
-                format_func=lambda site: text.site_label(seen.sites.get(site), site) if site else "Best place",
                 key="to",
-                bind="query-params",
+                usual="",
+                titles=lambda site: text.site_label(seen.sites.get(site), site) if site else "Best place",
             )
-        workloads = list(inventory.workloads)
-        name = first[2].selectbox(
-            "Workload", workloads, format_func=lambda key: inventory.workloads[key].title, key="workload", bind="query-params"
-        )
+        with first[2]:
+            name = frame.pick_workload()
         budget = first[3].number_input(
             "Budget (ms)",
             min_value=1.0,
@@ -103,26 +100,16 @@ def _ask(seen: View) -> Request:
             help="What the 95th percentile of the objective's latency must keep",
         )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-            objective = st.segmented_control(
-                "Least",
-                list(OBJECTIVES),
-                default="ttft",
-                required=True,
-                format_func=OBJECTIVE_TITLES.__getitem__,
-                key="objective",
-                bind="query-params",
+            objective = address.choose(
+                "Least", list(OBJECTIVES), key="objective", usual="ttft", titles=OBJECTIVE_TITLES.__getitem__, widget="segmented_control"
             )
-            relays = st.segmented_control(
-                "Relays", [0, 1, 2], default=1, required=True, format_func=RELAY_TITLES.__getitem__, key="relays", bind="query-params"
-            )
-            connection = st.segmented_control(
+            relays = address.choose("Relays", [0, 1, 2], key="relays", usual=1, titles=RELAY_TITLES.__getitem__, widget="segmented_control")
+            connection = address.choose(
                 "Connection",
                 ["cold", "warm"],
-                default="cold",
-                required=True,
-                format_func=CONNECTION_TITLES.__getitem__,
                 key="connection",
-                bind="query-params",
+                usual="cold",
+                widget="segmented_control",
                 help="Cold: TCP and TLS come first; warm: the connection is open",
             )
             measured_only = st.toggle("Measured legs only", key="measured", bind="query-params")
@@ -136,8 +123,8 @@ def _ask(seen: View) -> Request:
         source=source,
         destination=destination or None,
         workload=workload,
-        objective=objective or "ttft",
-        relays=1 if relays is None else relays,
+        objective=next(name for name in OBJECTIVES if name == objective),
+        relays=relays,
         k=5,
         budget_ms=budget or None,
         connection="warm" if connection == "warm" else "cold",

@@ -109,7 +109,9 @@ def page() -> None:
         st.text_area("Query", key="q", bind="query-params", height=190, label_visibility="collapsed", placeholder="SELECT ...")
         run = st.button("Run", type="primary", shortcut="Ctrl+Enter", icon=":material/play_arrow:")
         query = st.session_state["q"].strip()
-        if run and query:
+        # Our own examples run at once, so that the page shows something; a query from an address waits for its reader.
+        if query and (run or (query in text.SQL_EXAMPLES.values() and st.session_state.get("ran") != query)):
+            st.session_state["ran"] = query
             with frame.guard(), st.spinner("Running"):
                 st.session_state["result"] = None
                 st.session_state["result"] = data.run_sql(seen.at, query, row_limit=ROW_LIMIT, timeout_s=TIMEOUT_S)

@@ -13,7 +13,6 @@ from app import data, frame, text
 from app.components import netmap
 from app.frame import View
 from app.theme import Theme
-from inventory.load import load
 from records.place import Site
 from routing.matrix import MatrixRow
 from routing.scenario import MatrixChange
@@ -110,17 +109,8 @@ def _maps(seen: View, site: str, before: Sequence[MatrixRow], changes: Sequence[
 
 
 def _serving(seen: View, site: str) -> None:
-    inventory = load()
     st.markdown("#### Where requests are served then")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox(
-            "Workload",
-            list(inventory.workloads),
-            format_func=lambda key: inventory.workloads[key].title,
-            key="workload",
-            bind="query-params",
-            width=320,
-        )
+    name = frame.pick_workload(width=320)
     effects = data.failure_effects(seen.at, seen.window, site, name)
     if not effects["from"]:
         st.caption("No PoP with measured links asks for anything here.")
