@@ -58,21 +58,21 @@ def grade(links: Iterable[LinkEstimate], sites: Mapping[str, Site], policy: Gate
     ValueError: the caller must say which one is meant.
     """
     policy = policy or GatePolicy()
-    floored = [_with_floor(link, sites) for link in links]
-    by_key: dict[tuple[str, str, str], LinkEstimate] = {}
-    for link in floored:
-        if link.key in by_key:
-            raise ValueError(f"two estimates of one link: {link.src} -> {link.dst} over {link.medium}")
-        by_key[link.key] = link
-    alone = {key: _alone(link, policy) for key, link in by_key.items()}
+    given = list(links)
+    by_key = {link.key: link for link in given}
+    if len(by_key) < len(given):
+        src, dst, medium = next(key for key, n in Counter(link.key for link in given).items() if n > 1)
+        raise ValueError(f"two estimates of one link: {src} -> {dst} over {medium}")
+    floor_ns = {key: _floor_ns(link, sites) for key, link in by_key.items()}
+    alone = {key: _alone(link, floor_ns[key], policy) for key, link in by_key.items()}
     graded = []
-    for link in floored:
-        gate = alone[link.key]
+    for link in given:
+        gate, floor = alone[link.key], floor_ns[link.key]
         if gate != "faster_than_light" and link.evidence != "modelled":
             reverse = by_key.get((link.dst, link.src, link.medium))
             if reverse is not None and alone[reverse.key] == "ok" and reverse.evidence == "measured" and _far_below(link, reverse, policy):
                 gate = "asymmetric"
-        graded.append(replace(link, gate=gate))
+        graded.append(replace(link, gate=gate, fibre_floor_ns=floor, inflation=_inflation(link, floor)))
     return graded
 
 
@@ -82,22 +82,22 @@ def counts(links: Iterable[LinkEstimate]) -> dict[Gate, int]:
     return {gate: found[gate] for gate in GATES if found[gate]}
 
 
-def _with_floor(link: LinkEstimate, sites: Mapping[str, Site]) -> LinkEstimate:
+def _floor_ns(link: LinkEstimate, sites: Mapping[str, Site]) -> int | None:
     src, dst = sites.get(link.src), sites.get(link.dst)
-    if src is None or dst is None:
-        return replace(link, fibre_floor_ns=None, inflation=None)
-    floor_ns = fibre_floor_ns(src, dst)
+    return None if src is None or dst is None else fibre_floor_ns(src, dst)
+
+
+def _inflation(link: LinkEstimate, floor_ns: int | None) -> float | None:
     typical_ns = link.rtt_p50_ns if link.rtt_p50_ns is not None else link.rtt_min_ns
-    inflation = typical_ns / floor_ns if typical_ns is not None and floor_ns > 0 else None
-    return replace(link, fibre_floor_ns=floor_ns, inflation=inflation)
+    return typical_ns / floor_ns if typical_ns is not None and floor_ns else None
 
 
-def _alone(link: LinkEstimate, policy: GatePolicy) -> Gate:
+def _alone(link: LinkEstimate, floor_ns: int | None, policy: GatePolicy) -> Gate:
     """The verdict on one estimate by itself, before its reverse is looked at."""
     if link.evidence == "modelled":
         return "ok"
     least_ns = link.rtt_min_ns if link.rtt_min_ns is not None else link.rtt_p50_ns
-    if least_ns is not None and link.fibre_floor_ns is not None and least_ns < (1 - policy.fibre_tolerance) * link.fibre_floor_ns:
+    if least_ns is not None and floor_ns is not None and least_ns < (1 - policy.fibre_tolerance) * floor_ns:
         return "faster_than_light"
     if policy.max_age_s is not None and link.age_s is not None and link.age_s > policy.max_age_s:
         return "stale"

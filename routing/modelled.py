@@ -19,9 +19,9 @@ from dataclasses import replace
 
 from records.link import LinkEstimate, Medium
 from records.place import Site, fibre_floor_ns
-from routing.media import fastest, usable
+from routing.media import fastest
 
-__all__ = ["INFLATION_P50", "INFLATION_P95", "MODEL_LEAST_RTT_NS", "assumed_links", "inflation_sigma", "links_between", "model_link"]
+__all__ = ["INFLATION_P50", "INFLATION_P95", "MODEL_LEAST_RTT_NS", "assumed_link", "inflation_sigma", "links_between", "model_link"]
 
 INFLATION_P50 = 1.8
 INFLATION_P95 = 3.1
@@ -74,26 +74,22 @@ def links_between(
 
     A usable link of any medium settles its pair. Order: by the order of the sites given.
     """
-    known = [link for link in measured if usable(link) and link.evidence != "modelled"]
-    settled = {(link.src, link.dst) for link in known}
-    assumed = {(link.src, link.dst): link for link in assumed_links(known)}
-    return [
-        assumed[src.id, dst.id]
-        if (src.id, dst.id) in assumed
-        else model_link(src, dst, medium=medium, inflation=inflation, inflation_p95=inflation_p95)
-        for src, dst in _pairs(list(sites), None if to is None else list(to))
-        if (src.id, dst.id) not in settled
-    ]
+    known = fastest(link for link in measured if link.evidence != "modelled")
+    found = []
+    for src, dst in _pairs(list(sites), None if to is None else list(to)):
+        if (src.id, dst.id) in known:
+            continue
+        reverse = known.get((dst.id, src.id))
+        if reverse is not None and reverse.evidence == "measured":
+            found.append(assumed_link(reverse))
+        else:
+            found.append(model_link(src, dst, medium=medium, inflation=inflation, inflation_p95=inflation_p95))
+    return found
 
 
-def assumed_links(links: Iterable[LinkEstimate]) -> list[LinkEstimate]:
-    """The reverse of every measured direction that has no measured reverse of its own; the fastest medium of a pair."""
-    known = fastest(link for link in links if link.evidence == "measured")
-    return [
-        replace(link, src=dst, dst=src, evidence="assumed", throughput_bps=None)
-        for (src, dst), link in known.items()
-        if (dst, src) not in known
-    ]
+def assumed_link(reverse: LinkEstimate) -> LinkEstimate:
+    """The estimate for the direction nobody measured, from the one that was; evidence `assumed`."""
+    return replace(reverse, src=reverse.dst, dst=reverse.src, evidence="assumed", throughput_bps=None)
 
 
 def _pairs(sites: list[Site], to: list[Site] | None) -> Iterator[tuple[Site, Site]]:

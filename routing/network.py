@@ -27,7 +27,7 @@ from records.place import Site, fibre_floor_ns
 from records.units import MS
 from routing.engine import Best, best
 from routing.media import fastest, rank_rtt_ns, usable
-from routing.modelled import INFLATION_P50, MODEL_LEAST_RTT_NS, assumed_links, model_link
+from routing.modelled import INFLATION_P50, MODEL_LEAST_RTT_NS, assumed_link, model_link
 
 __all__ = ["Network", "Path"]
 
@@ -83,7 +83,6 @@ class Network:
         known = [link for link in links if usable(link) and link.evidence != "modelled"]
         given = [link for link in links if usable(link) and link.evidence == "modelled"]
         self._measured = fastest(known)
-        self._legs = {(link.src, link.dst): link for link in assumed_links(known)} | self._measured
         self._given_models = fastest(given)
         self._parallel: dict[tuple[str, str], list[LinkEstimate]] = {}
         for link in known:
@@ -112,7 +111,7 @@ class Network:
 
     def leg(self, src: str, dst: str, *, measured_only: bool = False) -> LinkEstimate | None:
         """The link that stands for a pair: measured, else assumed, else (unless refused) modelled."""
-        leg = self._legs.get((src, dst))
+        leg = self._known(src, dst)
         if leg is not None or measured_only:
             return leg
         return self._given_models.get((src, dst)) or model_link(self.site(src), self.site(dst))
@@ -133,6 +132,13 @@ class Network:
             found = [Path(source, legs) for legs in self._onward(source, destination, relays=relays, measured_only=measured_only)]
         distinct = {path.key: path for path in found}
         return sorted(distinct.values(), key=lambda path: (path.rank_ns + round(self.relay_ms * MS) * len(path.relays), path.sites))
+
+    def _known(self, src: str, dst: str) -> LinkEstimate | None:
+        """The measured link of a pair, else the one assumed from its measured reverse."""
+        if (src, dst) in self._measured:
+            return self._measured[src, dst]
+        reverse = self._measured.get((dst, src))
+        return None if reverse is None or reverse.evidence != "measured" else assumed_link(reverse)
 
     @cached_property
     def _direct_ms(self) -> np.ndarray:
@@ -205,7 +211,7 @@ class Network:
             return 0.0
         i, j = self._index.get(src), self._index.get(dst)
         known_ns = math.inf if i is None or j is None else float(self._engine(relays).cost[i, j]) * MS
-        direct = self._legs.get((src, dst)) or (None if measured_only else self._given_models.get((src, dst)))
+        direct = self._known(src, dst) or (None if measured_only else self._given_models.get((src, dst)))
         if direct is not None:
             return min(known_ns, rank_rtt_ns(direct) or 0)
         return known_ns if measured_only else min(known_ns, self._model_ns(src, dst))
