@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,7 @@ import pytest
 from lab import namespaces
 from lab.namespace_lab import NamespaceLab
 from lab.topology import builtin
-from lab.truth import PairTruth
 from lab.world import start
-
-Run = Callable[..., str]
-
-
-def run_at(lab: NamespaceLab, site: str, *argv: str, timeout_s: float = 60.0) -> str:
-    """What a command at a site prints, on either stream."""
-    done = subprocess.run(lab.command(site, argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False)
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +38,3 @@ def triangle_lab(namespace_support: namespaces.Support, tmp_path: Path) -> Itera
     assert isinstance(lab, NamespaceLab)
     yield lab
     lab.stop()
-
-
-def truth_of(lab: NamespaceLab, src: str, dst: str, medium: str = "internet") -> PairTruth:
-    """The truth of one pair."""
-    return next(pair for pair in lab.truth() if (pair.src, pair.dst, pair.medium) == (src, dst, medium))
