@@ -42,18 +42,16 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn, TypeVar
 
 from lab.addresses import MAX_ROUTERS, MAX_SITES
+from lab.tables import Table
 from lab.topology import Link, Router, Topology, TopologySite
 from records.errors import InputError, UserError
 from records.link import MEDIA, Medium
 from records.place import PROVIDERS, Site, fibre_floor_ns
-from records.units import MS, parse_rate_bps
+from records.units import MS
 
 __all__ = ["parse", "parse_file", "parse_text"]
-
-T = TypeVar("T")
 
 DEFAULT_QUEUE_MS = 50.0
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -91,7 +89,7 @@ def parse(document: Mapping[str, object], source: str) -> Topology:
 
     Raises InputError naming the file, the table and the key, the value, and what is allowed.
     """
-    top = _Table(document, source, "", _TOP)
+    top = Table(document, source, "", _TOP)
     name = top.text("name")
     if not _SLUG.fullmatch(name):
         top.fail("name", f"{name!r} is not a slug; use lower-case letters, digits, '.', '_', '-'")
@@ -130,7 +128,7 @@ def parse(document: Mapping[str, object], source: str) -> Topology:
     )
 
 
-def _site(table: _Table) -> TopologySite:
+def _site(table: Table) -> TopologySite:
     provider = table.text("provider", None)
     if provider is not None and provider not in PROVIDERS:
         table.fail("provider", f"{provider!r} is not one of {', '.join(PROVIDERS)}")
@@ -153,7 +151,7 @@ def _site(table: _Table) -> TopologySite:
     return TopologySite(place=place, serves=table.flag("serves"))
 
 
-def _router(table: _Table) -> Router:
+def _router(table: Table) -> Router:
     router_id = table.text("id")
     if not _SLUG.fullmatch(router_id):
         table.fail("id", f"{router_id!r} is not a slug; use lower-case letters, digits, '.', '_', '-'")
@@ -179,7 +177,7 @@ class _Places:
             self.at[router.id] = here
 
 
-def _link_pair(table: _Table, places: _Places) -> tuple[Link, Link]:
+def _link_pair(table: Table, places: _Places) -> tuple[Link, Link]:
     src, dst = _ends(table, places)
     medium = _medium_of(table, places, (src, dst))
     delay_ns = _delays_ns(table, places, (src, dst))
@@ -206,7 +204,7 @@ def _link_pair(table: _Table, places: _Places) -> tuple[Link, Link]:
     return one_way(0), one_way(1)
 
 
-def _ends(table: _Table, places: _Places) -> tuple[str, str]:
+def _ends(table: Table, places: _Places) -> tuple[str, str]:
     ends = table.get("between")
     if not (isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, str) for end in ends)):
         table.fail("between", f'{ends!r} is not a pair of node ids; for example between = ["sin", "bb-sin"]')
@@ -219,7 +217,7 @@ def _ends(table: _Table, places: _Places) -> tuple[str, str]:
     return ends[0], ends[1]
 
 
-def _medium_of(table: _Table, places: _Places, ends: tuple[str, str]) -> Medium:
+def _medium_of(table: Table, places: _Places, ends: tuple[str, str]) -> Medium:
     given: Medium | None = table.medium("medium") if "medium" in table else None
     routers = {end: places.medium[end] for end in ends if end in places.medium}
     media = set(routers.values())
@@ -236,7 +234,7 @@ def _medium_of(table: _Table, places: _Places, ends: tuple[str, str]) -> Medium:
     return medium
 
 
-def _delays_ns(table: _Table, places: _Places, ends: tuple[str, str]) -> tuple[int, int]:
+def _delays_ns(table: Table, places: _Places, ends: tuple[str, str]) -> tuple[int, int]:
     if ("delay_ms" in table) == ("inflation" in table):
         table.fail("delay_ms", "give exactly one of delay_ms and inflation")
     if "delay_ms" in table:
@@ -251,117 +249,9 @@ def _delays_ns(table: _Table, places: _Places, ends: tuple[str, str]) -> tuple[i
     return math.ceil(there * one_way_ns), math.ceil(back * one_way_ns)
 
 
-def _refuse_twice(top: _Table, key: str, ids: Sequence[str], skip: int = 0) -> None:
+def _refuse_twice(top: Table, key: str, ids: Sequence[str], skip: int = 0) -> None:
     seen: set[str] = set()
     for number, node in enumerate(ids):
         if node in seen:
             top.fail(f"{key}[{number - skip + 1}].id", f"{node!r} is already the id of another site or router")
         seen.add(node)
-
-
-class _Table:
-    """One TOML table, with accessors that fail by naming the file, the table and the key."""
-
-    def __init__(self, values: object, source: str, where: str, known: Sequence[str]) -> None:
-        self.source = source
-        self.where = where
-        if not isinstance(values, Mapping):
-            self.fail(None, f"{values!r} is not a table")
-        self.values: Mapping[str, object] = values
-        for key in values:
-            if key not in known:
-                near = get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]!r}" if near else f"; known keys are {', '.join(known)}"
-                self.fail(key, f"unknown key{hint}")
-
-    def fail(self, key: str | None, problem: str) -> NoReturn:
-        place = ".".join(part for part in (self.where, key) if part)
-        raise InputError(self.source, None, f"{place}: {problem}" if place else problem)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.values
-
-    def get(self, key: str) -> object:
-        if key not in self.values:
-            self.fail(key, "missing")
-        return self.values[key]
-
-    def text(self, key: str, default: T | str = "") -> str | T:
-        """The string under a key; a default of "" means that the key is required."""
-        if key not in self.values and default != "":
-            return default
-        value = self.get(key)
-        if not isinstance(value, str) or not value or "\n" in value:
-            self.fail(key, f"{value!r} is not a line of text")
-        return value
-
-    def number(self, key: str, default: T | str = "") -> float | T:
-        """The finite number under a key; a default of "" means that the key is required."""
-        if key not in self.values and not isinstance(default, str):
-            return default
-        return self._number(key, self.get(key), -math.inf, math.inf)
-
-    def integer(self, key: str, default: int) -> int:
-        value = self.values.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool):
-            self.fail(key, f"{value!r} is not a whole number")
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self.values.get(key, False)
-        if not isinstance(value, bool):
-            self.fail(key, f"{value!r} is not true or false")
-        return value
-
-    def one_of(self, key: str, allowed: Sequence[str]) -> str:
-        value = self.get(key)
-        if value not in allowed:
-            self.fail(key, f"{value!r} is not one of {', '.join(allowed)}")
-        assert isinstance(value, str)
-        return value
-
-    def medium(self, key: str) -> Medium:
-        value = self.one_of(key, MEDIA)
-        return next(medium for medium in MEDIA if medium == value)
-
-    def tables(self, key: str, known: Sequence[str], *, required: bool = True) -> Iterable[_Table]:
-        rows = self.get(key) if required else self.values.get(key, [])
-        if not isinstance(rows, list):
-            self.fail(key, f"is not a list of tables; write [[{key}]]")
-        return (_Table(row, self.source, f"{key}[{number}]", known) for number, row in enumerate(rows, start=1))
-
-    def pair_of_numbers(self, key: str, default: float | None, least: float, most: float) -> tuple[float, float]:
-        value = self.values.get(key, default) if default is not None else self.get(key)
-        there, back = self._pair(key, value)
-        return self._number(key, there, least, most), self._number(key, back, least, most)
-
-    def pair_of_rates(self, key: str) -> tuple[int, int] | None:
-        if key not in self.values:
-            return None
-        there, back = (self._rate(key, value) for value in self._pair(key, self.values[key]))
-        return there, back
-
-    def _pair(self, key: str, value: object) -> tuple[object, object]:
-        if not isinstance(value, list):
-            return value, value
-        if len(value) != 2:
-            self.fail(key, f"{value!r} is not one value or a pair [there, back]")
-        return value[0], value[1]
-
-    def _number(self, key: str, value: object, least: float, most: float) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            self.fail(key, f"{value!r} is not a finite number")
-        if not least <= value <= most:
-            self.fail(key, f"{value} is out of range; {least:g} to {most:g} is allowed")
-        return float(value)
-
-    def _rate(self, key: str, value: object) -> int:
-        if not isinstance(value, str):
-            self.fail(key, f'{value!r} is not a rate; write it as text, for example "100Mbit/s"')
-        try:
-            rate_bps = parse_rate_bps(value)
-        except UserError as error:
-            self.fail(key, str(error))
-        if rate_bps < 1000:
-            self.fail(key, f"{value!r} is too slow; at least 1kbit/s")
-        return rate_bps

@@ -65,7 +65,7 @@ def up(topology: str, state_dir: Path | None, mode: str, foreground: bool, no_se
     world = load(topology)
     running = start(world, state_dir, mode, note, serving=not no_serving, detached=not foreground)  # type: ignore[arg-type]
     try:
-        _introduce(running, serving=not no_serving)
+        _introduce(running, state_dir, serving=not no_serving)
         if foreground:
             note("Ctrl-C takes it down")
             _until_told()
@@ -75,16 +75,17 @@ def up(topology: str, state_dir: Path | None, mode: str, foreground: bool, no_se
             note("the lab is down")
 
 
-def _introduce(running: Lab, *, serving: bool) -> None:
+def _introduce(running: Lab, state_dir: Path | None, *, serving: bool) -> None:
     """Say what was made, and how to use it."""
     rows = [(site.id, site.place.kind, site.place.name, "yes" if site.serves and serving else None) for site in running.topology.sites]
     note(f"{running.topology.name}: {running.topology.title} ({running.kind})")
     table(["site", "kind", "name", "serves"], rows)
     if running.kind == "namespaces":
-        src, dst = next(((pair.src, pair.dst) for pair in running.truth()), (running.topology.sites[0].id, None))
-        if dst is not None:
-            note(f"try: isochrone lab exec {src} -- ping -c 3 {running.address(src, dst)}")
-        note("`isochrone lab truth` says what every pair must measure, `isochrone lab down` ends it")
+        place = "" if state_dir is None else f" --state-dir {state_dir}"
+        pair = next(iter(running.truth()), None)
+        if pair is not None:
+            note(f"try: isochrone lab exec{place} {pair.src} -- ping -c 3 {pair.address}")
+        note(f"`isochrone lab truth{place}` says what every pair must measure, `isochrone lab down{place}` ends it")
 
 
 def _until_told() -> None:

@@ -1,0 +1,140 @@
+"""TOML tables read with care: every accessor checks its value and fails by naming the file, the table and the key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import NoReturn, TypeVar
+
+from records.errors import InputError, UserError
+from records.link import MEDIA, Medium
+from records.units import parse_rate_bps
+
+__all__ = ["Table"]
+
+T = TypeVar("T")
+
+
+class Table:
+    """One TOML table.
+
+    values  what it holds; anything but a mapping is refused
+    source  what messages call the file
+    where   what messages call the table, such as ``links[3]``; empty for the document
+    known   the keys it may hold
+    Raises InputError, here and in every accessor.
+    """
+
+    def __init__(self, values: object, source: str, where: str, known: Sequence[str]) -> None:
+        self.source = source
+        self.where = where
+        if not isinstance(values, Mapping):
+            self.fail(None, f"{values!r} is not a table")
+        self.values: Mapping[str, object] = values
+        for key in values:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]!r}" if near else f"; known keys are {', '.join(known)}"
+                self.fail(key, f"unknown key{hint}")
+
+    def fail(self, key: str | None, problem: str) -> NoReturn:
+        """Refuse the table because of a key (None: because of the whole of it)."""
+        place = ".".join(part for part in (self.where, key) if part)
+        raise InputError(self.source, None, f"{place}: {problem}" if place else problem)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.values
+
+    def get(self, key: str) -> object:
+        """Whatever is under a key that has to be there."""
+        if key not in self.values:
+            self.fail(key, "missing")
+        return self.values[key]
+
+    def text(self, key: str, default: T | str = "") -> str | T:
+        """The string under a key; a default of "" means that the key is required."""
+        if key not in self.values and default != "":
+            return default
+        value = self.get(key)
+        if not isinstance(value, str) or not value or "\n" in value:
+            self.fail(key, f"{value!r} is not a line of text")
+        return value
+
+    def number(self, key: str, default: T | str = "") -> float | T:
+        """The finite number under a key; a default of "" means that the key is required."""
+        if key not in self.values and not isinstance(default, str):
+            return default
+        return self._number(key, self.get(key), -math.inf, math.inf)
+
+    def integer(self, key: str, default: int) -> int:
+        """The whole number under a key."""
+        value = self.values.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.fail(key, f"{value!r} is not a whole number")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """True or false; false when the key is missing."""
+        value = self.values.get(key, False)
+        if not isinstance(value, bool):
+            self.fail(key, f"{value!r} is not true or false")
+        return value
+
+    def one_of(self, key: str, allowed: Sequence[str]) -> str:
+        """The string under a key, which has to be one of those."""
+        value = self.get(key)
+        if value not in allowed:
+            self.fail(key, f"{value!r} is not one of {', '.join(allowed)}")
+        assert isinstance(value, str)
+        return value
+
+    def medium(self, key: str) -> Medium:
+        """The medium under a key."""
+        value = self.one_of(key, MEDIA)
+        return next(medium for medium in MEDIA if medium == value)
+
+    def tables(self, key: str, known: Sequence[str], *, required: bool = True) -> Iterable[Table]:
+        """The list of tables under a key, each with the keys it may hold."""
+        rows = self.get(key) if required else self.values.get(key, [])
+        if not isinstance(rows, list):
+            self.fail(key, f"is not a list of tables; write [[{key}]]")
+        return (Table(row, self.source, f"{key}[{number}]", known) for number, row in enumerate(rows, start=1))
+
+    def pair_of_numbers(self, key: str, default: float | None, least: float, most: float) -> tuple[float, float]:
+        """One number for both directions, or a list of two; a default of None means that the key is required."""
+        value = self.values.get(key, default) if default is not None else self.get(key)
+        there, back = self._pair(key, value)
+        return self._number(key, there, least, most), self._number(key, back, least, most)
+
+    def pair_of_rates(self, key: str) -> tuple[int, int] | None:
+        """One rate for both directions, or a list of two, in bits per second; None when the key is missing."""
+        if key not in self.values:
+            return None
+        there, back = (self._rate(key, value) for value in self._pair(key, self.values[key]))
+        return there, back
+
+    def _pair(self, key: str, value: object) -> tuple[object, object]:
+        if not isinstance(value, list):
+            return value, value
+        if len(value) != 2:
+            self.fail(key, f"{value!r} is not one value or a pair [there, back]")
+        return value[0], value[1]
+
+    def _number(self, key: str, value: object, least: float, most: float) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            self.fail(key, f"{value!r} is not a finite number")
+        if not least <= value <= most:
+            self.fail(key, f"{value} is out of range; {least:g} to {most:g} is allowed")
+        return float(value)
+
+    def _rate(self, key: str, value: object) -> int:
+        if not isinstance(value, str):
+            self.fail(key, f'{value!r} is not a rate; write it as text, for example "100Mbit/s"')
+        try:
+            rate_bps = parse_rate_bps(value)
+        except UserError as error:
+            self.fail(key, str(error))
+        if rate_bps < 1000:
+            self.fail(key, f"{value!r} is too slow; at least 1kbit/s")
+        return rate_bps
