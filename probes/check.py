@@ -8,11 +8,11 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from probes.client import CollectorClient
 from probes.config import AgentConfig
 from probes.policy import parse_ip
 from probes.registry import PROBE_TYPES
 from probes.runner import Guard
-from probes.uplink import CollectorClient
 from records.errors import IsochroneError
 
 __all__ = ["Check", "check_agent"]

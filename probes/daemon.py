@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
+from probes.client import CollectorClient
 from probes.config import AgentConfig, ProbeSettings
 from probes.limits import PacketLimits
 from probes.model import Target, Vantage, new_boot_id
@@ -26,7 +27,7 @@ from probes.schedule import Job, Round, Schedule
 from probes.serve import serving
 from probes.spool import Spool
 from probes.status import LoopLag, Vitals, clock_error_ns, grade, product_version
-from probes.uplink import CollectorClient, Uplink
+from probes.uplink import Uplink
 from records.batch import Line, encode_line, type_of
 from records.errors import NotPermitted
 from records.measurement import PROBE_TYPES as MEASUREMENT_TYPES

@@ -7,9 +7,10 @@ import gzip
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
+from probes.client import CollectorClient
 from probes.model import ProbeType, Target, Vantage
 from probes.policy import is_host_name, parse_ip, refusal
-from probes.uplink import CollectorClient, Verdict, judge
+from probes.uplink import Verdict, judge
 from records.batch import BatchName, Line, encode_line
 from records.errors import OutsideError, UserError
 

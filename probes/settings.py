@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from probes.client import check_collector_url
 from probes.policy import parse_ip
-from probes.uplink import check_collector_url
 from records.errors import ConfigError, UserError
 from records.place import Site
 

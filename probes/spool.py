@@ -54,7 +54,7 @@ class _State:
     closing: deque[_Open] = field(default_factory=deque)
     sealed: deque[Segment] = field(default_factory=deque)
     sealed_bytes: int = 0
-    held: Segment | None = None
+    held: set[Segment] = field(default_factory=set)
     next_sequence: int = 0
     is_folder_dirty: bool = False
 
@@ -160,10 +160,15 @@ class Spool:
     # -- sending ----------------------------------------------------------------------------------------------------
 
     def oldest(self) -> Segment | None:
-        """The segment to send next; it is held (the bound will not drop it) until `done`, `quarantine` or `release`."""
+        """The oldest segment that is not held. It is held from now on, until `done`, `quarantine`, `lose` or `release`.
+
+        A held segment is not given out again, and the bound will not drop it.
+        """
         with self._lock:
-            self._state.held = self._state.sealed[0] if self._state.sealed else None
-            return self._state.held
+            segment = next((segment for segment in self._state.sealed if segment not in self._state.held), None)
+            if segment is not None:
+                self._state.held.add(segment)
+            return segment
 
     def done(self, segment: Segment) -> None:
         """The collector has it: delete it."""
@@ -186,10 +191,10 @@ class Spool:
         self.dropped_measurements += segment.measurements
         segment.path.unlink(missing_ok=True)
 
-    def release(self) -> None:
-        """Not sent: the held segment stays and may be dropped by the bound again."""
+    def release(self, segment: Segment) -> None:
+        """Not sent: it stays, is given out again, and may be dropped by the bound. Nothing when it is gone already."""
         with self._lock:
-            self._state.held = None
+            self._state.held.discard(segment)
 
     # -- what there is ----------------------------------------------------------------------------------------------
 
@@ -282,7 +287,7 @@ class Spool:
         """Drop the oldest sealed segments, except the one being sent, until `incoming_bytes` fit."""
         state = self._state
         while self._size_bytes() + incoming_bytes > self.max_bytes:
-            victim = next((segment for segment in state.sealed if segment is not state.held), None)
+            victim = next((segment for segment in state.sealed if segment not in state.held), None)
             if victim is None:
                 return
             state.sealed.remove(victim)
@@ -294,4 +299,4 @@ class Spool:
         with self._lock:
             self._state.sealed.remove(segment)
             self._state.sealed_bytes -= segment.size_bytes
-            self._state.held = None
+            self._state.held.discard(segment)

@@ -19,26 +19,20 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from enum import Enum
-from pathlib import Path
-from urllib.parse import urlsplit
 
-import httpx
-
+from probes.client import Answer, CollectorClient
 from probes.segment import Segment
 from probes.spool import Spool
-from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, BatchName
 from records.errors import CollectorUnreachable, ConfigError
 
-__all__ = ["Answer", "Backoff", "CollectorClient", "Uplink", "Verdict", "check_collector_url", "judge"]
+__all__ = ["Backoff", "Uplink", "Verdict", "judge"]
 
 log = logging.getLogger("isochrone.uplink")
 
-_BATCHES = "/api/v1/batches"
 _MAX_BACKOFF_S = 60.0
-_MAX_RETRY_AFTER_S = 600.0
 _REFUSED_AGAIN_S = 60.0
+_MAX_IN_FLIGHT = 4
 
 
 class Verdict(Enum):
@@ -50,16 +44,6 @@ class Verdict(Enum):
     REFUSED = "refused"
     BUSY = "busy"
     FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A collector's answer: HTTP status, the pause it asks for, what it says, and how many lines of the batch it rejected."""
-
-    status: int
-    retry_after_s: float | None
-    text: str
-    rejected_lines: int = 0
 
 
 def judge(status: int) -> Verdict:
@@ -100,111 +84,19 @@ class Backoff:
         self._failures = 0
 
 
-def check_collector_url(url: str) -> tuple[str, str | None]:
-    """(base URL, path of the unix socket or None) of a collector address.
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A try that left its batch where it is: why, and the pause the collector asks for."""
 
-    Accepts ``http://host:port``, ``https://host:port`` and ``http+unix:///path/to.sock``; raises ConfigError otherwise.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "http+unix" and parts.path.startswith("/") and not parts.netloc:
-        return "http://collector", parts.path
-    if parts.scheme in {"http", "https"} and parts.hostname and parts.username is None and not parts.query:
-        return url.rstrip("/"), None
-    shown = url if parts.username is None else f"{parts.scheme}://…@{parts.hostname}"
-    raise ConfigError(
-        f"collector address {shown!r} is not one of http://HOST:PORT, https://HOST:PORT, http+unix:///PATH/TO.sock; "
-        "a token goes into a file of its own"
-    )
-
-
-class CollectorClient:
-    """HTTP to one collector; the token is read at every request, so that it can be replaced under a running agent."""
-
-    def __init__(self, url: str, *, token_file: Path | None = None, timeout_s: float = 30.0) -> None:
-        self.url = url
-        self._token_file = token_file
-        base, socket_path = check_collector_url(url)
-        transport = httpx.AsyncHTTPTransport(uds=socket_path) if socket_path else None
-        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
-        self._http = httpx.AsyncClient(base_url=base, transport=transport, timeout=timeout, follow_redirects=False)
-
-    async def send(self, name: BatchName, body: bytes) -> Answer:
-        """POST one batch (gzip-compressed lines). Raises CollectorUnreachable when there is no answer, ConfigError
-        when the token cannot be read.
-        """
-        headers = {
-            HEADER_AGENT: name.agent,
-            HEADER_BOOT: name.boot,
-            HEADER_SEQUENCE: str(name.sequence),
-            "Content-Type": "application/x-ndjson",
-            "Content-Encoding": "gzip",
-        }
-        return await self._request("POST", _BATCHES, headers=headers, content=body)
-
-    async def ready(self) -> Answer:
-        """GET /readyz: does it answer and would it take a batch? Raises CollectorUnreachable when there is no answer."""
-        return await self._request("GET", "/readyz", headers={}, content=None)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
-    async def _request(self, method: str, path: str, *, headers: dict[str, str], content: bytes | None) -> Answer:
-        token = self._token()
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        try:
-            response = await self._http.request(method, path, headers=headers, content=content)
-        except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise CollectorUnreachable(
-                f"no answer from the collector at {self.url}: {reason}; is `isochrone collector` running there?"
-            ) from error
-        return _answer(response)
-
-    def _token(self) -> str | None:
-        if self._token_file is None:
-            return None
-        try:
-            token = self._token_file.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"collector.token_file {self._token_file} cannot be read: {error}") from error
-        if not token or any(character.isspace() for character in token):
-            raise ConfigError(f"collector.token_file {self._token_file} must hold one token and nothing else")
-        return token
-
-
-def _answer(response: httpx.Response) -> Answer:
-    """What an answer says; the collector's own are JSON, a proxy's in between may be anything."""
-    text, rejected = response.text.strip(), 0
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if isinstance(body, dict):
-        text = str(body.get("error", text))
-        rejected = body["rejected"] if isinstance(body.get("rejected"), int) else 0
-    retry_after_s = _retry_after_s(response.headers)
-    return Answer(status=response.status_code, retry_after_s=retry_after_s, text=text[:500], rejected_lines=rejected)
-
-
-def _retry_after_s(headers: httpx.Headers) -> float | None:
-    """Retry-After in seconds (RFC 9110 section 10.2.3); a date is taken against the answer's own Date, not our clock."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        if value.strip().isdigit():
-            seconds = float(value)
-        else:
-            seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(headers["date"])).total_seconds()
-    except (ValueError, KeyError, TypeError):
-        return None
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)
+    trouble: str
+    asked_s: float | None = None
 
 
 class Uplink:
-    """Sends a spool's segments in order, one at a time, until it is cancelled.
+    """Sends a spool's segments, oldest first, until it is cancelled.
+
+    One at a time until the collector has taken one, then up to four at once: the collector answers only after its
+    commit, about once a second, and a spool filled in an outage must empty faster than it fills.
 
     rng    of the back-off
     sleep  `asyncio.sleep`, or a test's own
@@ -225,6 +117,7 @@ class Uplink:
         self._spool, self._client, self._sleep = spool, client, sleep
         self._backoff = Backoff(rng)
         self._sealed = asyncio.Event()
+        self._window = 1
 
     def wake(self) -> None:
         """Something was sealed."""
@@ -242,32 +135,45 @@ class Uplink:
 
     async def drain(self) -> float | None:
         """Send until nothing waits (None) or a try fails (the seconds to pause before the next one)."""
-        while (segment := self._spool.oldest()) is not None:
-            try:
-                pause_s = await self._send_one(segment)
-            finally:
-                self._spool.release()
-            if pause_s is not None:
-                return pause_s
-        return None
+        failures: list[_Failure] = []
+        flying: set[asyncio.Task[_Failure | None]] = set()
+        try:
+            while True:
+                while not failures and len(flying) < self._window and (segment := self._spool.oldest()) is not None:
+                    flying.add(asyncio.create_task(self._send_one(segment)))
+                if not flying:
+                    return self._pause(failures) if failures else None
+                done, flying = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+                failures += [failure for task in done if (failure := task.result()) is not None]
+        finally:
+            for task in flying:
+                task.cancel()
+            await asyncio.gather(*flying, return_exceptions=True)
 
-    async def _send_one(self, segment: Segment) -> float | None:
+    async def _send_one(self, segment: Segment) -> _Failure | None:
         try:
-            body = await asyncio.to_thread(segment.read)
-        except OSError as error:
-            log.warning("%s cannot be read: %s; %d measurements are lost", segment.path, error.strerror, segment.measurements)
-            self._spool.lose(segment)
-            return None
-        try:
-            answer = await self._client.send(segment.name, body)
+            try:
+                body = await asyncio.to_thread(segment.read)
+            except OSError as error:
+                log.warning("%s cannot be read: %s; %d measurements are lost", segment.path, error.strerror, segment.measurements)
+                self._spool.lose(segment)
+                return None
+            return self._settle(segment, await self._client.send(segment.name, body))
         except (CollectorUnreachable, ConfigError) as error:
-            return self._pause(str(error), None)
+            return _Failure(str(error))
+        except OSError as error:  # the spool's own folder: sent again later, which the collector takes for what it is
+            return _Failure(f"spool {self._spool.directory}: {error}")
+        finally:
+            self._spool.release(segment)
+
+    def _settle(self, segment: Segment, answer: Answer) -> _Failure | None:
+        """Do with a batch what the answer means."""
         verdict = judge(answer.status)
         if verdict in {Verdict.BUSY, Verdict.FAILED, Verdict.REFUSED}:
             said = f"the collector at {self._client.url} answered {answer.status}" + (f": {answer.text}" if answer.text else "")
             if verdict is Verdict.REFUSED:
-                return self._pause(f"{said}; check collector.token_file, agent.id and agent.site", _REFUSED_AGAIN_S)
-            return self._pause(said, answer.retry_after_s)
+                return _Failure(f"{said}; check collector.token_file, agent.id and agent.site", _REFUSED_AGAIN_S)
+            return _Failure(said, answer.retry_after_s)
         name = f"batch {segment.name.boot}/{segment.name.sequence} ({segment.measurements} measurements)"
         if verdict is Verdict.STORED:
             self.stored_batches += 1
@@ -285,14 +191,18 @@ class Uplink:
         if self.trouble is not None:
             log.info("the collector takes batches again; %d wait", self._spool.waiting)
             self.trouble = None
+        self._window = _MAX_IN_FLIGHT
         self._backoff.reset()
         return None
 
-    def _pause(self, trouble: str, asked_s: float | None) -> float:
+    def _pause(self, failures: list[_Failure]) -> float:
         """Say what is wrong when it is new, and how long to wait."""
+        self._window = 1
         backoff_s = self._backoff.next_s()
+        trouble = failures[0].trouble
         if trouble != self.trouble:
             log.warning("%s; batches are kept (%d wait)", trouble, self._spool.waiting)
             self.trouble = trouble
         # A pause asked for is kept in full, and a little more at random, so that agents do not all come back at once.
+        asked_s = max((failure.asked_s for failure in failures if failure.asked_s is not None), default=None)
         return backoff_s if asked_s is None else asked_s + min(backoff_s, 1.0)

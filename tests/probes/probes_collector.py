@@ -5,6 +5,7 @@ import http.server
 import json
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,6 +23,22 @@ class Collector:
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.url = ""
         self.body = b"why?"
+        self.delay_s = 0.0
+        self.in_flight: list[int] = []
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def take(self, headers: dict[str, str], body: bytes) -> Reply:
+        """One request: kept, held for `delay_s`, and what it is answered."""
+        with self._lock:
+            self._now += 1
+            self.in_flight.append(self._now)
+            self.requests.append((headers, body))
+            answer = self.answers.pop(0) if self.answers else (200, {})
+        time.sleep(self.delay_s)
+        with self._lock:
+            self._now -= 1
+        return answer
 
     def lines(self) -> list[dict]:
         """Every line, of each batch once: what a collector that stores by name would hold."""
@@ -40,8 +57,7 @@ def _handler(collector: Collector) -> type[http.server.BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             assert self.path == "/api/v1/batches"
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            collector.requests.append((dict(self.headers), body))
-            status, headers = collector.answers.pop(0) if collector.answers else (200, {})
+            status, headers = collector.take(dict(self.headers), body)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)

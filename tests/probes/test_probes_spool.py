@@ -50,6 +50,7 @@ def test_what_is_appended_comes_out_once_in_order(tmp_path: Path) -> None:
         assert first is not None
         assert (first.name.agent, first.name.boot, first.name.sequence) == ("sin-1", BOOT, 0)
         assert [int(path.name.split("-")[2]) for path in sorted(tmp_path.glob("*.gz"))] == list(range(spool.waiting))
+        spool.release(first)
         assert numbers(spool) == list(range(50))
         assert spool.size_bytes == 0
         assert spool.seal() == 0
@@ -177,8 +178,10 @@ def test_the_segment_in_flight_is_not_dropped(tmp_path: Path) -> None:
             spool.seal_full()
         assert held.path.exists()
         assert spool.dropped_measurements > 0
-        assert spool.oldest() == held
-        spool.release()
+        assert spool.oldest() != held, "it is not given out twice"
+        spool.release(held)
+        assert spool.oldest() == held, "but again after it was released, and first"
+        spool.release(held)
         spool.append([line(99)] * 2, measurements=2, now_ns=0)
 
 

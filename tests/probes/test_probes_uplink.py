@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from probes_collector import Collector, served, served_on_a_socket
 
+from probes.client import CollectorClient, check_collector_url
 from probes.spool import QUARANTINE, Spool
-from probes.uplink import Backoff, CollectorClient, Uplink, Verdict, check_collector_url, judge
+from probes.uplink import Backoff, Uplink, Verdict, judge
 from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, BatchName
 from records.errors import CollectorUnreachable, ConfigError
 
@@ -170,7 +171,7 @@ def test_a_busy_collector_is_given_the_time_it_asks_for(
 
 
 def test_after_an_outage_everything_arrives_in_order(collector: Collector, spool: Spool) -> None:
-    """Twenty batches, every third try fails: all arrive, each once as seen by name, oldest first."""
+    """Twenty batches, every third try fails: all arrive, the first one first, and what is sealed later too."""
     fill(spool, 20)
     collector.answers = [(503 if n % 3 == 1 else 200, {}) for n in range(40)]
 
@@ -198,12 +199,26 @@ def test_after_an_outage_everything_arrives_in_order(collector: Collector, spool
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await client.close()
-        assert all(pause <= 1 for pause in pauses), "a success in between resets the back-off"
+        assert max(pauses) <= 2, "successes in between reset the back-off: never more than two failures on end"
 
     asyncio.run(run())
-    order = [int(sequence) for sequence in collector.sequences]
-    assert order == sorted(order)
-    assert set(order) == set(range(21))
+    assert collector.sequences[0] == "0"
+    assert {int(sequence) for sequence in collector.sequences} == set(range(21))
+
+
+def test_batches_fly_together_only_after_one_has_landed(collector: Collector, spool: Spool) -> None:
+    """A collector that takes 100 ms a batch (a commit): the first goes alone, then up to four at once; after a failure one again."""
+    collector.delay_s = 0.1
+    fill(spool, 12)
+    drain(spool, collector.url)
+    assert collector.in_flight[0] == 1
+    assert max(collector.in_flight) == 4
+    fill(spool, 5)
+    collector.answers = [(200, {}), (503, {}), (503, {}), (503, {}), (503, {})]
+    collector.in_flight.clear()
+    _, pauses = drain(spool, collector.url, turns=3)
+    assert pauses[-1] is None
+    assert (spool.waiting, max(collector.in_flight) <= 4) == (0, True)
 
 
 def test_a_cancelled_send_is_sent_again_the_same(collector: Collector, spool: Spool) -> None:
