@@ -50,7 +50,7 @@ _EXTRA_OF = {
     "scipy": "routing",
     "streamlit": "app",
     "plotly": "app",
-    "rich": "app",
+    "pandas": "app",
     "xllamacpp": "lab",
     "gguf": "lab",
     "scapy": "scapy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -39,7 +39,9 @@ _REPORT_EVERY_S = 5.0
 )
 @warehouse_option
 @json_option
-def demo(once: bool, seconds: float | None, port: int, host: str, mode: str, warehouse: str, as_json: bool) -> None:
+def demo(
+    once: bool, seconds: float | None, port: int, host: str, mode: Literal["auto", "namespaces", "loopback"], warehouse: str, as_json: bool
+) -> None:
     """Build a small world, measure it with real packets, keep it, find routes, and show it.
 
     Example: isochrone demo --once --seconds 30 --json

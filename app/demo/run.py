@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import httpx
 
@@ -77,7 +77,7 @@ def _stop(children: list[Child], timeout_s: float) -> None:
 
 
 @contextlib.contextmanager
-def running(*, warehouse: str, host: str, port: int | None, mode: str, say: Say) -> Iterator[Demo]:
+def running(*, warehouse: str, host: str, port: int | None, mode: Literal["auto", "namespaces", "loopback"], say: Say) -> Iterator[Demo]:
     """Start lab, collector, agents and (with a port) the dashboard; on the way out end all of them.
 
     Raises OutsideError when a part does not start, with what it said.
@@ -119,7 +119,7 @@ def running(*, warehouse: str, host: str, port: int | None, mode: str, say: Say)
         dashboard = None
         if port is not None:
             dashboard = spawn("dashboard", pages.argv(host, port), log=folder / "dashboard.log", env=pages.environment(warehouse))
-            stack.callback(lambda: _stop([dashboard], 10))  # type: ignore[list-item]
+            stack.callback(lambda: _stop([dashboard], 10))
 
         agents: list[Child] = []
         stack.callback(lambda: _stop(agents, _AGENT_STOP_S))
