@@ -87,13 +87,16 @@ def guard() -> Iterator[None]:
     try:
         yield
     except NoAnswer as error:
-        st.info(_sentence(error), icon=":material/info:")
+        st.info(_sentence(str(error)), icon=":material/info:")
     except IsochroneError as error:
-        st.error(_sentence(error), icon=":material/error:")
+        words, _, drawing = str(error).partition("\n")
+        st.error(_sentence(words), icon=":material/error:")
+        if drawing.strip():  # a database's own drawing of where a query went wrong keeps its columns
+            st.code(drawing.strip("\n"), language=None)
 
 
-def _sentence(error: IsochroneError) -> str:
-    words = str(error)
+def _sentence(words: str) -> str:
+    words = words.strip()
     return words[:1].upper() + words[1:] + ("" if words.endswith((".", "`")) else ".")
 
 

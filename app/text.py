@@ -120,7 +120,7 @@ ORDER BY minute_at""",
     "Hops that add the most": """SELECT src, dst, ttl, address,
        median(rtt_ms - before_ms) AS added_ms, count(*) AS traces
 FROM (
-    SELECT *, lag(rtt_ms IGNORE NULLS, 1, 0.0) OVER (PARTITION BY measurement_id ORDER BY ttl) AS before_ms
+    SELECT *, lag(rtt_ms, 1, 0.0 IGNORE NULLS) OVER (PARTITION BY measurement_id ORDER BY ttl) AS before_ms
     FROM hops
 )
 WHERE address IS NOT NULL

@@ -112,6 +112,8 @@ def _map(seen: View) -> None:
         f"Shown: {count} {subject}; a pair takes the colour of its worse direction. {metric.title}: {metric.explain}. "
         "Click a site to focus it, a link to open it."
     )
+    if click.site is not None:
+        st.rerun()  # the list "Focus" and the address lie outside of this fragment
     if click.link:
         frame.open_pair(*click.link)
 

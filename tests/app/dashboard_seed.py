@@ -8,7 +8,7 @@ route change, an impossible link, a degraded and a silent agent, a refused row) 
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from inventory.load import load

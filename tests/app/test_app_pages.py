@@ -1,0 +1,230 @@
+"""Every page of the dashboard, run by Streamlit's own test runner: without a warehouse, with an empty one, with the test world."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dashboard_seed
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app.dashboard import SCRIPT
+from warehouse import open_warehouse
+
+PAGES = ("overview", "mesh", "pair", "paths", "routes", "whatif", "sql")
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a warehouse with the test world in it."""
+    return dashboard_seed.build(tmp_path_factory.mktemp("world") / "warehouse", minutes=12)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open a page over a warehouse folder, with an address; the run must end without an exception."""
+
+    def run(folder: Path, page: str = "overview", **address: str) -> AppTest:
+        st.cache_data.clear()
+        st.cache_resource.clear()
+        monkeypatch.setenv("ISOCHRONE_WAREHOUSE", str(folder))
+        at = AppTest.from_file(str(SCRIPT), default_timeout=60)
+        for key, value in address.items():
+            at.query_params[key] = value
+        at.switch_page(f"app_pages/{page}.py")
+        at.run()
+        assert not at.exception, at.exception
+        return at
+
+    return run
+
+
+def _html(at: AppTest) -> str:
+    return " ".join(element.proto.body for element in at.get("html"))
+
+
+def _figures(at: AppTest) -> list[dict[str, Any]]:
+    return [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
+
+
+def _kpis(at: AppTest) -> dict[str, str]:
+    return dict(re.findall(r'class="n">([^<]*)</div><div class="v[^"]*">([^<]*)<', _html(at)))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_without_a_warehouse_a_page_says_what_to_do(opened: Open, tmp_path: Path, page: str) -> None:
+    """No warehouse: every page names the place it looked at and the command that makes one, and raises nothing."""
+    at = opened(tmp_path / "none", page)
+    assert str(tmp_path / "none") in at.info[0].value
+    assert "isochrone demo" in at.code[0].value
+    assert not at.error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_with_an_empty_warehouse_a_page_says_what_to_do(opened: Open, tmp_path: Path, page: str) -> None:
+    """An empty warehouse: every page says how to fill it."""
+    open_warehouse(tmp_path / "empty", mode="write").close()
+    at = opened(tmp_path / "empty", page)
+    assert "empty" in at.info[0].value
+    assert "isochrone import rtt-matrix" in at.code[0].value
+    assert not at.error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_with_data_a_page_shows_them(opened: Open, world: Path, page: str) -> None:
+    """The test world: every page draws, nothing is an error or a next step."""
+    at = opened(world, page)
+    assert not at.error
+    assert not at.info
+    assert at.get("bidi_component") or at.get("plotly_chart") or at.dataframe
+
+
+def test_overview_counts_what_is_there(opened: Open, world: Path) -> None:
+    """The strip shows the sites and links of the test world, its worst loss, its silent agent; the gates' table its faults."""
+    at = opened(world)
+    kpis = _kpis(at)
+    count = len(dashboard_seed.sites())
+    pops = sum(site.kind == "pop" for site in dashboard_seed.sites())
+    assert kpis["Sites"] == str(count)
+    # Every PoP measures every other site over the internet, and every other PoP over the backbone too.
+    assert kpis["Links measured"] == f"{pops * (count - 1) + pops * (pops - 1)}"
+    assert kpis["Agents silent"] == f"1 of {pops}"
+    assert " → ".join(dashboard_seed.FAULTS["lossy"]).replace("→", "→") in _html(at).replace("&gt;", ">")
+    gates = at.dataframe[-1].value
+    # Nothing of a degraded agent is routed over: all its links; and the one impossible link.
+    assert dict(zip(gates["gate"], gates["links"], strict=True)) == {"faster than light": 1, "degraded agent": (count - 1) + (pops - 1)}
+
+
+def test_mesh_leaves_out_what_a_gate_keeps_out(opened: Open, world: Path) -> None:
+    """The impossible link is no data by default and comes back with the switch; the table holds the known cells."""
+    src, dst = dashboard_seed.FAULTS["impossible"]
+
+    def pairs(**address: str) -> set[tuple[str, str]]:
+        table = opened(world, "mesh", table="true", grid="pop-region", **address).dataframe[0].value
+        return set(zip(table["src"], table["dst"], strict=True))
+
+    assert (src, dst) not in pairs()
+    assert (src, dst) in pairs(gated="true")
+
+
+def test_pair_follows_its_address_and_turns_round(opened: Open, world: Path) -> None:
+    """?src and ?dst choose the pair; Reverse swaps them, in the address too."""
+    at = opened(world, "pair", src="sin", dst="fra")
+    assert (at.session_state["src"], at.session_state["dst"]) == ("sin", "fra")
+    next(button for button in at.button if button.label == "Reverse").click().run()
+    assert (at.session_state["src"], at.session_state["dst"]) == ("fra", "sin")
+    assert at.query_params["src"] in ("fra", ["fra"])
+    assert not at.exception
+
+
+def test_pair_shows_the_change_and_the_loss(opened: Open, world: Path) -> None:
+    """The link that was made slower half-way has a later median about 18 % above the earlier; the lossy one has loss bars."""
+    src, dst = dashboard_seed.FAULTS["changed"]
+    figure = _figures(opened(world, "pair", src=src, dst=dst))[0]
+    median = [y for y in _numbers(next(t for t in figure["data"] if t.get("name") == "median")["y"]) if y == y]  # noqa: PLR0124
+    third = len(median) // 3
+    early, late = sorted(median[:third])[third // 2], sorted(median[-third:])[third // 2]
+    assert late / early == pytest.approx(1.18, abs=0.06)
+    src, dst = dashboard_seed.FAULTS["lossy"]
+    figure = _figures(opened(world, "pair", src=src, dst=dst))[0]
+    bars = _numbers(next(t for t in figure["data"] if t.get("name") == "loss")["y"])
+    assert max(y for y in bars if y == y) > 0  # noqa: PLR0124
+
+
+def _numbers(sent: Any) -> list[float]:
+    """A Plotly array, whether sent as a list or as base64."""
+    if isinstance(sent, dict):
+        import base64
+
+        import numpy as np
+
+        return [float(y) for y in np.frombuffer(base64.b64decode(sent["bdata"]), dtype=sent["dtype"])]
+    return [float("nan") if y is None else float(y) for y in sent]
+
+
+def test_a_site_nobody_knows_in_the_address_is_named(opened: Open, world: Path) -> None:
+    """An unknown site in a link is said in words, and the page shows its usual pair instead."""
+    at = opened(world, "pair", src="atlantis")
+    assert any("atlantis" in toast.value for toast in at.toast)
+    assert at.session_state["src"] != "atlantis"
+
+
+def test_paths_keeps_silent_hops(opened: Open, world: Path) -> None:
+    """The hop table has every TTL, the silent fifth among them, and the strip counts the change of path."""
+    src, dst = dashboard_seed.FAULTS["changed"]
+    at = opened(world, "paths", src=src, dst=dst)
+    rows = at.dataframe[0].value
+    assert rows["hop"].tolist() == list(range(1, 8))
+    assert rows["address"][4] == "no answer"
+    assert any("change" in caption.value and "0 changes" not in caption.value for caption in at.caption)
+
+
+def test_routes_answers_and_explains(opened: Open, world: Path) -> None:
+    """From a PoP the planner ranks routes whose parts add up; an impossible budget says what binds instead of an error."""
+    at = opened(world, "routes", src="gru")
+    table = at.dataframe[0].value
+    assert table["rank"].tolist() == list(range(1, len(table) + 1))
+    assert table["ttft_p50"].tolist() == sorted(table["ttft_p50"])
+    at = opened(world, "routes", src="gru", budget="1")
+    assert at.warning
+    assert any("What binds" in markdown.value for markdown in at.markdown)
+    assert not at.error
+
+
+def test_whatif_loses_no_pair_silently(opened: Open, world: Path) -> None:
+    """Failing a PoP: every pair before is an end of it, cut, re-routed or unchanged; the table lists the re-routed by harm."""
+    at = opened(world, "whatif", fail="fra")
+    kpis = _kpis(at)
+    assert int(kpis["End at the site"]) > 0
+    table = at.dataframe[0].value
+    rerouted = [state for state in table["state"] if "re-routed" in state]
+    assert int(kpis["Re-routed"]) == len(rerouted)
+    assert table["delta_ms"].tolist() == sorted(table["delta_ms"], reverse=True)
+    assert at.query_params["fail"] in ("fra", ["fra"])
+
+
+def test_sql_runs_and_refuses(opened: Open, world: Path) -> None:
+    """A query gives its rows; a statement that writes is refused with a message, not an exception box."""
+    at = opened(world, "sql", q="SELECT 41 + 1 AS answer")
+    at.button[0].click().run()
+    assert at.dataframe[0].value["answer"].tolist() == [42]
+    at.text_area[0].set_value("DROP TABLE site").run()
+    at.button[0].click().run()
+    assert at.error
+    assert not at.exception
+
+
+def test_every_sql_example_runs(world: Path) -> None:
+    """Each example of the SQL page runs against the schema as it is and gives at least one row."""
+    from app import text
+    from warehouse import workbench
+
+    with open_warehouse(world) as warehouse:
+        for name, query in text.SQL_EXAMPLES.items():
+            assert workbench.run(warehouse, query).table.num_rows > 0, name
+
+
+def test_an_unreadable_warehouse_is_a_message(opened: Open, tmp_path: Path) -> None:
+    """A folder that is no warehouse gives one clear message on the page."""
+    place = tmp_path / "file"
+    place.write_text("not a folder")
+    at = opened(place)
+    assert len(at.error) == 1
+    assert str(place) in at.error[0].value
+
+
+def test_a_commit_shows_at_the_next_rerun(opened: Open, tmp_path: Path) -> None:
+    """What is kept is kept by snapshot: after another agent's batch the next rerun counts its measurements."""
+    folder = dashboard_seed.build(tmp_path / "warehouse", minutes=3, pops=("sin", "fra"))
+    at = opened(folder)
+    before = int(_kpis(at)["Measurements"].replace(",", ""))
+    dashboard_seed.build(folder, minutes=3, pops=("iad",))
+    at.run()
+    assert int(_kpis(at)["Measurements"].replace(",", "")) > before

@@ -1,0 +1,238 @@
+"""The dashboard in Debian's chromium: every page draws, nothing is fetched from another host, clicks lead where they say."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.dashboard import argv, environment
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "app"))
+import dashboard_seed
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+)
+#: Page -> the selector of its main drawing.
+PAGES = {
+    "": "canvas",
+    "mesh": "canvas.cells",
+    "pair": ".js-plotly-plot .main-svg",
+    "paths": ".js-plotly-plot .main-svg",
+    "routes": ".js-plotly-plot .main-svg",
+    "whatif": "canvas",
+    "sql": "[data-testid=stDataFrame]",
+}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="chromium is not installed: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The dashboard in its own process over the test world; its address."""
+    folder = dashboard_seed.build(tmp_path_factory.mktemp("world") / "warehouse", minutes=20)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {**os.environ, **environment(str(folder))}
+    process = subprocess.Popen(argv("127.0.0.1", port), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                if httpx.get(f"{address}/_stcore/health", timeout=1).text == "ok":
+                    break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        else:
+            pytest.fail("the dashboard did not become ready in 30 s")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+@pytest.fixture(params=["light", "dark"])
+def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Any, list[str]]]:
+    """A fresh browser in one colour scheme, and the list of requests to other hosts, which are refused."""
+    from playwright.sync_api import sync_playwright
+
+    leaks: list[str] = []
+
+    def guard(route: Any) -> None:
+        if route.request.url.startswith(("http://127.0.0.1", "data:", "blob:")):
+            route.continue_()
+        else:
+            leaks.append(route.request.url)
+            route.abort()
+
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(tmp_path / "profile"),
+            executable_path=CHROMIUM,
+            headless=True,
+            args=list(FLAGS),
+            viewport={"width": 1440, "height": 900},
+            color_scheme=request.param,
+        )
+        context.route("**/*", guard)
+        yield context, leaks
+        context.close()
+
+
+def _settled(page: Any) -> None:
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
+
+
+def _open(context: Any, address: str, path: str) -> Any:
+    page = context.new_page()
+    page.goto(f"{address}/{path}")
+    _settled(page)
+    return page
+
+
+def _is_drawn(page: Any, selector: str) -> bool:
+    """A canvas holds more than one colour; anything else has a size."""
+    return bool(
+        page.evaluate(
+            """(selector) => {
+                const found = [];
+                const walk = (root) => {
+                    for (const node of root.querySelectorAll('*')) {
+                        if (node.matches(selector)) found.push(node);
+                        if (node.shadowRoot) walk(node.shadowRoot);
+                    }
+                };
+                walk(document);
+                const drawn = (node) => {
+                    if (node.tagName !== 'CANVAS') return node.getBoundingClientRect().height > 20;
+                    if (!node.width || !node.height || node.height < 20) return false;
+                    const data = node.getContext('2d').getImageData(0, 0, node.width, node.height).data;
+                    const colours = new Set();
+                    for (let i = 0; i < data.length; i += 404) colours.add(`${data[i]},${data[i + 1]},${data[i + 2]}`);
+                    return colours.size > 4;
+                };
+                return found.some(drawn);
+            }""",
+            selector,
+        )
+    )
+
+
+def _until(condition: Any, what: str, page: Any) -> None:
+    for _ in range(100):
+        if condition():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"not seen within 10 s: {what}")
+
+
+def test_every_page_draws_and_asks_no_other_host(served: str, browser: tuple[Any, list[str]], tmp_path: Path) -> None:
+    """Every page shows its drawing, no exception box, and makes no request to another host, in light and in dark."""
+    context, leaks = browser
+    for path, selector in PAGES.items():
+        page = _open(context, served, path)
+        _until(lambda page=page, selector=selector: _is_drawn(page, selector), f"{selector} on /{path}", page)
+        assert page.locator("[data-testid=stException]").count() == 0, path
+        assert page.locator("[data-testid=stAlertContentError]").count() == 0, path
+        page.screenshot(path=str(tmp_path / f"{path or 'overview'}.png"))
+        page.close()
+    assert leaks == []
+
+
+def _canvas_click(page: Any, where: str) -> None:
+    """Click a place of the first component's canvas: `where` is JavaScript from the canvas's box to {x, y}."""
+    spot = page.evaluate(
+        f"""() => {{
+            let canvas = null;
+            const walk = (root) => {{
+                for (const node of root.querySelectorAll('*')) {{
+                    if (!canvas && node.tagName === 'CANVAS' && node.getAttribute('tabindex') === '0') canvas = node;
+                    if (node.shadowRoot) walk(node.shadowRoot);
+                }}
+            }};
+            walk(document);
+            canvas.scrollIntoView({{block: 'center'}});
+            const box = canvas.getBoundingClientRect();
+            return ({where})(box, canvas);
+        }}"""
+    )
+    page.mouse.click(spot["x"], spot["y"])
+
+
+@pytest.mark.parametrize("browser", ["light"], indirect=True)
+def test_clicks_lead_to_the_pair_and_the_focus(served: str, browser: tuple[Any, list[str]]) -> None:
+    """A cell of the mesh opens its pair; the keyboard focuses a site on the map; the address says both."""
+    context, _ = browser
+    page = _open(context, served, "mesh?grid=pop-region")
+    _until(lambda: _is_drawn(page, "canvas.cells"), "the heat map", page)
+    _canvas_click(page, "(box) => ({x: box.left + box.width * 0.35, y: box.top + box.height * 0.5})")
+    _until(lambda: "/pair" in page.url and "src=" in page.url and "dst=" in page.url, "the pair's address", page)
+    _settled(page)
+    assert page.locator("[data-testid=stException]").count() == 0
+
+    page = _open(context, served, "?site=sin")
+    _until(lambda: _is_drawn(page, "canvas"), "the map", page)
+    assert "site=sin" in page.url
+    _canvas_click(page, "(box, canvas) => { canvas.focus(); return {x: box.left + 4, y: box.bottom - 4}; }")
+    _until(lambda: "site=" not in page.url, "the focus to be gone after a click on open water", page)
+    _settled(page)
+    _canvas_click(page, "(box, canvas) => { canvas.focus(); return {x: box.left + 4, y: box.bottom - 4}; }")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    _until(lambda: "site=" in page.url, "the focus to be in the address after Enter on a site", page)
+
+
+@pytest.mark.parametrize("browser", ["light"], indirect=True)
+def test_a_link_shows_the_pair_it_names(served: str, browser: tuple[Any, list[str]]) -> None:
+    """An address with src and dst shows that pair; the reverse button turns it round, in the address too."""
+    context, _ = browser
+    page = _open(context, served, "pair?src=sin&dst=fra")
+    _until(lambda: _is_drawn(page, ".js-plotly-plot .main-svg"), "the chart", page)
+    assert "src=sin" in page.url
+    assert "dst=fra" in page.url
+    page.get_by_role("button", name="Reverse").click()
+    _until(lambda: "src=fra" in page.url and "dst=sin" in page.url, "the turned address", page)
+
+
+@pytest.mark.parametrize("browser", ["dark"], indirect=True)
+def test_an_empty_warehouse_says_what_to_do(browser: tuple[Any, list[str]], tmp_path: Path) -> None:
+    """Without a warehouse every page names the command that makes one, and none shows an exception box."""
+    context, leaks = browser
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {**os.environ, **environment(str(tmp_path / "nowhere"))}
+    process = subprocess.Popen(argv("127.0.0.1", port), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/_stcore/health", timeout=1)
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        for path in PAGES:
+            page = _open(context, f"http://127.0.0.1:{port}", path)
+            page.get_by_text("isochrone demo").first.wait_for(timeout=20_000)
+            assert page.locator("[data-testid=stException]").count() == 0, path
+            page.close()
+    finally:
+        process.terminate()
+        process.wait(15)
+    assert leaks == []
