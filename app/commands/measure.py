@@ -154,9 +154,7 @@ def ping(
 @click.option("--timeout", type=_MS, default="1s", show_default=True, help="A hop silent for so long is silent.")
 @click.option("--attempts", type=click.IntRange(1, 10), default=2, show_default=True, help="Probe packets to a silent hop.")
 @click.option("--flows", type=click.IntRange(1, 64), default=1, show_default=True, help="Flows to trace, to see paths in parallel (ECMP).")
-@click.option(
-    "--protocol", type=click.Choice(["icmp", "udp"]), default="icmp", show_default=True, help="What the probe packets are."
-)
+@click.option("--protocol", type=click.Choice(["icmp", "udp"]), default="icmp", show_default=True, help="What the probe packets are.")
 @_common
 def traceroute(targets: tuple[str, ...], max_ttl: int, timeout: float, attempts: int, flows: int, protocol: str, **options: Any) -> None:
     """Show the hops on the way to each TARGET, one constant flow at a time (Paris traceroute), all hops at once.

@@ -61,9 +61,11 @@ def _handler(collector: Collector) -> type[http.server.BaseHTTPRequestHandler]:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(collector.body)))
+            body = b"" if status == 204 else collector.body
+            if status != 204:  # which has no body (RFC 9110 section 15.3.5)
+                self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(collector.body)
+            self.wfile.write(body)
 
         def address_string(self) -> str:
             return "test"

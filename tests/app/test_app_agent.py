@@ -1,0 +1,227 @@
+"""`isochrone agent` as real processes: with a real collector and warehouse, killed and restarted."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+CLI = [sys.executable, "-m", "app.cli"]
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def isochrone(*argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CLI, *argv], capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def write_config(folder: Path, url: str, *, token_file: Path | None = None, drain_s: float = 5) -> Path:
+    """An agent that pings its own UDP reflector five times a second."""
+    port = free_port(socket.SOCK_DGRAM)
+    path = folder / "agent.toml"
+    path.write_text(f"""
+[agent]
+id = "sin-1"
+site = "sin"
+spool_dir = "spool"
+allow_private_targets = true
+status_interval_s = 1
+drain_s = {drain_s}
+[collector]
+url = "{url}"
+{f'token_file = "{token_file}"' if token_file else ""}
+batch_max_age_s = 0.3
+[serve]
+host = "127.0.0.1"
+udp_echo_port = {port}
+[[probe]]
+type = "ping"
+engine = "udp"
+interval_s = 0.2
+count = 2
+interval_ms = 10
+timeout_ms = 500
+[[target]]
+site = "fra"
+address = "127.0.0.1"
+udp_echo_port = {port}
+""")
+    return path
+
+
+@contextmanager
+def collector(warehouse: Path, port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        [*CLI, "collector", "--warehouse", str(warehouse), "--port", str(port), *options], stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+                        assert answer.status == 200
+                        break
+                except (OSError, urllib.error.URLError):
+                    assert process.poll() is None, "the collector ended"
+                    assert time.monotonic() < deadline, "the collector does not get ready"
+                    time.sleep(0.1)
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+
+def rows(warehouse: Path, query: str) -> list[dict]:
+    done = isochrone("sql", query, "--warehouse", str(warehouse), "--format", "json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_nothing_is_lost_or_doubled_over_kills_on_both_sides(tmp_path: Path) -> None:
+    """Four lives of an agent, three ended by SIGKILL, and a collector killed and restarted in between.
+
+    Every measurement id is in the warehouse once; for each life at least what its last status counted is there, and for
+    the life that was stopped in order exactly that.
+    """
+    port, warehouse = free_port(), tmp_path / "wh"
+    config = write_config(tmp_path, f"http://127.0.0.1:{port}")
+    boots = []
+
+    def life(seconds: float, end: signal.Signals) -> str:
+        with subprocess.Popen([*CLI, "agent", "run", "--config", str(config)], stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for text in process.stderr:
+                if "boot " in text:
+                    boots.append(text.split("boot ")[1].split(")")[0])
+                    break
+            time.sleep(seconds)
+            process.send_signal(end)
+            said = process.stderr.read()
+            process.wait(timeout=30)
+        if end is signal.SIGTERM:
+            assert process.returncode == 0, said
+        return said
+
+    with collector(warehouse, port) as first:
+        life(2.5, signal.SIGKILL)
+        first.kill()
+    life(1.2, signal.SIGKILL)  # nobody listens
+    with collector(warehouse, port):
+        life(1.7, signal.SIGKILL)
+        said = life(2.5, signal.SIGTERM)
+        assert "none wait" in said, said
+        counted = rows(
+            warehouse,
+            "SELECT boot, max(produced['ping']) AS produced FROM agent_status GROUP BY boot",
+        )
+        stored = rows(
+            warehouse,
+            "SELECT boot, count(DISTINCT measurement_id) AS measured, count(*) AS samples, count(*) FILTER (is_duplicate_id) AS doubled "
+            "FROM ping_sample GROUP BY boot",
+        )
+    assert len(set(boots)) == 4
+    assert {row["boot"] for row in stored} == set(boots)
+    measured = {row["boot"]: row["measured"] for row in stored}
+    for row in stored:
+        assert row["samples"] == 2 * row["measured"], "two packets a measurement: none is there twice"
+        assert row["doubled"] == 0
+    for row in counted:
+        assert measured[row["boot"]] >= row["produced"]
+    assert measured[boots[-1]] == {row["boot"]: row["produced"] for row in counted}[boots[-1]]
+    assert [path.name for path in (tmp_path / "spool").iterdir()] == ["agent"]
+
+
+def test_a_wrong_token_keeps_the_data_and_the_right_one_delivers_it(tmp_path: Path) -> None:
+    """401: the agent runs on and keeps everything; with the token corrected the next start sends it."""
+    port, warehouse = free_port(), tmp_path / "wh"
+    tokens, token = tmp_path / "tokens.json", tmp_path / "token"
+    tokens.write_text(json.dumps({"sin-1": "a-token-of-many-letters"}))
+    tokens.chmod(0o600)
+    token.write_text("not-the-token-of-this-agent")
+    config = write_config(tmp_path, f"http://127.0.0.1:{port}", token_file=token, drain_s=3)
+    with collector(warehouse, port, "--tokens", str(tokens)):
+        refused = isochrone("agent", "run", "--config", str(config), "--seconds", "1.5")
+        assert refused.returncode == 0
+        assert "answered 401" in refused.stderr
+        assert "collector.token_file" in refused.stderr
+        assert "not-the-token" not in refused.stderr
+        token.write_text("a-token-of-many-letters")
+        accepted = isochrone("agent", "run", "--config", str(config), "--seconds", "1")
+        assert "none wait" in accepted.stderr, accepted.stderr
+        assert rows(warehouse, "SELECT count(DISTINCT boot) AS boots FROM ping_sample")[0]["boots"] == 2
+
+
+def test_check_passes_with_everything_in_place(tmp_path: Path) -> None:
+    """With a collector: every check ok and exit status 0; without: exit status 1, and the JSON says which."""
+    port = free_port()
+    config = write_config(tmp_path, f"http://127.0.0.1:{port}")
+    with collector(tmp_path / "wh", port):
+        done = isochrone("agent", "check", "--config", str(config), "--json")
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert report["ok"] is True
+        assert all(check["ok"] for check in report["checks"])
+    done = isochrone("agent", "check", "--config", str(config), "--json")
+    assert done.returncode == 1
+    assert [check["name"] for check in json.loads(done.stdout)["checks"] if not check["ok"]] == ["collector"]
+    assert "1 of" in done.stderr
+
+
+def test_mistakes_end_with_status_2_and_one_line(tmp_path: Path) -> None:
+    """A missing file, a wrong key, a second agent on the same spool: one clear line, no traceback."""
+    done = isochrone("agent", "run", "--config", str(tmp_path / "none.toml"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "none.toml" in done.stderr
+    (tmp_path / "bad.toml").write_text("[agent]\nid = 5\n[collector]\n")
+    done = isochrone("agent", "check", "--config", str(tmp_path / "bad.toml"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "bad.toml [agent]: id is 5" in done.stderr
+
+
+def test_two_agents_on_one_spool(tmp_path: Path) -> None:
+    """The second one is refused with status 2 while the first one runs on."""
+    config = write_config(tmp_path, "http://127.0.0.1:9")
+    with subprocess.Popen([*CLI, "agent", "run", "--config", str(config)], stderr=subprocess.PIPE, text=True) as first:
+        assert first.stderr is not None
+        for text in first.stderr:
+            if "boot " in text:
+                break
+        second = isochrone("agent", "run", "--config", str(config))
+        assert second.returncode == 2
+        assert "in use by another running agent" in second.stderr
+        first.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        first.send_signal(signal.SIGINT)  # the second signal does not wait for the collector
+        first.stderr.read()
+        assert first.wait(timeout=20) in {0, 130}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming an ordinary user needs root")
+def test_an_ordinary_user_without_icmp_gets_the_reason_and_status_3(tmp_path: Path) -> None:
+    """No permission for ICMP sockets: one line with what to grant, exit status 3."""
+    if Path("/proc/sys/net/ipv4/ping_group_range").read_text().split() != ["1", "0"]:
+        pytest.skip("ping sockets are open to everybody here")
+    script = (
+        "import os, sys\nimport app.cli, app.commands.measure, probes.ping, probes.oneshot, probes.uplink, encodings.idna\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "sys.argv = ['isochrone', 'ping', '-c', '1', '127.0.0.1']\napp.cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ping_group_range" in done.stderr
+    assert "CAP_NET_RAW" in done.stderr
