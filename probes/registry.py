@@ -82,7 +82,7 @@ PROBE_TYPES: dict[str, ProbeFactory] = {
         at_once=1,
         needs=lambda _: "throughput_port",
         packets=lambda _: 0,
-        longest_s=lambda config: 60 + 4 * config.duration_s + 2 * config.busy_wait_s,
+        longest_s=lambda config: 60 + 4 * config.duration_s + 2 * config.busy_wait_s + config.min_round_trips,
     ),
     "inference": ProbeFactory(
         help="time to first token of a streaming model endpoint",
