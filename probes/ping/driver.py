@@ -1,7 +1,11 @@
 """What every engine's life on the event loop looks like: wake up to send, to read and to time out. Then sleep.
 
-The kernel's stamps make it irrelevant to an RTT how late the loop is; what matters is the order: read before timing
-out, so that a reply that came in time while the loop was busy counts as in time.
+The kernel's stamps make it irrelevant to an RTT how late the loop is. What matters is the order: read before timing
+out, so that a reply that came in time while the loop was busy counts as in time. And what may be saved is wake-ups:
+
+* While little happens, the loop wakes up exactly when something is due or comes in.
+* When it wakes up twice within REST_NS, the engine ticks: it sends and reads once every REST_NS, and listens
+  to its sockets again only after QUIET_TICKS ticks without news. At 500 packets/s that halves its use of the processor.
 """
 
 from __future__ import annotations
@@ -13,18 +17,31 @@ from abc import ABC, abstractmethod
 __all__ = ["LoopDriver"]
 
 
+#: A tick, and the longest that a dense engine delays a send for company; it shows in `sched_lag_ns`.
+REST_NS = 5_000_000
+_QUIET_TICKS = 4
+
+
 class LoopDriver(ABC):
-    """One timer, set to the next moment something is due, and a reader for each socket."""
+    """One timer, set to the next moment something is due, and a reader for each socket while the engine does not tick."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._filenos: tuple[int, ...] = ()
+        self._is_ticking = False
+        self._quiet_ticks = 0
+        self._last_wake_ns = 0
+
+    @staticmethod
+    def _burst(packets_per_s: int) -> int:
+        """Packets that may leave together: what a rate brings in two rests, so that ticking keeps the rate up."""
+        return max(2, 2 * packets_per_s * REST_NS // 1_000_000_000)
 
     @abstractmethod
-    def _absorb(self) -> None:
-        """Read every socket empty and tell the state machine."""
+    def _absorb(self) -> int:
+        """Read every socket empty and tell the state machine; how many messages there were."""
 
     @abstractmethod
     def _send_due(self, now_ns: int) -> bool:
@@ -51,38 +68,68 @@ class LoopDriver(ABC):
         """Begin to listen on these file descriptors."""
         self._loop = asyncio.get_running_loop()
         self._filenos = filenos
-        for fileno in filenos:
-            self._loop.add_reader(fileno, self._readable)
+        self._listen()
 
     def _stop(self) -> None:
         """Stop listening and forget the timer; does nothing twice."""
         if self._loop is None:
             return
-        for fileno in self._filenos:
-            self._loop.remove_reader(fileno)
+        self._tick_from_now_on()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._loop = None
 
+    def _listen(self) -> None:
+        assert self._loop is not None
+        self._is_ticking = False
+        for fileno in self._filenos:
+            self._loop.add_reader(fileno, self._readable)
+
+    def _tick_from_now_on(self) -> None:
+        assert self._loop is not None
+        self._is_ticking = True
+        self._quiet_ticks = 0
+        for fileno in self._filenos:
+            self._loop.remove_reader(fileno)
+
+    def _note_wake(self) -> int:
+        """Begin to tick when the last wake-up was less than a rest ago; the time now, ns."""
+        now_ns = time.monotonic_ns()
+        if not self._is_ticking and now_ns - self._last_wake_ns < REST_NS:
+            self._tick_from_now_on()
+        self._last_wake_ns = now_ns
+        return now_ns
+
     def _readable(self) -> None:
+        if self._is_ticking:  # another socket's reader went first in this turn of the loop
+            return
+        self._note_wake()
         self._absorb()
         self._announce()
         self._arm()
 
     def _wake(self) -> None:
         self._timer = None
-        self._absorb()
-        now_ns = time.monotonic_ns()
+        was_ticking = self._is_ticking
+        now_ns = self._note_wake()
+        is_quiet = not self._absorb()
         self._expire(now_ns)
-        if self._send_due(now_ns):  # the stamps of what has just been sent are there; reading them now saves a wake-up
-            self._absorb()
+        if self._send_due(now_ns):
+            self._absorb()  # the stamps of what has just been sent are there; reading them now saves a wake-up
+            is_quiet = False
         self._announce()
+        if was_ticking:
+            self._quiet_ticks = self._quiet_ticks + 1 if is_quiet else 0
+            if self._quiet_ticks >= _QUIET_TICKS:
+                self._listen()
         self._arm()
 
     def _arm(self) -> None:
         """Set the timer to the next moment, unless it is set to that or an earlier one."""
         at_ns = self._next_ns()
+        if self._is_ticking:
+            at_ns = self._last_wake_ns + REST_NS
         if at_ns is None or self._loop is None:
             return
         if self._timer is not None:

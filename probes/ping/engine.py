@@ -85,9 +85,9 @@ class EchoEngine(LoopDriver):
 
     why = ""
 
-    def __init__(self, *, packets_per_s: int, burst: int = 32) -> None:
+    def __init__(self, *, packets_per_s: int) -> None:
         super().__init__()
-        self._session = EchoSession(Pacer(packets_per_s=packets_per_s, burst=burst))
+        self._session = EchoSession(Pacer(packets_per_s=packets_per_s, burst=self._burst(packets_per_s)))
         self._waiting: dict[Round, asyncio.Future[None]] = {}
 
     @property

@@ -74,9 +74,11 @@ class IcmpEngine(EchoEngine):
         assert isinstance(host, str), "the peer of an ICMP round is a numeric address"
         return self._sockets[6 if ":" in host else 4].send(probe.number, probe.token, host, probe.round.payload_bytes)
 
-    def _absorb(self) -> None:
+    def _absorb(self) -> int:
+        came = 0
         for one in self._sockets.values():
             for answer in one.read():
+                came += 1
                 if answer.error is None:
                     self._session.reply(answer.token, answer.host, answer.received_ns, answer.picked_up, answer.ttl)
                 else:
@@ -88,3 +90,4 @@ class IcmpEngine(EchoEngine):
                         icmp_type=answer.error.icmp_type,
                         icmp_code=answer.error.icmp_code,
                     )
+        return came

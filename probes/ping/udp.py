@@ -93,9 +93,11 @@ class UdpEchoEngine(EchoEngine):
         host, port = peer
         return self._sockets[6 if ":" in host else 4].send(udp_wire.request(probe.token, probe.round.payload_bytes), host, port)
 
-    def _absorb(self) -> None:
+    def _absorb(self) -> int:
+        came = 0
         for one in self._sockets.values():
             for incoming in one.read():
+                came += 1
                 peer = (incoming.host, incoming.port)
                 echo = udp_wire.decode(incoming.data)
                 if incoming.is_queued_error:
@@ -103,6 +105,7 @@ class UdpEchoEngine(EchoEngine):
                 else:
                     token, dwell_ns = (echo.token, echo.dwell_ns or 0) if echo is not None and echo.is_reply else (None, 0)
                     self._session.reply(token, peer, incoming.beside.stamp_ns, clocks(), incoming.beside.ttl, dwell_ns)
+        return came
 
     def _error(self, incoming: Incoming, peer: tuple[str, int], echo: udp_wire.UdpEcho | None) -> None:
         """The queue quotes what follows the UDP header, which routers may cut off: then the oldest packet to that peer is meant."""

@@ -65,12 +65,12 @@ class _Flight:
 
 @dataclass(slots=True)
 class Counters:
-    """Since the engine was made. `foreign`: answers that match no packet of ours in flight."""
+    """Since the engine was made. `unmatched`: answers to no packet in flight: another's, or to a trace that is over."""
 
     sent: int = 0
     send_failed: int = 0
     answers: int = 0
-    foreign: int = 0
+    unmatched: int = 0
 
 
 class TracerouteEngine(LoopDriver):
@@ -87,8 +87,7 @@ class TracerouteEngine(LoopDriver):
         self.protocol: Protocol = protocol
         self.why = ""
         self.counters = Counters()
-        # A millisecond is as fine as the loop's timers get.
-        self._pacer: Pacer[tuple[_Running, int]] = Pacer(packets_per_s=packets_per_s, burst=max(2, packets_per_s // 500))
+        self._pacer: Pacer[tuple[_Running, int]] = Pacer(packets_per_s=packets_per_s, burst=self._burst(packets_per_s))
         self._random = random.Random()  # noqa: S311 (the order of packets is no secret)
         self._transports: dict[int, Transport] = {}
         self._by_number: dict[int, _Flight] = {}
@@ -200,10 +199,13 @@ class TracerouteEngine(LoopDriver):
             if self._number and self._number not in self._by_number:  # 0 would have the kernel choose an IP identification
                 return self._number
 
-    def _absorb(self) -> None:
+    def _absorb(self) -> int:
+        came = 0
         for one in self._transports.values():
             for heard in one.read():
                 self._hear(heard)
+                came += 1
+        return came
 
     def _hear(self, heard: Heard) -> None:
         number = heard.number
@@ -211,7 +213,7 @@ class TracerouteEngine(LoopDriver):
             number = self._by_token.get(heard.token)
         flight = None if number is None else self._by_number.get(number)
         if flight is None or flight.running.host != heard.host or heard.token not in {None, flight.token}:
-            self.counters.foreign += 1
+            self.counters.unmatched += 1
             return
         self.counters.answers += 1
         running = flight.running

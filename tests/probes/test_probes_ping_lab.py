@@ -94,18 +94,21 @@ def test_rtts_are_those_of_the_capture(lab, who, tmp_path):
     _, rounds = captured(lab, tmp_path / "src.pcap", lambda: lab.python(lab.src, PING, "auto", "10", "50", *targets, **who))
     requests, replies = {}, {}
     for at_ns, packet in packets(tmp_path / "src.pcap"):
-        side = {8: requests, 0: replies}.get(packet[20])
-        if side is not None:
-            address = str(ipaddress.ip_address(packet[16:20] if packet[20] == 8 else packet[12:16]))
-            side.setdefault(address, []).append((packet[28:36], at_ns, packet[22:24]))
+        if packet[20] == 8:
+            requests.setdefault(str(ipaddress.ip_address(packet[16:20])), []).append((at_ns, packet[28:36], packet[22:24]))
+        elif packet[20] == 0:
+            replies[str(ipaddress.ip_address(packet[12:16])), packet[28:36]] = at_ns
     errors_ns = []
     for target, samples in zip(targets, rounds, strict=True):
         assert Counter((sample["outcome"], sample["ts_source"]) for sample in samples) == {("reply", "kernel_txrx"): 10}
-        answered = {token: at_ns for token, at_ns, _ in replies[target]}
-        assert len({token for token, _, _ in requests[target]}) == 10, "a token is used once"
-        for (token, sent_ns, _), sample in zip(requests[target], samples, strict=True):
-            errors_ns.append(sample["rtt_ns"] - (answered[token] - sent_ns))
-    assert len({check for sent in requests.values() for _, _, check in sent}) == 1, "one checksum, one path"
+        for sample in samples:
+            sent_ns, token, _ = min(requests[target], key=lambda seen: abs(seen[0] - sample["sent_at_ns"]))
+            if abs(sent_ns - sample["sent_at_ns"]) < 1_000_000 and (target, token) in replies:
+                errors_ns.append(sample["rtt_ns"] - (replies[target, token] - sent_ns))
+    assert len(errors_ns) > 900, "the capture may have dropped some, but not many"
+    everything = [seen for sent in requests.values() for seen in sent]
+    assert len({token for _, token, _ in everything}) == len(everything), "a token is used once"
+    assert len({check for _, _, check in everything}) == 1, "one checksum, one path"
     assert abs(statistics.median(errors_ns)) < 20_000, f"ns: {sorted(errors_ns)}"
 
 
