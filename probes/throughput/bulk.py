@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from probes.tcp_info import TcpInfo, available_congestion_controls, read_tcp_info
 from probes.throughput.wire import GRANT_BYTES, REPORT_BYTES, Direction, Grant, Hello, Report, WireError, is_iperf3_answer
@@ -26,6 +26,10 @@ __all__ = [
 _BLOCK = os.urandom(256 * 1024)  # random, so that nothing on the way can compress it
 _NOTSENT_LOWAT_BYTES = 128 * 1024
 _CONGESTION_BYTES = 16
+_CONNECT_TIMEOUT_S = 5.0
+#: What a test may take beyond its time: the grant, draining, the report.
+_MARGIN_S = 8.0
+_LONGEST_MS = 60_000
 
 
 class TestFailed(Exception):
@@ -139,11 +143,21 @@ async def receive_bulk(sock: socket.socket, max_bytes: int) -> tuple[int, int, b
     return total, last_ns - first_ns, tail
 
 
-async def run_test(address: str, port: int, hello: Hello) -> Measured:
-    """The client's side of one test; the caller puts a time limit around it.
+async def run_test(address: str, port: int, hello: Hello, min_round_trips: int = 0) -> Measured:
+    """The client's side of one test, of at least so many round trips, within a time limit.
 
     Raises TestFailed, ServerBusy or NotBuiltin.
     """
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S) as limit:
+            return await _run_test(address, port, hello, min_round_trips, limit)
+    except TimeoutError:
+        if not limit.expired():
+            raise TestFailed(f"{address} port {port}: Connection timed out") from None
+        raise TestFailed(f"{address} port {port}: the test did not end in time and was stopped") from None
+
+
+async def _run_test(address: str, port: int, hello: Hello, min_round_trips: int, limit: asyncio.Timeout) -> Measured:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(address, port, type=socket.SOCK_STREAM)
@@ -156,9 +170,14 @@ async def run_test(address: str, port: int, hello: Hello) -> Measured:
             if hello.direction == "up":
                 choose_congestion_control(sock, hello.congestion_control)
             await loop.sock_connect(sock, place)
+            round_trips_ms = min_round_trips * (read_tcp_info(sock).rtt_ns or 0) // 1_000_000
+            hello = replace(hello, duration_ms=min(max(hello.duration_ms, round_trips_ms), _LONGEST_MS))
+            limit.reschedule(loop.time() + hello.duration_ms / 1000 + _MARGIN_S)
             await loop.sock_sendall(sock, hello.encode())
             grant = await _read_grant(sock)
             return await (_up(sock, grant) if hello.direction == "up" else _down(sock, grant))
+        except TimeoutError:
+            raise
         except OSError as error:
             raise TestFailed(f"{address} port {port}: {os.strerror(error.errno) if error.errno else error}") from error
 

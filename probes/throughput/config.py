@@ -17,6 +17,8 @@ class ThroughputConfig:
     """How much of a path may be filled, and for how long. The defaults are small: a second, 20 MB.
 
     duration_s          time budget of one direction
+    min_round_trips     on a long path a test lasts at least so many round trips (TCP doubles its rate each round trip
+                        from about 15 kB: in 10 it has sent 15 MB); 0 keeps to duration_s. The byte budget always holds
     max_bytes           byte budget of one direction (bytes of payload)
     direction           up (from the agent), down, or both, one after the other
     tool                iperf3, builtin, or auto: iperf3 where it is installed at both ends, else builtin
@@ -26,6 +28,7 @@ class ThroughputConfig:
     """
 
     duration_s: float = 1.0
+    min_round_trips: int = 10
     max_bytes: int = 20_000_000
     direction: str = "both"
     tool: str = "auto"
@@ -37,8 +40,10 @@ class ThroughputConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not least <= value <= most:
                 raise ConfigError(f"throughput {name} is {value!r}; give seconds from {least:g} to {most:g}")
-        if isinstance(self.max_bytes, bool) or not isinstance(self.max_bytes, int) or not 10_000 <= self.max_bytes <= 100_000_000_000:
-            raise ConfigError(f"throughput max_bytes is {self.max_bytes!r}; give a whole number from 10000 to 100000000000")
+        for name, least, most in (("max_bytes", 10_000, 100_000_000_000), ("min_round_trips", 0, 1_000)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ConfigError(f"throughput {name} is {value!r}; give a whole number from {least:.0f} to {most:.0f}")
         for name, allowed in (("direction", ("up", "down", "both")), ("tool", TOOLS)):
             if (chosen := getattr(self, name)) not in allowed:
                 raise ConfigError(f"throughput {name} is {chosen!r}; give one of {', '.join(allowed)}")

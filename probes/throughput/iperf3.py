@@ -19,7 +19,7 @@ from typing import Literal
 from probes.throughput.iperf3_json import Iperf3Error, Iperf3Report, parse_iperf3
 from records.errors import ToolMissing
 
-__all__ = ["Iperf3Run", "NotIperf3", "find_iperf3", "iperf3_argv", "iperf3_version", "run_iperf3"]
+__all__ = ["Iperf3Run", "NotIperf3", "find_iperf3", "iperf3_argv", "iperf3_version", "run_iperf3", "whole_seconds"]
 
 #: A reading this near to the rate that the budget allows is the budget's, not the path's.
 _BOUND = 0.9

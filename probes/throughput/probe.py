@@ -11,8 +11,8 @@ from typing import Literal
 from probes.model import Target, Vantage
 from probes.throughput.bulk import NotBuiltin, ServerBusy, TestFailed, run_test
 from probes.throughput.config import ThroughputConfig
-from probes.throughput.iperf3 import NotIperf3, find_iperf3, iperf3_version, run_iperf3
-from probes.throughput.iperf3_json import Iperf3Error
+from probes.throughput.iperf3 import NotIperf3, find_iperf3, iperf3_version, run_iperf3, whole_seconds
+from probes.throughput.iperf3_json import Iperf3Error, Iperf3Report
 from probes.throughput.wire import Hello
 from records.batch import Line
 from records.errors import ConfigError, ToolMissing
@@ -22,8 +22,6 @@ from records.units import SECOND
 __all__ = ["BUILTIN_ENGINE", "ThroughputProbe"]
 
 BUILTIN_ENGINE = "isochrone-throughput/1"
-#: What a built-in test may take beyond its time: hand-shake, draining, the report.
-_MARGIN_S = 8.0
 
 Direction = Literal["up", "down"]
 
@@ -43,6 +41,7 @@ class ThroughputProbe:
         self._lease: asyncio.Lock | None = None
         self._builtin_targets: set[tuple[str, int]] = set()
         self._fast: set[tuple[str, int, Direction]] = set()
+        self._rtt_ns: dict[tuple[str, int], int] = {}
 
     async def open(self) -> None:
         """Raises ToolMissing when iperf3 is asked for and absent."""
@@ -96,37 +95,13 @@ class ThroughputProbe:
         return result, is_busy
 
     async def _iperf3(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> tuple[ThroughputResult, bool]:
-        """By time with half of the byte budget, and by bytes with the other half where the path outruns that.
-
-        A path known to be that fast gets its whole budget by bytes at once.
-        """
-        config, key, started_at_ns = self._config, (target.address, port, direction), time.time_ns()
-        run = functools.partial(
-            run_iperf3,
-            target.address,
-            port,
-            direction=direction,
-            duration_s=config.duration_s,
-            congestion_control=config.congestion_control or None,
-        )
-        by_bytes = key in self._fast
+        started_at_ns = time.time_ns()
         try:
-            if by_bytes:
-                report = (await run(max_bytes=config.max_bytes, by_bytes=True)).report
-            else:
-                first = await run(max_bytes=config.max_bytes // 2)
-                report, by_bytes = first.report, first.is_bound
-                if by_bytes:
-                    started_at_ns = time.time_ns()
-                    report = (await run(max_bytes=config.max_bytes // 2, by_bytes=True)).report
+            report, by_bytes = await self._iperf3_report(target, port, direction)
         except Iperf3Error as error:
             if not error.is_busy:
-                self._fast.discard(key)
+                self._fast.discard((target.address, port, direction))
             return _failure(target, port, vantage, direction, "iperf3", started_at_ns, str(error)), error.is_busy
-        if by_bytes and report.duration_ns <= config.duration_s * SECOND:
-            self._fast.add(key)
-        else:
-            self._fast.discard(key)
         header = vantage.header(target, measured=_place(target, port), started_at_ns=started_at_ns, engine=_engine("iperf3"))
         result = ThroughputResult(
             **header,
@@ -143,6 +118,41 @@ class ThroughputProbe:
         )
         return result, False
 
+    async def _iperf3_report(self, target: Target, port: int, direction: Direction) -> tuple[Iperf3Report, bool]:
+        """A reading, and whether the byte budget is what ended or held it.
+
+        By time with half of the byte budget, then, where that shows the path to be faster or longer than that, again:
+        a faster path gets the other half by bytes, a longer one as long as its round trips ask for. A path known to be
+        fast gets its whole budget by bytes at once, one of known RTT the right time. iperf3 tells the RTT only of up tests.
+        """
+        config, key, duration_s = self._config, (target.address, port, direction), self._duration_s(target, port)
+        run = functools.partial(run_iperf3, target.address, port, direction=direction, congestion_control=config.congestion_control or None)
+        if key in self._fast:
+            report = (await run(duration_s=duration_s, max_bytes=config.max_bytes, by_bytes=True)).report
+            if report.duration_ns > whole_seconds(duration_s) * SECOND:
+                self._fast.discard(key)
+            return report, True
+        last = await run(duration_s=duration_s, max_bytes=config.max_bytes // 2)
+        if last.report.rtt_min_ns is not None:  # the least: the RTT under load would ask for ever longer tests
+            self._rtt_ns[target.address, port] = last.report.rtt_min_ns
+        longer_s = self._duration_s(target, port)
+        by_bytes = last.is_bound
+        if by_bytes or whole_seconds(longer_s) > whole_seconds(duration_s):
+            try:
+                last = await run(duration_s=longer_s, max_bytes=config.max_bytes // 2, by_bytes=by_bytes)
+            except Iperf3Error as error:
+                if error.is_busy:
+                    raise
+                # The bytes were gone before iperf3 could count them; the first reading stands, as a lower bound.
+        if by_bytes or last.is_bound:
+            self._fast.add(key)
+        return last.report, by_bytes or last.is_bound
+
+    def _duration_s(self, target: Target, port: int) -> float:
+        """How long a test lasts, as far as the RTT is known."""
+        rtt_s = self._rtt_ns.get((target.address, port), 0) / SECOND
+        return max(self._config.duration_s, min(self._config.min_round_trips * rtt_s, 60.0))
+
     async def _builtin(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> tuple[ThroughputResult, bool]:
         config, started_at_ns = self._config, time.time_ns()
         hello = Hello(
@@ -151,13 +161,8 @@ class ThroughputProbe:
             max_bytes=config.max_bytes,
             congestion_control=config.congestion_control or None,
         )
-        limit_s = config.duration_s + _MARGIN_S
         try:
-            async with asyncio.timeout(limit_s):
-                measured = await run_test(target.address, port, hello)
-        except TimeoutError:
-            why = f"the test did not end within {limit_s:g} s and was stopped"
-            return _failure(target, port, vantage, direction, "builtin", started_at_ns, why), False
+            measured = await run_test(target.address, port, hello, config.min_round_trips)
         except NotBuiltin as error:
             return _failure(target, port, vantage, direction, "builtin", started_at_ns, str(error)), False
         except TestFailed as error:

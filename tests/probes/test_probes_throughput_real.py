@@ -141,8 +141,10 @@ def test_auto_finds_out_what_the_other_end_speaks() -> None:
         async with serving("iperf3") as server:
             (wrong,) = await measure(ThroughputConfig(tool="builtin", direction="up"), server.port)
             assert "the server is iperf3" in (wrong.error or "")
-            (right,) = await measure(ThroughputConfig(tool="iperf3", direction="up", max_bytes=1_000_000), server.port)
-            assert right.error is None  # the stranger did not put the server out of order
+            # The stranger did not put the server out of order, though iperf3 may need a moment to get over it.
+            config = ThroughputConfig(tool="iperf3", direction="up", max_bytes=1_000_000)
+            errors = [(await measure(config, server.port))[0].error for _ in range(3)]
+            assert None in errors, errors
         async with serving("builtin") as server:
             (wrong,) = await measure(ThroughputConfig(tool="iperf3", direction="up"), server.port)
             assert "no iperf3 server" in (wrong.error or "")
