@@ -18,6 +18,7 @@ __all__ = [
     "NO_DATA",
     "PART_TITLES",
     "SQL_EXAMPLES",
+    "SQL_IMPORTED",
     "UNKNOWN",
     "WINDOWS",
     "WINDOW_TITLES",
@@ -96,6 +97,9 @@ NO_DATA = {
 }
 
 
+#: The example that a warehouse without probe packets starts with.
+SQL_IMPORTED = "Imported links"
+
 #: Questions to start from on the SQL page; each uses only documented views and columns.
 SQL_EXAMPLES = {
     "Links furthest above the fibre floor": """SELECT src, dst, medium, rtt_p50_ms, fibre_floor_ms,
@@ -133,6 +137,10 @@ FROM valid_inference
 WHERE outcome = 'ok'
 GROUP BY ALL
 ORDER BY ttft_p50_ms""",
+    SQL_IMPORTED: """SELECT src, dst, medium, rtt_p50_ns / 1e6 AS rtt_p50_ms, rtt_min_ns / 1e6 AS rtt_min_ms,
+       is_faster_than_light, source
+FROM imported_links
+ORDER BY rtt_p50_ms DESC""",
     "Agents": "SELECT * FROM agents ORDER BY last_seen_at",
     "What was refused, and why": """SELECT reason, count(*) AS rows, any_value(detail) AS example
 FROM reject

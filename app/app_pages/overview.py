@@ -32,8 +32,8 @@ def kpis(seen: View) -> list[tuple[str, str, str, bool]]:
     worst = lossy[0] if lossy else None
     return [
         ("Sites", text.count(len(places)), f"{text.plural(kinds['pop'], 'PoP')}, {text.plural(kinds['region'], 'region')}", False),
-        ("Links measured", text.count(len(measured)), f"{text.count(kept_out)} kept out by a gate", False),
-        ("Measurements", text.count(sum(known.values())), f"{text.count(known.get('ping', 0))} pings", False),
+        ("Links measured", text.count(len(measured)), f"{text.count(kept_out)} kept out", False),
+        ("Measurements", text.count(sum(known.values())), _kinds(known), False),
         (
             "Worst loss",
             text.percent(worst.loss_ratio) if worst else text.UNKNOWN,
@@ -46,8 +46,26 @@ def kpis(seen: View) -> list[tuple[str, str, str, bool]]:
             ", ".join(silent[:2]) + (" …" if len(silent) > 2 else "") if silent else "all report" if fleet["agent"] else "no agent yet",
             bool(silent),
         ),
-        ("Newest sample", text.age((seen.at.now - newest).total_seconds()) if newest else text.UNKNOWN, text.clock(newest), False),
+        (
+            "Newest sample",
+            text.age((seen.at.now - newest).total_seconds()) if newest else text.UNKNOWN,
+            text.clock(newest) if newest else "imports without a date",
+            False,
+        ),
     ]
+
+
+def _kinds(known: dict[str, int]) -> str:
+    """The most frequent kind of measurement, in words."""
+    kind, number = max(known.items(), key=lambda item: item[1], default=("ping", 0))
+    words = {
+        "ping": "ping rounds",
+        "rtt_matrix": "imported",
+        "traceroute": "traceroutes",
+        "throughput": "transfers",
+        "inference": "requests",
+    }
+    return f"{text.count(number)} {words.get(kind, kind)}"
 
 
 def worst_table(links: list[LinkEstimate], limit: int = 12) -> dict[str, list[object]]:

@@ -43,7 +43,7 @@ def page() -> None:
     history = data.path_history(seen.at, src, dst, found[0].medium, start, end)
     floor = ms(pair.fibre_floor_ns)
     st.plotly_chart(
-        hops.hops_figure(found, frame.theme(), floor_ms=floor),
+        hops.hops_figure(found, frame.theme(), floor_ms=floor, order=hops.path_order(history)),
         key="hops",
         config=frame.PLOTLY,
         alt=f"Hops from {src} to {dst} on an axis of round-trip time, one lane for each flow",

@@ -77,7 +77,7 @@ def _result(result: Any) -> None:
             icon=":material/download:",
             type="tertiary",
         )
-    st.dataframe(table, hide_index=True, height=380, placeholder="NULL")
+    st.dataframe(table, hide_index=True, height=min(420, 37 * (max(1, table.num_rows) + 1)), placeholder="NULL")
     axes = quick.axes(table)
     if axes is not None and table.num_rows > 1:
         with st.expander("Chart", expanded=False):
@@ -102,7 +102,8 @@ def page() -> None:
         st.html(f'<div class="iso-tree">{tree_of(data.schema(seen.at))}</div>')
     with left:
         if "q" not in st.session_state and "q" not in st.query_params:
-            st.session_state["q"] = next(iter(text.SQL_EXAMPLES.values()))
+            usual = next(iter(text.SQL_EXAMPLES)) if data.counts(seen.at).get("ping") else text.SQL_IMPORTED
+            st.session_state["q"] = text.SQL_EXAMPLES[usual]
         st.selectbox(
             "Examples", list(text.SQL_EXAMPLES), index=None, placeholder="Start from an example", key="example", on_change=_example
         )

@@ -55,7 +55,10 @@ def _legs(row: MatrixRow) -> list[tuple[str, str]]:
 def layers(
     before: Sequence[MatrixRow], changes: Sequence[MatrixChange], site: str, theme: Theme
 ) -> tuple[list[netmap.DrawnLink], list[netmap.DrawnLink]]:
-    """What the two maps draw, important first: what hangs on the site, then what carries the re-routed pairs; grey is not affected."""
+    """What the two maps draw, important first: what hangs on the site, then what carries the re-routed pairs; grey is not affected.
+
+    More than LINK_LIMIT grey links would only hide the others, and are left out.
+    """
     touched = {(change.before.src, change.before.dst) for change in changes}
     quiet = {_pair((row.src, row.dst)) for row in before if row.direct_ms is not None and (row.src, row.dst) not in touched}
     hung = {_pair(leg) for change in changes for leg in _legs(change.before) if site in leg}
@@ -65,6 +68,8 @@ def layers(
         return [netmap.DrawnLink(a, b, colour, width, [f"{a} ↔ {b}", remark]) for a, b in sorted(pairs)]
 
     rest = (quiet | around) - hung
+    if len(rest) > netmap.LINK_LIMIT:
+        rest = set()
     return (
         [*drawn(hung, theme.accent, 1.6, f"ends at {site} or is relayed by it"), *drawn(rest, theme.quiet, 1.0, "not affected")],
         [*drawn(around, theme.reverse, 2.0, "carries re-routed pairs"), *drawn(rest - around, theme.quiet, 1.0, "not affected")],
@@ -84,9 +89,9 @@ def verdict(changes: Sequence[MatrixChange], total: int, site: str) -> list[tupl
         ("Pairs before", text.count(total), "joined, all media", False),
         ("End at the site", text.count(kinds.count("end")), "lost with it", False),
         ("Cut off", text.count(kinds.count("cut")), "no way left", kinds.count("cut") > 0),
-        ("Re-routed", text.count(len(moved)), "another way, not lost", False),
-        ("Typical cost", text.delta_ms(statistics.median(moved)) if moved else text.UNKNOWN, "median of the re-routed", False),
-        ("Worst cost", text.delta_ms(worst), "of a re-routed pair", worst is not None and worst >= 20),
+        ("Re-routed", text.count(len(moved)), "by another way", False),
+        ("Typical cost", text.delta_ms(statistics.median(moved)) if moved else text.UNKNOWN, "median re-routed pair", False),
+        ("Worst cost", text.delta_ms(worst), "worst re-routed pair", worst is not None and worst >= 20),
     ]
 
 
@@ -102,7 +107,7 @@ def _maps(seen: View, site: str, before: Sequence[MatrixRow], changes: Sequence[
     for column, title, drawn, gone, key in zip(
         st.columns(2, gap="small"), ("Before", "After"), (first, second), ((), (site,)), (hung, around), strict=True
     ):
-        legend = netmap.Legend(title, [key, quiet])
+        legend = netmap.Legend(title, [key, quiet] if any(link.colour == colours.quiet for link in drawn) else [key])
         spec = netmap.map_spec(shown, drawn, colours, legend=legend, failed=gone, height=MAP_HEIGHT, alt=f"{title} the failure of {site}")
         with column:
             netmap.draw(spec, f"whatif_{title}")

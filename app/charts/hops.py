@@ -12,7 +12,7 @@ from app.theme import Theme
 from records.measurement import TracerouteResult
 from records.units import ms
 
-__all__ = ["changes", "changes_figure", "hop_rows", "hops_figure", "placed"]
+__all__ = ["changes", "changes_figure", "hop_rows", "hops_figure", "path_order", "placed"]
 
 
 def placed(path: TracerouteResult) -> list[tuple[int, float | None]]:
@@ -36,12 +36,21 @@ def placed(path: TracerouteResult) -> list[tuple[int, float | None]]:
     return out
 
 
-def hops_figure(paths: Sequence[TracerouteResult], theme: Theme, *, floor_ms: float | None = None) -> go.Figure:
-    """One lane for each path; a full point answered, a hollow one was silent and stands between its neighbours."""
+def path_order(history: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The distinct paths by their hash, in the order they were first seen: what gives a path its colour and shape."""
+    return list(dict.fromkeys(path_hash for _, path_hash in sorted(zip(history["started_at"], history["path_hash"], strict=True))))
+
+
+def hops_figure(paths: Sequence[TracerouteResult], theme: Theme, *, floor_ms: float | None = None, order: Sequence[str] = ()) -> go.Figure:
+    """One lane for each path; a full point answered, a hollow one was silent and stands between its neighbours.
+
+    order   path_order of the history, so that a path has the same colour in both figures
+    """
     figure = go.Figure()
     colours = (theme.accent, theme.reverse, *theme.parts)
-    for lane, path in enumerate(paths):
-        colour = colours[lane % len(colours)]
+    ranks = {path_hash: rank for rank, path_hash in enumerate(dict.fromkeys((*order, *(path.path_hash for path in paths))))}
+    for path in paths:
+        colour = colours[ranks[path.path_hash] % len(colours)]
         spots = [(hop, at) for hop, (_, at) in zip(path.hops, placed(path), strict=True) if at is not None]
         if not spots:
             continue
@@ -86,11 +95,14 @@ def hops_figure(paths: Sequence[TracerouteResult], theme: Theme, *, floor_ms: fl
         )
     if floor_ms:
         figure.add_vline(
-            x=floor_ms, line={"color": theme.reverse, "width": 1.3, "dash": "dash"}, annotation_text=f"fibre floor {floor_ms:.1f} ms"
+            x=floor_ms,
+            line={"color": theme.reverse, "width": 1.3, "dash": "dash"},
+            annotation_text=f"fibre floor {floor_ms:.1f} ms",
+            annotation_position="top",
         )
     figure.update_layout(
         height=120 + 56 * max(1, len(paths)),
-        margin={"l": 8, "r": 24, "t": 30, "b": 8},
+        margin={"l": 8, "r": 24, "t": 34, "b": 8},
         xaxis={
             "title": "round-trip time from the start (ms)",
             "rangemode": "tozero",
@@ -161,7 +173,7 @@ def changes(history: Mapping[str, Sequence[Any]]) -> int:
 
 def changes_figure(history: Mapping[str, Sequence[Any]], theme: Theme) -> go.Figure:
     """Every traceroute on its flow's line: a colour and a symbol for each distinct path, hollow when the target was not reached."""
-    order = list(dict.fromkeys(path_hash for _, path_hash in sorted(zip(history["started_at"], history["path_hash"], strict=True))))
+    order = path_order(history)
     colours = (theme.accent, theme.reverse, *theme.parts)
     symbols = ("square", "diamond", "circle", "triangle-up", "cross", "star", "hexagon")
     figure = go.Figure()

@@ -26,10 +26,12 @@ function mount(parent) {
     context.font = `12px ${data.font}`;
     const widest = (labels) => labels.reduce((most, item) => Math.max(most, context.measureText(item.label).width), 0);
     const left = Math.min(190, Math.ceil(widest(data.rows)) + (data.row_groups.length > 1 ? 26 : 14));
-    const available = state.canvas.clientWidth - left - 8;
-    const cell = Math.min(available / data.columns.length, 132);
     const longest = widest(data.columns);
-    const tilt = longest + 10 > cell;
+    const available = state.canvas.clientWidth - left - 8;
+    const tilt = longest + 10 > Math.min(available / data.columns.length, 132);
+    // A tilted label of the last column leans over the edge: leave it room.
+    const lean = tilt ? Math.min(80, longest * 0.6) : 0;
+    const cell = Math.min((available - lean) / data.columns.length, 132);
     const top = (tilt ? Math.min(130, Math.ceil(longest * 0.82) + 12) : 22) + (data.column_groups.length > 1 ? 18 : 0);
     // Rows stay readable up to about 40; beyond that the picture is the message and a cell may be one pixel high.
     const rowHeight = clamp(Math.min(cell * 0.5, 640 / data.rows.length), data.rows.length > 120 ? 2 : 13, 38);

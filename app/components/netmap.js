@@ -122,7 +122,9 @@ function mount(parent) {
     context.setLineDash([]);
     context.globalAlpha = 1;
 
-    scene.sites.forEach((site, i) => {
+    // What failed is drawn over its neighbours.
+    const order = scene.sites.map((site, i) => [site, i]).sort((a, b) => Number(a[0].failed) - Number(b[0].failed));
+    order.forEach(([site, i]) => {
       const x = site.x * v.k + v.x;
       const y = site.y * v.k + v.y;
       const size = (site.kind === "pop" ? 3.6 : 3.1) * (i === lit ? 1.35 : 1);
@@ -161,7 +163,7 @@ function mount(parent) {
     const colours = data.colours;
     const taken = [];
     const order = scene.sites.map((site, i) => i).sort((a, b) => rank(b, lit) - rank(a, lit));
-    const many = scene.sites.length > 60 && state.zoom < 2.5;
+    const many = scene.sites.length > 150 && state.zoom < 2.5;
     context.lineJoin = "round";
     const put = (text, x, y, colour, must) => {
       const width = context.measureText(text).width;
@@ -193,7 +195,7 @@ function mount(parent) {
     }
     for (const i of order) {
       const site = scene.sites[i];
-      const must = i === lit || site.id === data.focus;
+      const must = i === lit || site.id === data.focus || site.failed;
       if (many && !must && site.kind !== "pop") continue;
       context.font = `${site.kind === "pop" || must ? 600 : 400} ${site.kind === "pop" || must ? 12 : 11}px ${data.font}`;
       put(site.label, site.x * v.k + v.x, site.y * v.k + v.y, site.kind === "pop" || must ? colours.text : colours.muted, must);
@@ -202,7 +204,7 @@ function mount(parent) {
 
   const rank = (i, lit) => {
     const site = state.scene.sites[i];
-    return (i === lit ? 8 : 0) + (site.id === state.data.focus ? 4 : 0) + (site.kind === "pop" ? 2 : 0) + (site.degree > 0 ? 1 : 0);
+    return (i === lit ? 8 : 0) + (site.id === state.data.focus || site.failed ? 4 : 0) + (site.kind === "pop" ? 2 : 0) + Math.min(site.degree, 99) / 100;
   };
 
   function find(px, py) {
@@ -356,7 +358,7 @@ function mount(parent) {
 }
 
 function legend(parent, data) {
-  const box = parent.querySelector(".legend");
+  const box = parent.querySelector(".legend .keys");
   box.replaceChildren();
   const add = (tag, text, className) => {
     const node = document.createElement(tag);

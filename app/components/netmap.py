@@ -226,10 +226,11 @@ def _outlines() -> tuple[dict[str, object], dict[str, object]]:
 
 
 _HTML = """<div class="map"><canvas tabindex="0" role="application" aria-label="World map of measured links"></canvas>
+<div class="tip" aria-live="polite"></div>
+<div class="legend"><div class="keys"></div>
 <div class="zoom"><button type="button" data-zoom="1.5" aria-label="Zoom in">+</button>
 <button type="button" data-zoom="0.667" aria-label="Zoom out">−</button>
-<button type="button" data-zoom="0" aria-label="Whole world">⤢</button></div>
-<div class="tip" aria-live="polite"></div><div class="legend"></div></div>"""
+<button type="button" data-zoom="0" aria-label="Whole world">⤢</button></div></div></div>"""
 
 
 @lru_cache(maxsize=1)

@@ -208,7 +208,8 @@ def test_every_sql_example_runs(world: Path) -> None:
 
     with open_warehouse(world) as warehouse:
         for name, query in text.SQL_EXAMPLES.items():
-            assert workbench.run(warehouse, query).table.num_rows > 0, name
+            rows = workbench.run(warehouse, query).table.num_rows
+            assert rows > 0 or name == text.SQL_IMPORTED, name  # the test world imports nothing
 
 
 def test_an_unreadable_warehouse_is_a_message(opened: Open, tmp_path: Path) -> None:
