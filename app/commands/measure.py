@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from app.measure_text import is_answered, show, summary_of, unresolved
 from app.output import emit_json, json_option, note
 from probes.model import ProbeType, Target, Vantage, new_boot_id
 from probes.oneshot import measure, store
-from records.batch import Line, encode_line
+from records.batch import BatchName, Line, encode_line
 from records.errors import NoAnswer, UserError
 from records.link import MEDIA
 from records.units import parse_duration_ns, parse_size_bytes
@@ -51,7 +52,7 @@ _BYTES = _Quantity("size", parse_size_bytes, 1)
 class _Keep:
     """Where results go besides the terminal, and under which names."""
 
-    url: str | None
+    place: str | None
     token_file: Path | None
     agent: str
     src: str | None
@@ -63,7 +64,7 @@ def _common(function: F) -> F:
     """The options every one-shot measurement has."""
     options = [
         json_option,
-        click.option("--store", "url", metavar="COLLECTOR_URL", help="Send the measurements to this collector too."),
+        click.option("--store", "place", metavar="URL|FOLDER", help="Keep the measurements too: a collector's URL, or a warehouse folder."),
         click.option("--token-file", type=click.Path(path_type=Path), metavar="FILE", help="Bearer token for the collector."),
         click.option("--agent", default="cli", show_default=True, metavar="ID", help="Agent id the measurements are kept under."),
         click.option("--src", metavar="SITE", help="Site id of this machine; needed with --store."),
@@ -76,11 +77,11 @@ def _common(function: F) -> F:
 
 
 def _keep(options: dict[str, Any], targets: int) -> _Keep:
-    names = ("url", "token_file", "agent", "src", "dst", "medium")
+    names = ("place", "token_file", "agent", "src", "dst", "medium")
     keep = _Keep(**{name: options.pop(name) for name in names})
     if keep.dst and len(keep.dst) != targets:
         raise UserError(f"--dst is given {len(keep.dst)} times for {targets} targets; give it once for each, in their order")
-    if keep.url is not None and (keep.src is None or not keep.dst):
+    if keep.place is not None and (keep.src is None or not keep.dst):
         raise UserError("--store needs to know the sites: give --src SITE, and --dst SITE for each target")
     return keep
 
@@ -105,15 +106,30 @@ def _run(probe: ProbeType, targets: Sequence[Target], keep: _Keep, *, as_json: b
     lines = [line for _, line in results]
     if as_json:
         emit_json([{"measurement": json.loads(encode_line(line)), "summary": summary_of(line)} for line in lines])
-    if keep.url is not None:
-        asyncio.run(store(lines, url=keep.url, token_file=keep.token_file, vantage=vantage))
-        note(f"stored {len(lines)} measurements at {keep.url} as batch {vantage.boot}/0 of agent {vantage.agent}")
+    if keep.place is not None:
+        if "://" in keep.place:
+            asyncio.run(store(lines, url=keep.place, token_file=keep.token_file, vantage=vantage))
+        else:
+            _store_in_folder(lines, keep.place, vantage)
+        note(f"stored {len(lines)} measurements at {keep.place} as batch {vantage.boot}/0 of agent {vantage.agent}")
     for line in lines:
         if (name := unresolved(line)) is not None:
             raise UserError(f"{name!r} has no address (it does not resolve); check the name, or give an IP address")
     silent = sorted({target.address for target in targets} - {target.address for target, line in results if is_answered(line)})
     if silent:
         raise NoAnswer(f"no answer from {', '.join(silent)}")
+
+
+def _store_in_folder(lines: Sequence[Line], folder: str, vantage: Vantage) -> None:
+    """Keep measurements as one batch in a warehouse on this machine, made when it is not there yet."""
+    from warehouse import open_warehouse
+    from warehouse.ingest import parse
+    from warehouse.store import store as store_batches
+
+    name = BatchName(vantage.agent, vantage.boot, 0)
+    batch = parse(b"".join(encode_line(line) for line in lines), name, received_at=datetime.now(UTC))
+    with open_warehouse(folder, mode="write") as writer:
+        store_batches(writer, [batch])
 
 
 @click.command()
