@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
-import os
+import signal
 import socket
 import stat
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
+from starlette.applications import Starlette
 
 from records.errors import NotPermitted, OutsideError, UserError
 from warehouse.connect import open_warehouse
@@ -92,6 +94,26 @@ class _Server(uvicorn.Server):
         if self.started and self._on_ready is not None:
             self._on_ready()
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # As uvicorn's, but for the signal raised again at the end: we return, tidy up and end with status 0.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Requests that wait for their group are answered now, not at the end of the interval.
+        app = self.config.app
+        assert isinstance(app, Starlette)
+        app.state.collector.writer.hurry()
+        await super().shutdown(sockets)
+
 
 def serve(
     location: str | Path,
@@ -120,12 +142,14 @@ def serve(
         raise UserError(f"refusing to take batches from the network at {host} without tokens; give them, or listen on 127.0.0.1")
     # Faults of the warehouse come out here, as errors with a message, and not inside the server's start.
     open_warehouse(location, mode="write").close()
-    listeners = []
+    listeners: list[socket.socket] = []
+    is_ours = False
     try:
         if host is not None:
             listeners.append(_tcp(host, port))
         if uds is not None:
             listeners.append(_unix(uds))
+            is_ours = True
         app = make_app(location, tokens=tokens, agent_sites=agent_sites, commit_interval_s=commit_interval_s)
         config = uvicorn.Config(
             app,
@@ -140,6 +164,6 @@ def serve(
     finally:
         for listener in listeners:
             listener.close()
-        if uds is not None:
+        if uds is not None and is_ours:
             with contextlib.suppress(OSError):
-                os.unlink(uds)  # noqa: PTH108 - suppresses what may be gone already
+                uds.unlink(missing_ok=True)

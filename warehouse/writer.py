@@ -2,13 +2,12 @@
 
 1. A batch waits until its group has committed; only then is it acknowledged.
 2. A group commits at once when the last commit is an interval or more ago, else when the interval is over, or when it is large.
-3. The queue is bounded: when it is full, `submit` refuses, and the agent keeps the batch and comes back.
+3. What waits for its commit is bounded: beyond it `submit` refuses, and the agent keeps the batch and comes back.
 4. When a group cannot be stored, its batches are stored one by one, so that one bad batch costs no other.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import queue
 import threading
@@ -40,7 +39,7 @@ _OUTSIDE = (
 
 
 class Busy(Exception):
-    """The queue is full."""
+    """Too many batches wait for their commit."""
 
 
 class Unstorable(Exception):
@@ -65,7 +64,7 @@ class Writer:
     """Owns all writing of a collector.
 
     interval_s   least time between the starts of two commits
-    max_batches  bound of the queue
+    max_batches  most batches that wait for their commit
     max_rows     a group of this many rows commits without waiting
     tidy_s       time between two rounds of maintenance (see warehouse.maintain)
     """
@@ -76,15 +75,19 @@ class Writer:
         self.stats = WriterStats()
         self._warehouse = warehouse
         self._interval_s, self._max_rows, self._tidy_s = interval_s, max_rows, tidy_s
-        self._queue: queue.Queue[_Job | None] = queue.Queue(max_batches)
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._max_batches = max_batches
+        self._waiting = 0
+        self._waiting_lock = threading.Lock()
+        self._hurried = threading.Event()
         self._thread = threading.Thread(target=self._run, name="warehouse-writer", daemon=True)
         self._stopping = threading.Event()
         self._thread.start()
 
     @property
     def depth(self) -> int:
-        """Batches waiting."""
-        return self._queue.qsize()
+        """Batches that wait for their commit."""
+        return self._waiting
 
     @property
     def is_alive(self) -> bool:
@@ -94,22 +97,31 @@ class Writer:
     def submit(self, job: Batch | Row) -> Future[Outcome]:
         """Queue a batch, or the reject of a whole one (a row of the table reject); the future is done after the commit.
 
-        The future raises Unstorable, or the error of the warehouse. Raises Busy when the queue is full.
+        The future raises Unstorable, or the error of the warehouse. Raises Busy when too many wait.
         """
-        future: Future[Outcome] = Future()
-        if not self.is_alive:
-            raise Busy
-        try:
-            self._queue.put_nowait((job, future))
-        except queue.Full:
-            raise Busy from None
+        with self._waiting_lock:
+            if not self.is_alive or self._waiting >= self._max_batches:
+                raise Busy
+            self._waiting += 1
+            future: Future[Outcome] = Future()
+            future.add_done_callback(self._answered)
+            self._queue.put((job, future))
         return future
+
+    def _answered(self, _: Future[Outcome]) -> None:
+        with self._waiting_lock:
+            self._waiting -= 1
+
+    def hurry(self) -> None:
+        """Commit what waits, and from now on whatever comes, without gathering: the collector is about to end."""
+        self._hurried.set()
+        self._queue.put(None)  # wakes the thread
 
     def stop(self) -> None:
         """Store what waits, then end."""
-        self._stopping.set()
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(None)  # wakes the thread if it sleeps; a full queue wakes it as well
+        with self._waiting_lock:
+            self._stopping.set()
+        self.hurry()
         self._thread.join()
 
     def _run(self) -> None:
@@ -134,7 +146,7 @@ class Writer:
         group = [first]
         rows = _rows_of(first)
         while rows < self._max_rows:
-            wait_s = 0.0 if self._stopping.is_set() else until - time.monotonic()
+            wait_s = 0.0 if self._hurried.is_set() else until - time.monotonic()
             try:
                 job = self._queue.get(timeout=wait_s) if wait_s > 0 else self._queue.get_nowait()
             except queue.Empty:

@@ -90,7 +90,7 @@ def test_a_writer_that_cannot_have_the_lock_says_so(tmp_path: Path) -> None:
 
 def test_a_folder_may_be_moved_and_may_have_an_odd_name(tmp_path: Path) -> None:
     """A warehouse is whole wherever its folder goes, also under a name with spaces and quotes."""
-    first, second = tmp_path / "it's a \"place\"", tmp_path / "dé ménagé; DROP"
+    first, second = tmp_path / 'it\'s a "place"', tmp_path / "dé ménagé; DROP"
     with open_warehouse(first, mode="write") as wh:
         put(wh, ping(0, [1000, 2000]))
     shutil.move(first, second)

@@ -77,7 +77,7 @@ def test_link_estimates_equal_pythons(wh: Warehouse) -> None:
 def test_sql_quantiles_are_nearest_rank(shared: Warehouse, rtts: list[int], q: float) -> None:
     """DuckDB's quantile_disc is the nearest rank of records.statistics."""
     with shared.cursor() as cursor:
-        row = cursor.execute(f"SELECT quantile_disc(v, {q}) FROM (SELECT unnest($v::BIGINT[]) AS v)", {"v": rtts}).fetchone()
+        row = cursor.execute(f"FROM (SELECT unnest($v::BIGINT[]) AS v) SELECT quantile_disc(v, {q})", {"v": rtts}).fetchone()
     assert row == (percentile_ns(rtts, q),)
 
 
@@ -155,7 +155,14 @@ def test_imports_are_estimates_until_there_are_samples(wh: Warehouse) -> None:
     _import(wh, ("sin", "fra", 5_000, None, None, None), ("sin", "iad", 9_000, 7_000, 8_000, dated))
     links = _links(wh, HOUR)
     one, other = links["sin", "fra", "internet"], links["sin", "iad", "internet"]
-    assert (one.rtt_min_ns, one.rtt_p50_ns, one.rtt_p95_ns, one.age_s, one.sample_count, one.histogram) == (None, 5_000, None, None, None, None)
+    assert (one.rtt_min_ns, one.rtt_p50_ns, one.rtt_p95_ns, one.age_s, one.sample_count, one.histogram) == (
+        None,
+        5_000,
+        None,
+        None,
+        None,
+        None,
+    )
     assert (other.rtt_min_ns, other.rtt_p50_ns, other.age_s) == (7_000, 8_000, 2 * 86400.0)
     put(wh, ping(1, [1_000]))
     assert _links(wh, HOUR)["sin", "fra", "internet"].rtt_p50_ns == 1_000
@@ -164,7 +171,9 @@ def test_imports_are_estimates_until_there_are_samples(wh: Warehouse) -> None:
 def test_of_several_imports_the_newest_wins_link_by_link(wh: Warehouse) -> None:
     """Rows of one import for one link make the median of their medians and the least of their leasts."""
     _import(wh, ("sin", "fra", 1_000, 900, None, None), ("sin", "iad", 2_000, None, None, None), received_at=NOW - HOUR)
-    _import(wh, ("sin", "fra", 5_000, 4_000, None, None), ("sin", "fra", 9_000, 3_000, 7_000, None), ("sin", "fra", 6_000, None, None, None))
+    _import(
+        wh, ("sin", "fra", 5_000, 4_000, None, None), ("sin", "fra", 9_000, 3_000, 7_000, None), ("sin", "fra", 6_000, None, None, None)
+    )
     links = _links(wh)
     assert (links["sin", "fra", "internet"].rtt_p50_ns, links["sin", "fra", "internet"].rtt_min_ns) == (6_000, 3_000)
     assert links["sin", "iad", "internet"].rtt_p50_ns == 2_000
@@ -175,7 +184,12 @@ def test_ping_series_has_every_bucket(wh: Warehouse) -> None:
     start = NOW - timedelta(minutes=10)
     inside = [(0, [1_000_000, 3_000_000, None]), (61, [2_000_000]), (599, [4_000_000])]
     put(wh, *[ping(n, rtts, at=start + timedelta(seconds=s)) for n, (s, rtts) in enumerate(inside)])
-    put(wh, ping(50, [9_000_000], at=start - timedelta(seconds=1)), ping(51, [9_000_000], at=NOW), ping(52, [9], at=start, medium="backbone"))
+    put(
+        wh,
+        ping(50, [9_000_000], at=start - timedelta(seconds=1)),
+        ping(51, [9_000_000], at=NOW),
+        ping(52, [9], at=start, medium="backbone"),
+    )
     rows = queries.ping_series(wh, "sin", "fra", "internet", start=start, end=NOW, bucket_count=10).to_pylist()
     assert [row["bucket_at"] for row in rows] == [start + timedelta(minutes=n) for n in range(10)]
     assert [(row["sent"], row["lost"]) for row in rows] == [(3, 1), (1, 0), *[(0, 0)] * 7, (1, 0)]
@@ -251,7 +265,10 @@ def test_throughput_series(wh: Warehouse) -> None:
     """Every test of a link is there, the failed ones with their error and no rate."""
     put(wh, transfer(1, 8_000_000, at=NOW - HOUR), transfer(2, None))
     rows = queries.throughput_series(wh, "sin", "fra", "internet", start=NOW - 2 * HOUR, end=NOW).to_pylist()
-    assert [(row["throughput_bps"], row["error"], row["duration_s"]) for row in rows] == [(8_000_000, None, 1.0), (None, "connection refused", 1.0)]
+    assert [(row["throughput_bps"], row["error"], row["duration_s"]) for row in rows] == [
+        (8_000_000, None, 1.0),
+        (None, "connection refused", 1.0),
+    ]
 
 
 def test_agents_by_their_newest_report(wh: Warehouse) -> None:
@@ -260,7 +277,13 @@ def test_agents_by_their_newest_report(wh: Warehouse) -> None:
     put(wh, report(NOW - HOUR, agent="fra-1", site="fra"))
     fra, sin = queries.agents(wh, NOW).to_pylist()
     assert (fra["agent"], fra["site"], fra["grade"], fra["age_s"], fra["clock_error_ms"]) == ("fra-1", "fra", "ok", 3600.0, None)
-    assert (sin["grade"], sin["reasons"], sin["age_s"], sin["spool_bytes"], sin["loop_lag_p99_ms"]) == ("degraded", ["loop lag 900 ms"], 30.0, 77, 2.0)
+    assert (sin["grade"], sin["reasons"], sin["age_s"], sin["spool_bytes"], sin["loop_lag_p99_ms"]) == (
+        "degraded",
+        ["loop lag 900 ms"],
+        30.0,
+        77,
+        2.0,
+    )
 
 
 def test_delivery_holds_what_was_produced_against_what_is_here(wh: Warehouse) -> None:

@@ -117,7 +117,7 @@ def test_maintenance_changes_no_answer(wh: Warehouse) -> None:
     for n in range(20):
         put(wh, ping(n, [1000 + n, None]), trace(100 + n), transfer(200 + n, 1_000_000), report(NOW + timedelta(seconds=n)))
     names = ("ping_sample", "traceroute", "throughput", "agent_status", "batch")
-    query = " UNION ALL ".join(f"SELECT '{name}', count(*), bit_xor(hash(t)) FROM {name} AS t" for name in names)
+    query = " UNION ALL ".join(f"(FROM {name} AS t SELECT '{name}', count(*), bit_xor(hash(t)))" for name in names)
     with wh.cursor() as cursor:
         before = cursor.execute(query).fetchall()
         files = set((wh.location / "data").rglob("*.parquet"))

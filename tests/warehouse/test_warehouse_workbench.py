@@ -150,7 +150,7 @@ def test_the_connection_itself_is_closed_to_files(filled: Warehouse, tmp_path: P
     """Without the look at the statement, DuckDB still refuses files outside the data and changes of settings."""
     (tmp_path / "x.csv").write_text("a\n1\n")
     for query in (f"FROM read_csv('{tmp_path}/x.csv')", f"COPY (SELECT 1) TO '{tmp_path}/y.csv'", "SET threads = 1", "INSTALL httpfs"):
-        with filled.workbench_connection() as cursor, pytest.raises(Exception, match="disabled|locked"):
+        with filled.workbench_connection() as cursor, pytest.raises(Exception, match=r"disabled|locked"):
             cursor.execute(query)
     assert not (tmp_path / "y.csv").exists()
 

@@ -74,7 +74,9 @@ def transfer(n: int, bps: int | None, at: datetime = NOW - timedelta(minutes=1),
     return ThroughputResult(**{**head(n, at), **values, **outcome, **other})
 
 
-def request(n: int, ttft_ns: int | None, gaps_ns: Sequence[int] = (), at: datetime = NOW - timedelta(minutes=1), **other: Any) -> InferenceResult:
+def request(
+    n: int, ttft_ns: int | None, gaps_ns: Sequence[int] = (), at: datetime = NOW - timedelta(minutes=1), **other: Any
+) -> InferenceResult:
     """An inference request; ttft None is one that timed out."""
     outcome = {"outcome": "ok", "ttft_ns": ttft_ns} if ttft_ns is not None else {"outcome": "timeout", "error": "no token in 5 s"}
     return InferenceResult(**{**head(n, at), "model": "tiny", "connection": "cold", "token_gaps_ns": tuple(gaps_ns), **outcome, **other})
