@@ -1,10 +1,12 @@
 """What the pages read, and the only place that keeps it.
 
 Every value is kept under the DuckLake snapshot it came from and the arguments it was asked with: while nothing is
-written a rerun costs nothing, and a commit shows at once. Frozen records are shared between sessions without a
-copy. One connection per process reads; nothing here writes.
+written a rerun costs nothing. Frozen records are shared between sessions without a copy. One connection per
+process reads; nothing here writes.
 
-Ages depend on the clock too; it is read in ticks of TICK_S, so an age is at most that much too small.
+A collector commits about once a second. The clock and the snapshot are therefore read in ticks of TICK_S: all pages and
+all sessions inside a tick look at one snapshot and share what was computed from it, however many there are. A commit
+shows, and an age is right, within that time. What is long over (QUIET_AFTER) is looked at once a minute.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ __all__ = [
 ]
 
 TICK_S = 5
+QUIET_AFTER = timedelta(minutes=10)
 #: An agent that has said nothing for this long is shown as silent; it reports every few seconds.
 SILENT_AFTER_S = 120.0
 
@@ -92,14 +95,25 @@ def _open(place: str) -> Warehouse:
 
 
 def source() -> Source | None:
-    """The newest snapshot of the warehouse; None where there is no warehouse yet."""
+    """The newest snapshot of the warehouse as of the last tick; None where there is no warehouse yet."""
     place = location()
     try:
-        opened = _open(place)
+        _open(place)
     except WarehouseMissing:
         return None
-    now = datetime.now(UTC)
-    return Source(place, opened.snapshot_id(), now.replace(microsecond=0, second=now.second - now.second % TICK_S))
+    ticks = int(datetime.now(UTC).timestamp()) // TICK_S
+    return Source(place, _snapshot(place, ticks), datetime.fromtimestamp(ticks * TICK_S, UTC))
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _snapshot(place: str, ticks: int) -> int:  # noqa: ARG001 - the tick is what the answer is kept under
+    return _open(place).snapshot_id()
+
+
+def _clock(at: Source) -> datetime:
+    """The clock that ages are told by: the tick, or the minute when nothing has been measured for long."""
+    last = newest(at)
+    return at.now if last is not None and at.now - last < QUIET_AFTER else at.now.replace(second=0)
 
 
 # ---- places
@@ -133,7 +147,7 @@ def _links(key: tuple[str, int], now: datetime, window: timedelta | None) -> tup
 
 def links(at: Source, window: str) -> tuple[LinkEstimate, ...]:
     """Every measured link of a window with its fibre floor, inflation and gate."""
-    return _links(at.key, at.now, text.window_of(window))
+    return _links(at.key, _clock(at), text.window_of(window))
 
 
 # ---- the state of things
@@ -173,7 +187,7 @@ def _agents(key: tuple[str, int], now: datetime) -> Columns:
 
 def agents(at: Source) -> Columns:
     """Every agent with its last status."""
-    return _agents(at.key, at.now)
+    return _agents(at.key, _clock(at))
 
 
 @st.cache_data(show_spinner=False, max_entries=8)
@@ -226,7 +240,7 @@ def _inference_latest(key: tuple[str, int], now: datetime, window: timedelta | N
 
 def inference_latest(at: Source, window: str) -> Columns:
     """Every pair that asked a model something, with its TTFT."""
-    return _inference_latest(at.key, at.now, text.window_of(window))
+    return _inference_latest(at.key, _clock(at), text.window_of(window))
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
@@ -264,7 +278,7 @@ def _plan(key: tuple[str, int], now: datetime, window: str, request: Request) ->
 
 def plan(at: Source, window: str, request: Request) -> dict[str, Any]:
     """The planner's answer, as `isochrone route --json` gives it."""
-    return _plan(at.key, at.now, window, request)
+    return _plan(at.key, _clock(at), window, request)
 
 
 @st.cache_resource(show_spinner="Failing the site", max_entries=32)
@@ -276,7 +290,7 @@ def _failure(key: tuple[str, int], now: datetime, window: str, site: str) -> tup
 
 def failure(at: Source, window: str, site: str) -> tuple[list[MatrixRow], list[MatrixChange]]:
     """All pairs as they are, and what the loss of a site changes."""
-    return _failure(at.key, at.now, window, site)
+    return _failure(at.key, _clock(at), window, site)
 
 
 @st.cache_data(show_spinner="Planning before and after", max_entries=32)
@@ -317,7 +331,7 @@ def _ttft_ns(answer: Answer | None) -> float | None:
 
 def failure_effects(at: Source, window: str, site: str, workload: str) -> Columns:
     """Where the requests of every measuring PoP are served before and after the loss of a site."""
-    return _failure_effects(at.key, at.now, window, site, workload)
+    return _failure_effects(at.key, _clock(at), window, site, workload)
 
 
 # ---- ad hoc

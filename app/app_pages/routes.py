@@ -221,8 +221,49 @@ def _detail(answer: Mapping[str, Any], places: Mapping[str, Site]) -> None:
     )
 
 
+def measured_table(served: Mapping[str, Sequence[Any]], source: str) -> dict[str, list[object]]:
+    """What requests from a site really took, as columns, the fastest first; servers that never answered come last."""
+    rows = [i for i, src in enumerate(served["src"]) if src == source]
+    rows.sort(key=lambda i: (served["ttft_p50_ms"][i] is None, served["ttft_p50_ms"][i] or 0.0, served["dst"][i]))
+    table: dict[str, list[object]] = {
+        name: [served[name][i] for i in rows]
+        for name in ("dst", "model", "count", "errors", "ttft_p50_ms", "ttft_p95_ms", "tcp_rtt_p50_ms")
+    }
+    table["medium"] = [text.MEDIUM_TITLES[served["medium"][i]] for i in rows]
+    return table
+
+
+def _measured(seen: View, source: str) -> None:
+    table = measured_table(data.inference_latest(seen.at, seen.window), source)
+    if not table["dst"]:
+        return
+    st.markdown(f"#### Measured from {source}")
+    st.caption(
+        "Real requests of the agent there to the servers it may ask, whatever model they serve: to set beside the plan, not part of it."
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="auto",
+        placeholder=text.UNKNOWN,
+        column_order=["dst", "medium", "model", "count", "errors", "ttft_p50_ms", "ttft_p95_ms", "tcp_rtt_p50_ms"],
+        column_config={
+            "dst": "Served at",
+            "medium": "Medium",
+            "model": "Model",
+            "count": st.column_config.NumberColumn("Requests"),
+            "errors": st.column_config.NumberColumn("Errors"),
+            "ttft_p50_ms": st.column_config.NumberColumn("TTFT p50 (ms)", format="%.1f"),
+            "ttft_p95_ms": st.column_config.NumberColumn("p95 (ms)", format="%.1f"),
+            "tcp_rtt_p50_ms": st.column_config.NumberColumn(
+                "RTT of it (ms)", format="%.1f", help="Smoothed RTT of the same TCP connection"
+            ),
+        },
+    )
+
+
 def page() -> None:
-    """Ask, then the ranking, the parts, one route in detail, and latency against cost."""
+    """Ask, then the ranking, the parts, one route in detail, latency against cost, and what was measured."""
     frame.head("Routes", "Where should this request be served, and over which way, so that the first token arrives soonest within cost?")
     seen = frame.view()
     frame.need_links(seen)
@@ -265,6 +306,7 @@ def page() -> None:
         st.plotly_chart(
             figures.pareto_figure(routes, answer["pareto"], frame.theme()), key="pareto", config=frame.PLOTLY, alt="Routes by TTFT and cost"
         )
+    _measured(seen, request.source)
     st.caption(f"Snapshot {answer['snapshot']}. The same from a shell: `{command(request)}`")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from app import data
 from app.dashboard import SCRIPT
 from warehouse import open_warehouse
 
@@ -172,6 +174,10 @@ def test_routes_answers_and_explains(opened: Open, world: Path) -> None:
     table = at.dataframe[0].value
     assert table["rank"].tolist() == list(range(1, len(table) + 1))
     assert table["ttft_p50"].tolist() == sorted(table["ttft_p50"])
+    measured = at.dataframe[-1].value
+    # The test world's agents ask every region, and TTFT is at least the round trip.
+    assert set(measured["dst"]) == {site.id for site in dashboard_seed.sites() if site.kind == "region"}
+    assert measured["ttft_p50_ms"].tolist() == sorted(measured["ttft_p50_ms"])
     at = opened(world, "routes", src="gru", budget="1")
     assert at.warning
     assert any("What binds" in markdown.value for markdown in at.markdown)
@@ -221,11 +227,13 @@ def test_an_unreadable_warehouse_is_a_message(opened: Open, tmp_path: Path) -> N
     assert str(place) in at.error[0].value
 
 
-def test_a_commit_shows_at_the_next_rerun(opened: Open, tmp_path: Path) -> None:
-    """What is kept is kept by snapshot: after another agent's batch the next rerun counts its measurements."""
+def test_a_commit_shows_at_the_next_tick(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is kept by snapshot: after another agent's batch, a rerun in the next tick counts its measurements."""
+    monkeypatch.setattr(data, "TICK_S", 1)
     folder = dashboard_seed.build(tmp_path / "warehouse", minutes=3, pops=("sin", "fra"))
     at = opened(folder)
     before = int(_kpis(at)["Measurements"].replace(",", ""))
     dashboard_seed.build(folder, minutes=3, pops=("iad",))
+    time.sleep(1.1)
     at.run()
     assert int(_kpis(at)["Measurements"].replace(",", "")) > before
