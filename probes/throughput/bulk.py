@@ -45,6 +45,10 @@ class ServerBusy(TestFailed):
 class NotBuiltin(TestFailed):
     """Something else answers on that port: iperf3, or a server that is not ours."""
 
+    def __init__(self, why: str, *, is_iperf3: bool = False) -> None:
+        super().__init__(why)
+        self.is_iperf3 = is_iperf3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
@@ -185,7 +189,8 @@ async def _run_test(address: str, port: int, hello: Hello, min_round_trips: int,
 async def _read_grant(sock: socket.socket) -> Grant:
     answer = await read_exactly(sock, 1)
     if is_iperf3_answer(answer):
-        raise NotBuiltin("the server is iperf3, not the built-in one; install iperf3 here, or start the other end with tool = 'builtin'")
+        why = "the server is iperf3, not the built-in one; install iperf3 here, or start the other end with tool = 'builtin'"
+        raise NotBuiltin(why, is_iperf3=True)
     answer += await read_exactly(sock, GRANT_BYTES - 1) if answer else b""
     try:
         grant = Grant.decode(answer)

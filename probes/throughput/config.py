@@ -32,7 +32,7 @@ class ThroughputConfig:
     max_bytes: int = 20_000_000
     direction: str = "both"
     tool: str = "auto"
-    busy_wait_s: float = 5.0
+    busy_wait_s: float = 10.0
     congestion_control: str = ""
 
     def __post_init__(self) -> None:

@@ -76,22 +76,28 @@ class ThroughputProbe:
             await asyncio.sleep(pause_s)
 
     async def _try(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> tuple[ThroughputResult, bool]:
-        """One test with the tool of this target: (result, whether the server was busy)."""
-        tool = self._config.tool
+        """One test with the tool of this target: (result, whether trying again soon may help)."""
+        started_at_ns, place, tool = time.time_ns(), (target.address, port), self._config.tool
         if tool == "auto":
-            tool = "builtin" if find_iperf3() is None or (target.address, port) in self._builtin_targets else "iperf3"
+            tool = "builtin" if find_iperf3() is None or place in self._builtin_targets else "iperf3"
+        hung_up = ""
         if tool == "iperf3":
             try:
                 return await self._iperf3(target, port, vantage, direction)
             except NotIperf3 as error:
+                hung_up = str(error)
                 if self._config.tool == "iperf3":
-                    why = f"what listens there is no iperf3 server ({error})"
-                    return _failure(target, port, vantage, direction, "iperf3", time.time_ns(), why), False
-        result, is_busy = await self._builtin(target, port, vantage, direction)
-        if result.stop_reason != "error" and self._config.tool == "auto":
-            self._builtin_targets.add((target.address, port))
-        elif not is_busy:
-            self._builtin_targets.discard((target.address, port))
+                    why = f"what listens there is no iperf3 server ({hung_up})"
+                    return _failure(target, port, vantage, direction, "iperf3", started_at_ns, why), False
+        try:
+            result, is_busy = await self._builtin(target, port, vantage, direction)
+        except NotBuiltin as error:
+            self._builtin_targets.discard(place)
+            if hung_up and error.is_iperf3:  # it is iperf3 after all, between two tests
+                return _failure(target, port, vantage, direction, "iperf3", started_at_ns, hung_up), True
+            return _failure(target, port, vantage, direction, "builtin", started_at_ns, str(error)), False
+        if hung_up and result.stop_reason != "error":
+            self._builtin_targets.add(place)
         return result, is_busy
 
     async def _iperf3(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> tuple[ThroughputResult, bool]:
@@ -163,8 +169,8 @@ class ThroughputProbe:
         )
         try:
             measured = await run_test(target.address, port, hello, config.min_round_trips)
-        except NotBuiltin as error:
-            return _failure(target, port, vantage, direction, "builtin", started_at_ns, str(error)), False
+        except NotBuiltin:
+            raise
         except TestFailed as error:
             return _failure(target, port, vantage, direction, "builtin", started_at_ns, str(error)), isinstance(error, ServerBusy)
         if measured.transferred_bytes <= 0 or measured.duration_ns <= 0:
