@@ -71,6 +71,11 @@ class Forwarder:
         return self._heap[0][0] if self._heap else None
 
     @property
+    def is_arrival_next(self) -> bool:
+        """Whether what is next to be done is a packet's arrival at its end, not a link on its way."""
+        return bool(self._heap) and self._heap[0][4] == self._heap[0][5]
+
+    @property
     def under_way(self) -> int:
         """How many packets are on their way."""
         return len(self._heap)
