@@ -15,25 +15,26 @@ INFERENCE_PORT = 8080
 THROUGHPUT_PORT = 5201
 UDP_ECHO_PORT = 8622
 
-# Every pair within half a minute for what costs little; throughput takes the link for a moment, so each is rare.
+# Every pair within half a minute for what costs little. A transfer takes the link, and here the processor too, for a
+# moment, so each pair has one in ten minutes. All of the world shares this machine's cores with the dashboard.
 _PROBES = """
 [[probe]]
 type = "ping"
 engine = "{ping_engine}"
-interval_s = 5
+interval_s = 10
 count = 5
 interval_ms = 100
 timeout_ms = 2000
 {traceroute}
 [[probe]]
 type = "throughput"
-interval_s = 240
+interval_s = 600
 duration_s = 2
-max_bytes = 20000000
+max_bytes = 5000000
 
 [[probe]]
 type = "inference"
-interval_s = 20
+interval_s = 30
 max_tokens = 16
 timeout_ms = 10000
 """
@@ -41,7 +42,7 @@ timeout_ms = 10000
 _TRACEROUTE = """
 [[probe]]
 type = "traceroute"
-interval_s = 25
+interval_s = 30
 max_ttl = 24
 timeout_ms = 1000
 attempts = 2
