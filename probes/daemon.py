@@ -98,9 +98,11 @@ class Agent:
             client = CollectorClient(config.collector.url, token_file=config.collector.token_file)
             self._uplink = Uplink(spool, client, rng=self._rng)
             try:
-                async with serving(config.serve), self._opened_runners() as runners:
-                    await self._measure(runners, stop)
-                await self._send_rest()
+                # What is served goes on until the very end: other agents may be measuring us while all are being stopped.
+                async with serving(config.serve):
+                    async with self._opened_runners() as runners:
+                        await self._measure(runners, stop)
+                    await self._send_rest()
             finally:
                 await client.close()
             return Summary(
