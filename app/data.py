@@ -32,7 +32,7 @@ from routing.answer import Answer, to_json
 from routing.matrix import MatrixRow
 from routing.request import Request
 from routing.scenario import FailSite, MatrixChange, Scenario, WhatIf, compare_matrix
-from warehouse import Warehouse, open_warehouse, queries
+from warehouse import Warehouse, open_warehouse, queries, workbench
 
 __all__ = [
     "SILENT_AFTER_S",
@@ -339,8 +339,6 @@ def failure_effects(at: Source, window: str, site: str, workload: str) -> Column
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _schema(key: tuple[str, int]) -> Sequence[Any]:
-    from warehouse import workbench
-
     return tuple(workbench.schema(_open(key[0])))
 
 
@@ -351,8 +349,6 @@ def schema(at: Source) -> Sequence[Any]:
 
 def run_sql(at: Source, query: str, *, row_limit: int, timeout_s: float) -> Any:
     """Run one statement of the user; never kept, because a query may ask for the time."""
-    from warehouse import workbench
-
     return workbench.run(_open(at.location), query, row_limit=row_limit, timeout_s=timeout_s)
 
 

@@ -158,7 +158,7 @@ def view() -> View:
         next_step(
             text.NO_DATA["empty"].format(location=data.location()),
             "isochrone demo",
-            "isochrone agent run AGENT.toml",
+            "isochrone agent run --config agent.toml",
             "isochrone import rtt-matrix MATRIX.csv --sites SITES.csv",
         )
         st.stop()

@@ -15,7 +15,7 @@ GRIDS = {
     "region-pop": ("Region × PoP", "region", "pop"),
     "pop-pop": ("PoP × PoP", "pop", "pop"),
     "region-region": ("Region × region", "region", "region"),
-    "any": ("Everything", "any", "any"),
+    "any": ("All", "any", "any"),
 }
 
 
@@ -62,7 +62,7 @@ def page() -> None:
             "No link here joins two known places: `isochrone inventory list pops` and `list regions` name those that are known."
         )
         return
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         name = address.choose(
             "Grid", offered, key="grid", usual=offered[0], titles=lambda name: GRIDS[name][0], widget="segmented_control", always=True
         )
@@ -75,7 +75,7 @@ def page() -> None:
             widget="segmented_control",
         )
         everything = st.toggle(
-            "Kept out too",
+            "Kept out",
             key="gated",
             bind="query-params",
             help="Show links that a gate keeps out of routes as well. Off, such a pair has no data.",

@@ -174,7 +174,7 @@ def _fleet(seen: View) -> None:
     fleet = data.agents(seen.at)
     st.markdown("#### Agents")
     if not fleet["agent"]:
-        st.caption("No agent has reported yet. Start one with `isochrone agent run AGENT.toml`.")
+        st.caption("No agent has reported yet. Start one with `isochrone agent run --config agent.toml`.")
     else:
         ages = fleet["age_s"]
         order = sorted(range(len(ages)), key=lambda i: -(ages[i] if ages[i] is not None else float("inf")))

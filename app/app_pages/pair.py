@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
@@ -78,6 +78,9 @@ def _series(seen: View, src: str, dst: str, medium: str) -> series.Series | None
     start, end = seen.span()
     first = data.first(seen.at)
     start = max(start, first) if first is not None else start
+    last = data.newest(seen.at)
+    if last is not None and last > start:  # silence is shown, and does not crowd out what was measured
+        end = min(end, last + max(timedelta(minutes=1), (last - start) / 4))
     width_s = width_of((end - start).total_seconds() / BUCKETS)
     found = _fetch(seen, (src, dst, medium), start, end, width_s)
     if series.is_empty(found):

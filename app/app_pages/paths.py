@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import streamlit as st
 
 from app import data, frame, metrics, text
@@ -37,7 +39,10 @@ def page() -> None:
     assert pair is not None
     found = data.paths(seen.at, src, dst, None if seen.medium == "any" else seen.medium)
     if not found:
-        frame.next_step(text.NO_DATA["path"].format(src=src, dst=dst), "isochrone traceroute TARGET --store")
+        frame.next_step(
+            text.NO_DATA["path"].format(src=src, dst=dst),
+            f"isochrone traceroute ADDRESS --src {src} --dst {dst} --medium {pair.medium} --store {shlex.quote(seen.at.location)}",
+        )
         return
     start, end = seen.span()
     history = data.path_history(seen.at, src, dst, found[0].medium, start, end)

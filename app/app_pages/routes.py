@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -20,52 +20,6 @@ OBJECTIVE_TITLES = {"ttft": "First token", "e2e": "Last token", "cost": "Cost"}
 RELAY_TITLES = {0: "none", 1: "at most 1", 2: "at most 2"}
 
 Route = Mapping[str, Any]
-
-
-def evidence_of(route: Route) -> str:
-    """The weakest evidence among a route's legs, which is the route's own.
-
-    >>> evidence_of({"evidence": [{"evidence": "measured"}, {"evidence": "modelled"}]})
-    'modelled'
-    >>> evidence_of({"evidence": []})
-    'measured'
-    """
-    order = ("measured", "assumed", "modelled")
-    return max((leg["evidence"] for leg in route["evidence"]), key=order.index, default="measured")
-
-
-def ranking(routes: Sequence[Route], ties: Sequence[Sequence[int]]) -> dict[str, list[object]]:
-    """The routes as columns, best first; `ties` names the ranks that the evidence cannot tell apart."""
-    tied: dict[int, set[int]] = {}
-    for a, b in ties:
-        tied.setdefault(a, set()).add(b + 1)
-        tied.setdefault(b, set()).add(a + 1)
-    return {
-        "rank": list(range(1, len(routes) + 1)),
-        "route": [figures.route_name(route) for route in routes],
-        "pool": [f"{route['pool']['devices']} × {route['pool']['accelerator']}" if route["pool"] else None for route in routes],
-        "ttft_p50": [route["ttft_ms"]["p50"] for route in routes],
-        "ttft_p95": [route["ttft_ms"]["p95"] for route in routes],
-        "e2e_p50": [route["e2e_ms"]["p50"] for route in routes],
-        "rtt_p50": [route["rtt_ms"]["p50"] for route in routes],
-        "usd": [route["usd_per_1k"] for route in routes],
-        "evidence": [text.EVIDENCE_MARKS[evidence_of(route)] for route in routes],
-        "tied": [", ".join(map(str, sorted(tied[i]))) if i in tied else None for i in range(len(routes))],
-    }
-
-
-def legs_table(route: Route) -> dict[str, list[object]]:
-    """The legs of a route as columns: what each is known from."""
-    legs = route["evidence"]
-    return {
-        "leg": [f"{leg['src']} → {leg['dst']}" for leg in legs],
-        "medium": [text.MEDIUM_TITLES[leg["medium"]] for leg in legs],
-        "p50_ms": [leg["rtt_ms"]["p50"] for leg in legs],
-        "p95_ms": [leg["rtt_ms"]["p95"] for leg in legs],
-        "loss": [text.percent(leg["loss_ratio"]) for leg in legs],
-        "evidence": [text.EVIDENCE_MARKS[leg["evidence"]] for leg in legs],
-        "samples": [leg["samples"] for leg in legs],
-    }
 
 
 def _ask(seen: View) -> Request:
@@ -138,7 +92,7 @@ def _pool(pool: Mapping[str, Any]) -> str:
 
 def _headline(route: Route) -> list[tuple[str, str, str, bool]]:
     pool = route["pool"]
-    evidence = evidence_of(route)
+    evidence = figures.evidence_of(route)
     return [
         (
             "Serve at",
@@ -205,7 +159,7 @@ def _detail(answer: Mapping[str, Any], places: Mapping[str, Site]) -> None:
         if chosen == "Backup":
             st.caption("Shares no serving site, ingress or relay with route 1, and no cloud provider where that can be had.")
     st.dataframe(
-        legs_table(route),
+        figures.legs_table(route),
         hide_index=True,
         height="content",
         placeholder=text.UNKNOWN,
@@ -221,20 +175,8 @@ def _detail(answer: Mapping[str, Any], places: Mapping[str, Site]) -> None:
     )
 
 
-def measured_table(served: Mapping[str, Sequence[Any]], source: str) -> dict[str, list[object]]:
-    """What requests from a site really took, as columns, the fastest first; servers that never answered come last."""
-    rows = [i for i, src in enumerate(served["src"]) if src == source]
-    rows.sort(key=lambda i: (served["ttft_p50_ms"][i] is None, served["ttft_p50_ms"][i] or 0.0, served["dst"][i]))
-    table: dict[str, list[object]] = {
-        name: [served[name][i] for i in rows]
-        for name in ("dst", "model", "count", "errors", "ttft_p50_ms", "ttft_p95_ms", "tcp_rtt_p50_ms")
-    }
-    table["medium"] = [text.MEDIUM_TITLES[served["medium"][i]] for i in rows]
-    return table
-
-
 def _measured(seen: View, source: str) -> None:
-    table = measured_table(data.inference_latest(seen.at, seen.window), source)
+    table = figures.measured_table(data.inference_latest(seen.at, seen.window), source)
     if not table["dst"]:
         return
     st.markdown(f"#### Measured from {source}")
@@ -280,7 +222,7 @@ def page() -> None:
         config=frame.PLOTLY,
         alt="Each route's latency split into its parts",
     )
-    table = ranking(routes, answer["ties"])
+    table = figures.ranking(routes, answer["ties"])
     st.dataframe(
         table,
         hide_index=True,

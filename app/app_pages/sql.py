@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import data, frame, text
 from app.charts import quick
+from app.sql_examples import SQL_EXAMPLES, SQL_IMPORTED
 
 ROW_LIMIT = 10_000
 TIMEOUT_S = 10.0
@@ -19,7 +20,7 @@ TIMEOUT_S = 10.0
 def _example() -> None:
     chosen = st.session_state.get("example")
     if chosen:
-        st.session_state["q"] = text.SQL_EXAMPLES[chosen]
+        st.session_state["q"] = SQL_EXAMPLES[chosen]
 
 
 def group_of(name: str, kind: str) -> str:
@@ -102,16 +103,14 @@ def page() -> None:
         st.html(f'<div class="iso-tree">{tree_of(data.schema(seen.at))}</div>')
     with left:
         if "q" not in st.session_state and "q" not in st.query_params:
-            usual = next(iter(text.SQL_EXAMPLES)) if data.counts(seen.at).get("ping") else text.SQL_IMPORTED
-            st.session_state["q"] = text.SQL_EXAMPLES[usual]
-        st.selectbox(
-            "Examples", list(text.SQL_EXAMPLES), index=None, placeholder="Start from an example", key="example", on_change=_example
-        )
+            usual = next(iter(SQL_EXAMPLES)) if data.counts(seen.at).get("ping") else SQL_IMPORTED
+            st.session_state["q"] = SQL_EXAMPLES[usual]
+        st.selectbox("Examples", list(SQL_EXAMPLES), index=None, placeholder="Start from an example", key="example", on_change=_example)
         st.text_area("Query", key="q", bind="query-params", height=190, label_visibility="collapsed", placeholder="SELECT ...")
         run = st.button("Run", type="primary", shortcut="Ctrl+Enter", icon=":material/play_arrow:")
         query = st.session_state["q"].strip()
         # Our own examples run at once, so that the page shows something; a query from an address waits for its reader.
-        if query and (run or (query in text.SQL_EXAMPLES.values() and st.session_state.get("ran") != query)):
+        if query and (run or (query in SQL_EXAMPLES.values() and st.session_state.get("ran") != query)):
             st.session_state["ran"] = query
             with frame.guard(), st.spinner("Running"):
                 st.session_state["result"] = None

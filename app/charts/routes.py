@@ -1,6 +1,6 @@
-"""The planner's figures: the parts of each route's latency as a stacked bar, and latency against cost.
+"""The planner's figures and tables: the parts of each route's latency as a stacked bar, latency against cost, the ranking.
 
-Both take routes as `isochrone route --json` gives them (docs: the contract of the command).
+All take routes as `isochrone route --json` gives them (docs: the contract of the command).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from app import text
 from app.theme import PARTS, Theme
 
-__all__ = ["pareto_figure", "parts_figure", "route_name", "shown_parts"]
+__all__ = ["evidence_of", "legs_table", "measured_table", "pareto_figure", "parts_figure", "ranking", "route_name", "shown_parts"]
 
 Route = Mapping[str, Any]
 
@@ -129,3 +129,61 @@ def pareto_figure(routes: Sequence[Route], pareto: Sequence[Mapping[str, Any]], 
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "font": {"size": 12}},
     )
     return figure
+
+
+def evidence_of(route: Route) -> str:
+    """The weakest evidence among a route's legs, which is the route's own.
+
+    >>> evidence_of({"evidence": [{"evidence": "measured"}, {"evidence": "modelled"}]})
+    'modelled'
+    >>> evidence_of({"evidence": []})
+    'measured'
+    """
+    order = ("measured", "assumed", "modelled")
+    return max((leg["evidence"] for leg in route["evidence"]), key=order.index, default="measured")
+
+
+def ranking(routes: Sequence[Route], ties: Sequence[Sequence[int]]) -> dict[str, list[object]]:
+    """The routes as columns, best first; `ties` names the ranks that the evidence cannot tell apart."""
+    tied: dict[int, set[int]] = {}
+    for a, b in ties:
+        tied.setdefault(a, set()).add(b + 1)
+        tied.setdefault(b, set()).add(a + 1)
+    return {
+        "rank": list(range(1, len(routes) + 1)),
+        "route": [route_name(route) for route in routes],
+        "pool": [f"{route['pool']['devices']} × {route['pool']['accelerator']}" if route["pool"] else None for route in routes],
+        "ttft_p50": [route["ttft_ms"]["p50"] for route in routes],
+        "ttft_p95": [route["ttft_ms"]["p95"] for route in routes],
+        "e2e_p50": [route["e2e_ms"]["p50"] for route in routes],
+        "rtt_p50": [route["rtt_ms"]["p50"] for route in routes],
+        "usd": [route["usd_per_1k"] for route in routes],
+        "evidence": [text.EVIDENCE_MARKS[evidence_of(route)] for route in routes],
+        "tied": [", ".join(map(str, sorted(tied[i]))) if i in tied else None for i in range(len(routes))],
+    }
+
+
+def legs_table(route: Route) -> dict[str, list[object]]:
+    """The legs of a route as columns: what each is known from."""
+    legs = route["evidence"]
+    return {
+        "leg": [f"{leg['src']} → {leg['dst']}" for leg in legs],
+        "medium": [text.MEDIUM_TITLES[leg["medium"]] for leg in legs],
+        "p50_ms": [leg["rtt_ms"]["p50"] for leg in legs],
+        "p95_ms": [leg["rtt_ms"]["p95"] for leg in legs],
+        "loss": [text.percent(leg["loss_ratio"]) for leg in legs],
+        "evidence": [text.EVIDENCE_MARKS[leg["evidence"]] for leg in legs],
+        "samples": [leg["samples"] for leg in legs],
+    }
+
+
+def measured_table(served: Mapping[str, Sequence[Any]], source: str) -> dict[str, list[object]]:
+    """What requests from a site really took, as columns, the fastest first; servers that never answered come last."""
+    rows = [i for i, src in enumerate(served["src"]) if src == source]
+    rows.sort(key=lambda i: (served["ttft_p50_ms"][i] is None, served["ttft_p50_ms"][i] or 0.0, served["dst"][i]))
+    table: dict[str, list[object]] = {
+        name: [served[name][i] for i in rows]
+        for name in ("dst", "model", "count", "errors", "ttft_p50_ms", "ttft_p95_ms", "tcp_rtt_p50_ms")
+    }
+    table["medium"] = [text.MEDIUM_TITLES[served["medium"][i]] for i in rows]
+    return table
