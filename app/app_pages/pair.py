@@ -114,9 +114,9 @@ def page() -> None:
     sources = sorted({link.src for link in seen.links})
     with st.container(horizontal=True, vertical_alignment="bottom"):
         usual = frame.usual_pair(seen)
-        src = frame.pick_site("From", sources, places, key="src", usual=usual[0], width=320)
+        src = frame.pick_site("From", sources, places, key="src", usual=usual[0], width=255)
         targets = sorted({link.dst for link in seen.links if link.src == src})
-        dst = frame.pick_site("To", targets, places, key="dst", usual=usual[1], width=320)
+        dst = frame.pick_site("To", targets, places, key="dst", usual=usual[1], width=255)
         pairs = metrics.by_pair(seen.links)
         forward, reverse = pairs.get((src, dst)), pairs.get((dst, src))
         st.button(

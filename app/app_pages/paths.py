@@ -32,9 +32,9 @@ def page() -> None:
     places = seen.sites
     with st.container(horizontal=True, vertical_alignment="bottom"):
         usual = frame.usual_pair(seen)
-        src = frame.pick_site("From", sorted({link.src for link in seen.links}), places, key="src", usual=usual[0], width=320)
+        src = frame.pick_site("From", sorted({link.src for link in seen.links}), places, key="src", usual=usual[0], width=300)
         targets = sorted({link.dst for link in seen.links if link.src == src})
-        dst = frame.pick_site("To", targets, places, key="dst", usual=usual[1], width=320)
+        dst = frame.pick_site("To", targets, places, key="dst", usual=usual[1], width=300)
     pair = metrics.by_pair(seen.links).get((src, dst))
     assert pair is not None
     found = data.paths(seen.at, src, dst, None if seen.medium == "any" else seen.medium)

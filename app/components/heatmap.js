@@ -105,7 +105,7 @@ function mount(parent) {
       context.fillStyle = hot && hot.r === r ? colours.text : colours.muted;
       context.fillText(shorten(row.label, left - 12), left - 7, top + (r + 0.5) * rowHeight);
     });
-    const everyColumn = Math.ceil(13 / cell);
+    const everyColumn = Math.ceil(11 / cell);
     data.columns.forEach((column, c) => {
       if (c % everyColumn && !(hot && hot.c === c)) return;
       context.fillStyle = hot && hot.c === c ? colours.text : colours.muted;
