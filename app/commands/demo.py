@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from app.commands.up import DASHBOARD_PORT
+from app.commands.up import COLLECTOR_PORT, DASHBOARD_PORT
 from app.output import emit_json, json_option, note, warehouse_option
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _REPORT_EVERY_S = 5.0
     "--seconds", type=click.FloatRange(1, 86400), help=f"How long to measure. [default: until Ctrl-C; with --once {_ONCE_SECONDS:.0f}]"
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=DASHBOARD_PORT, show_default=True, help="Port of the dashboard.")
+@click.option("--collector-port", type=click.IntRange(1, 65535), default=COLLECTOR_PORT, show_default=True, help="Port of the collector.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the dashboard.")
 @click.option(
     "--lab",
@@ -40,7 +41,14 @@ _REPORT_EVERY_S = 5.0
 @warehouse_option
 @json_option
 def demo(
-    once: bool, seconds: float | None, port: int, host: str, mode: Literal["auto", "namespaces", "loopback"], warehouse: str, as_json: bool
+    once: bool,
+    seconds: float | None,
+    port: int,
+    collector_port: int,
+    host: str,
+    mode: Literal["auto", "namespaces", "loopback"],
+    warehouse: str,
+    as_json: bool,
 ) -> None:
     """Build a small world, measure it with real packets, keep it, find routes, and show it.
 
@@ -52,7 +60,7 @@ def demo(
     if once and seconds is None:
         seconds = _ONCE_SECONDS
     warehouse = warehouse if ":" in warehouse else str(Path(warehouse).resolve())
-    with running(warehouse=warehouse, host=host, port=None if once else port, mode=mode, say=note) as session:
+    with running(warehouse=warehouse, host=host, ports=None if once else (port, collector_port), mode=mode, say=note) as session:
         if not once:
             note(f"\n  open http://{host}:{port}  (the first links are on the map within seconds; Ctrl-C ends everything)\n")
         _watch(session, seconds, stopping)

@@ -148,7 +148,14 @@ def links(
     "--min-gain-ms", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="MS", help="Keep the direct link for less gain."
 )
 @click.option("--fail", multiple=True, metavar="SITE", help="Take this site away; may be given again.")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+    help="How to write the rows.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write here; parquet needs it.")
 @json_option
 def matrix(

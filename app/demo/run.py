@@ -77,23 +77,25 @@ def _stop(children: list[Child], timeout_s: float) -> None:
 
 
 @contextlib.contextmanager
-def running(*, warehouse: str, host: str, port: int | None, mode: Literal["auto", "namespaces", "loopback"], say: Say) -> Iterator[Demo]:
-    """Start lab, collector, agents and (with a port) the dashboard; on the way out end all of them.
+def running(
+    *, warehouse: str, host: str, ports: tuple[int, int] | None, mode: Literal["auto", "namespaces", "loopback"], say: Say
+) -> Iterator[Demo]:
+    """Start lab, collector, agents and the dashboard; on the way out end all of them.
+
+    ports   of the dashboard and the collector; None: no dashboard, and any free port for the collector
 
     Raises OutsideError when a part does not start, with what it said.
     """
     from app import dashboard as pages
-    from app.commands.up import COLLECTOR_PORT
     from lab.topology import builtin
     from lab.world import start
     from warehouse import open_warehouse
     from warehouse.queries import put_sites
 
-    collector_port = 0
+    port, collector_port = ports or (None, 0)
     if port is not None:
         require_free_port(host, port, "the dashboard")
-        require_free_port("127.0.0.1", COLLECTOR_PORT, "the collector")
-        collector_port = COLLECTOR_PORT
+        require_free_port("127.0.0.1", collector_port, "the collector")
     topology = builtin(WORLD)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isochrone-demo-")))
