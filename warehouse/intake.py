@@ -215,27 +215,29 @@ def _read(body: bytes, encoding: str, name: BatchName, received_at: datetime) ->
 
 
 def make_app(
-    location: str | Path,
+    location: str | Path | Warehouse,
     *,
     tokens: Mapping[str, str] | None,
     agent_sites: Mapping[str, str] | None = None,
     commit_interval_s: float = 1.0,
 ) -> Starlette:
-    """The collector over the warehouse at `location`, which is made where it is absent, when the application starts.
+    """The collector over the warehouse at `location`, which is made where it is absent, when the application starts; or over
+    one that is open for writing, which stays open.
 
     tokens  bearer token -> agent id; None: no token is asked for. agent_sites: agent id -> the only site it may send from.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        warehouse = await run_in_threadpool(open_warehouse, location, mode="write")
+        warehouse = location if isinstance(location, Warehouse) else await run_in_threadpool(open_warehouse, location, mode="write")
         collector = Collector(warehouse, tokens=tokens, agent_sites=agent_sites, commit_interval_s=commit_interval_s)
         app.state.collector = collector
         try:
             yield
         finally:
             await run_in_threadpool(collector.writer.stop)
-            warehouse.close()
+            if warehouse is not location:
+                warehouse.close()
 
     def of(method: str) -> object:
         async def endpoint(request: Request) -> Response:

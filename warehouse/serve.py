@@ -140,8 +140,8 @@ def serve(
         raise UserError("the collector needs an address or a unix socket to listen on")
     if host is not None and not tokens and not _is_loopback(host):
         raise UserError(f"refusing to take batches from the network at {host} without tokens; give them, or listen on 127.0.0.1")
-    # Faults of the warehouse come out here, as errors with a message, and not inside the server's start.
-    open_warehouse(location, mode="write").close()
+    # Opened here, so that its faults come out as errors with a message and not inside the server's start.
+    warehouse = open_warehouse(location, mode="write")
     listeners: list[socket.socket] = []
     is_ours = False
     try:
@@ -150,7 +150,7 @@ def serve(
         if uds is not None:
             listeners.append(_unix(uds))
             is_ours = True
-        app = make_app(location, tokens=tokens, agent_sites=agent_sites, commit_interval_s=commit_interval_s)
+        app = make_app(warehouse, tokens=tokens, agent_sites=agent_sites, commit_interval_s=commit_interval_s)
         config = uvicorn.Config(
             app,
             lifespan="on",
@@ -162,6 +162,7 @@ def serve(
         )
         asyncio.run(_Server(config, on_ready).serve(sockets=listeners))
     finally:
+        warehouse.close()
         for listener in listeners:
             listener.close()
         if uds is not None and is_ours:

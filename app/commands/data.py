@@ -81,13 +81,14 @@ def import_(
     from inventory.sites_csv import read
     from warehouse import open_warehouse, queries
     from warehouse.importers import FORMATS
-    from warehouse.importers.rtt_matrix import import_files
+    from warehouse.importers.rtt_matrix import check_files, import_files
 
     if format_name not in FORMATS:
         raise UserError(f"unknown format {format_name!r}; formats: {', '.join(FORMATS)}")
     mapping, where, measured_at = _pairs("--map", maps, "rtt_ms=avg_rtt"), _pairs("--where", wheres, "tier=PREMIUM"), _time(at)
     inventory = load()
     own = {site.id: site for site in read(sites_file)} if sites_file else {}
+    check_files(files, mapping=mapping, where=where, medium=medium)
     with open_warehouse(warehouse, mode="write") as wh:
         known = {**inventory.sites, **{site.id: site for site in queries.sites(wh)}, **own}
         report = import_files(
@@ -124,7 +125,14 @@ def _say(report: ImportReport, warehouse: str) -> None:
 
 @click.command()
 @click.argument("query", metavar="QUERY|-")
-@click.option("--format", "format_", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+    help="How to write the rows.",
+)
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of to standard output.")
 @click.option("--limit", type=click.IntRange(1), default=10_000, show_default=True, help="Most rows to give.")
 @click.option("--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, metavar="SECONDS", help="Most time to take.")

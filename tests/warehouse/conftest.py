@@ -1,4 +1,4 @@
-"""A warehouse in a temporary folder, open for writing."""
+"""Warehouses in temporary folders, open for writing. Opening one takes half a second, so tests of a module share one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from warehouse import Warehouse, open_warehouse
+from warehouse.columns import COLUMNS
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +21,8 @@ def empty_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def wh(tmp_path: Path, empty_warehouse: Path) -> Iterator[Warehouse]:
-    """An empty warehouse."""
+def own(tmp_path: Path, empty_warehouse: Path) -> Iterator[Warehouse]:
+    """A new warehouse for one test alone, which may do it harm."""
     shutil.copytree(empty_warehouse, tmp_path / "kept")
     with open_warehouse(tmp_path / "kept", mode="write") as warehouse:
         yield warehouse
@@ -34,3 +35,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory, empty_warehouse: Path) -> I
     shutil.copytree(empty_warehouse, place)
     with open_warehouse(place, mode="write") as warehouse:
         yield warehouse
+
+
+@pytest.fixture
+def wh(shared: Warehouse) -> Warehouse:
+    """The module's warehouse without a row."""
+    with shared.transaction() as cursor:
+        for name in COLUMNS:
+            cursor.execute(f"DELETE FROM {name}")  # noqa: S608 - the names are ours
+    return shared

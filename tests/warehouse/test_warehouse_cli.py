@@ -87,6 +87,7 @@ def test_import_mistakes(
     with pytest.raises(error) as caught:
         _run("import", *arguments, "--warehouse", tmp_path / "w")
     assert message in str(caught.value)
+    assert not (tmp_path / "w").exists()
 
 
 QUERY = "SELECT sequence, rtt_ns / 1e6 AS rtt_ms, sent_at, [1, 2] AS pair FROM ping_sample ORDER BY sequence"

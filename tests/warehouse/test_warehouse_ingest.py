@@ -9,7 +9,7 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from warehouse_builders import BOOT, NOW, at_ns, content, ping, report, request, trace, transfer
 
@@ -127,6 +127,7 @@ def test_an_empty_batch_is_unreadable(empty: bytes) -> None:
     assert caught.value.reason == "empty"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_lines_or_rejects(data: bytes) -> None:
     """Whatever comes, each line that is not blank is counted once, as stored or as rejected."""
@@ -145,6 +146,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(sorted(LINE_TYPES)), st.dictionaries(st.sampled_from([*sorted(PING), "hops", "at_ns", "produced"]), _JSON, max_size=6)
 )
@@ -155,6 +157,7 @@ def test_any_field_may_hold_anything(kind: str, changes: dict[str, object]) -> N
     assert batch.stored_count + len(batch.rejects) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=2000), min_size=1, max_size=4))
 def test_decompress_undoes_gzip(parts: list[bytes]) -> None:
     """One gzip member or several, as appended files have, give their contents joined."""
@@ -189,6 +192,7 @@ def test_broken_gzip_is_unreadable(body: bytes, reason: str) -> None:
     assert caught.value.reason == reason
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_decompress_or_are_unreadable(data: bytes) -> None:
     """Decompressing anything raises nothing else."""

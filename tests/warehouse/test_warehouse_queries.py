@@ -72,7 +72,7 @@ def test_link_estimates_equal_pythons(wh: Warehouse) -> None:
     assert [link.key for link in queries.link_estimates(wh, now=NOW)] == sorted(truth)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rtts=st.lists(st.integers(0, 10**12), min_size=1, max_size=60), q=st.sampled_from([0.05, 0.25, 0.5, 0.75, 0.95]))
 def test_sql_quantiles_are_nearest_rank(shared: Warehouse, rtts: list[int], q: float) -> None:
     """DuckDB's quantile_disc is the nearest rank of records.statistics."""
@@ -198,7 +198,7 @@ def test_ping_series_has_every_bucket(wh: Warehouse) -> None:
     assert {rows[5][name] for name in ("min_ms", "p5_ms", "p25_ms", "p50_ms", "p75_ms", "p95_ms", "max_ms")} == {None}
 
 
-@settings(max_examples=20)
+@settings(deadline=None, max_examples=20)
 @given(width_s=st.integers(1, 10**6), count=st.integers(1, 1500))
 def test_ping_series_has_as_many_buckets_as_asked_for(shared: Warehouse, width_s: int, count: int) -> None:
     """Any window in any number of buckets: that many, in order, from the start on."""

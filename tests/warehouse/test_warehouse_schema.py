@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from records.histogram import GAMMA, bucket_of, bucket_value_ns
@@ -89,6 +89,7 @@ def test_sql_buckets_are_those_of_python_at_every_boundary(shared: Warehouse) ->
     assert _sql_buckets(shared, values) == [bucket_of(value) for value in values]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**62), min_size=1, max_size=200))
 def test_sql_buckets_are_those_of_python(shared: Warehouse, values: list[int]) -> None:
     """The SQL macro and records.histogram agree on any value."""
@@ -102,6 +103,7 @@ def test_sql_bucket_values_are_those_of_python(shared: Warehouse) -> None:
     assert all(math.isclose(value, bucket_value_ns(bucket), rel_tol=1e-12) for bucket, value in rows)
 
 
+@settings(deadline=None)
 @given(st.tuples(*[st.floats(-90, 90), st.floats(-180, 180)] * 2))
 def test_sql_fibre_floor_is_that_of_python(shared: Warehouse, place: tuple[float, float, float, float]) -> None:
     """The SQL macro gives the fibre floor of records.place, to a microsecond."""

@@ -112,22 +112,22 @@ def test_the_reject_of_a_whole_batch_is_kept_once_and_leaves_the_name_free(wh: W
     assert store(wh, [batch([ping(1, [1000])], sequence=0)]) == [Outcome.STORED]
 
 
-def test_maintenance_changes_no_answer(wh: Warehouse) -> None:
+def test_maintenance_changes_no_answer(own: Warehouse) -> None:
     """Merging files and emptying the catalog's rows leaves every table as it was, and readers their files."""
     for n in range(20):
-        put(wh, ping(n, [1000 + n, None]), trace(100 + n), transfer(200 + n, 1_000_000), report(NOW + timedelta(seconds=n)))
+        put(own, ping(n, [1000 + n, None]), trace(100 + n), transfer(200 + n, 1_000_000), report(NOW + timedelta(seconds=n)))
     names = ("ping_sample", "traceroute", "throughput", "agent_status", "batch")
     query = " UNION ALL ".join(f"(FROM {name} AS t SELECT '{name}', count(*), bit_xor(hash(t)))" for name in names)
-    with wh.cursor() as cursor:
+    with own.cursor() as cursor:
         before = cursor.execute(query).fetchall()
-        files = set((wh.location / "data").rglob("*.parquet"))
-        tidy(wh)
+        files = set((own.location / "data").rglob("*.parquet"))
+        tidy(own)
         assert cursor.execute(query).fetchall() == before
-    after = {table.name: table for table in status(wh).tables}
+    after = {table.name: table for table in status(own).tables}
     assert after["ping_sample"].file_count == 1
     assert after["batch"].row_count == 20
-    assert files <= set((wh.location / "data").rglob("*.parquet"))
-    assert verify(wh) == []
+    assert files <= set((own.location / "data").rglob("*.parquet"))
+    assert verify(own) == []
 
 
 def test_verify_finds_a_batch_that_is_recorded_twice(wh: Warehouse) -> None:
@@ -141,9 +141,9 @@ def test_verify_finds_a_batch_that_is_recorded_twice(wh: Warehouse) -> None:
     assert verify(wh) == ["1 rows of ping_sample belong to a batch that is not recorded"]
 
 
-def test_verify_finds_a_lost_file(wh: Warehouse) -> None:
+def test_verify_finds_a_lost_file(own: Warehouse) -> None:
     """A Parquet file that is gone is a fault, not a crash."""
-    put(wh, ping(1, [1000]))
-    for path in (wh.location / "data").rglob("*.parquet"):
+    put(own, ping(1, [1000]))
+    for path in (own.location / "data").rglob("*.parquet"):
         path.unlink()
-    assert any("ping_sample cannot be read" in fault for fault in verify(wh))
+    assert any("ping_sample cannot be read" in fault for fault in verify(own))

@@ -196,11 +196,11 @@ def test_limits_must_make_sense(filled: Warehouse) -> None:
         run(filled, "SELECT 1", row_limit=0)
 
 
-def test_a_reader_sees_new_commits(wh: Warehouse) -> None:
+def test_a_reader_sees_new_commits(own: Warehouse) -> None:
     """The locked-down connection follows the warehouse."""
-    with open_warehouse(wh.location) as reader:
+    with open_warehouse(own.location) as reader:
         assert run(reader, "SELECT count(*) AS n FROM ping_sample").table.to_pylist() == [{"n": 0}]
-        put(wh, ping(1, [1, 2]))
+        put(own, ping(1, [1, 2]))
         assert run(reader, "SELECT count(*) AS n FROM ping_sample").table.to_pylist() == [{"n": 2}]
 
 

@@ -42,7 +42,7 @@ from warehouse.ingest import Batch, Reject, kept_text
 from warehouse.queries import put_sites
 from warehouse.store import Outcome, store
 
-__all__ = ["COLUMNS", "ImportReport", "import_files"]
+__all__ = ["COLUMNS", "ImportReport", "check_files", "import_files"]
 
 #: Column -> what it is; rtt_ms or p50_ms is needed, all after it may be absent.
 COLUMNS = {
@@ -102,6 +102,29 @@ class _Reader:
     now: datetime
 
 
+def check_files(
+    files: Sequence[str | Path],
+    *,
+    mapping: Mapping[str, str] | None = None,
+    where: Mapping[str, str] | None = None,
+    medium: str = "internet",
+) -> None:
+    """Raise what import_files would raise about its arguments and files, before a warehouse is opened or made for them."""
+    _check_options(mapping or {}, medium)
+    for path in files:
+        table = read_csv(path)
+        _columns(table, mapping or {})
+        _filters(table, mapping or {}, where or {})
+
+
+def _check_options(mapping: Mapping[str, str], medium: str) -> None:
+    if medium not in MEDIA:
+        raise UserError(f"medium {medium!r} is not one of {', '.join(MEDIA)}")
+    for column in mapping:
+        if column not in COLUMNS:
+            raise UserError(f"cannot map {column!r}: the columns of an RTT matrix are {', '.join(COLUMNS)}")
+
+
 def import_files(
     wh: Warehouse,
     files: Sequence[str | Path],
@@ -124,11 +147,7 @@ def import_files(
 
     Raises UserError or InputError (with file and line) when an argument or a file cannot be used.
     """
-    if medium not in MEDIA:
-        raise UserError(f"medium {medium!r} is not one of {', '.join(MEDIA)}")
-    for column in mapping or {}:
-        if column not in COLUMNS:
-            raise UserError(f"cannot map {column!r}: the columns of an RTT matrix are {', '.join(COLUMNS)}")
+    _check_options(mapping or {}, medium)
     reader = _Reader(
         known_sites=known_sites,
         resolve=resolve,
@@ -162,7 +181,7 @@ class _Read:
 
 def _read(table: CsvTable, reader: _Reader) -> _Read:
     columns = _columns(table, reader.mapping)
-    filters = _filters(table, reader)
+    filters = _filters(table, reader.mapping, reader.where)
     rows: list[Row] = []
     rejects: list[Reject] = []
     sites: set[str] = set()
@@ -221,10 +240,10 @@ def _columns(table: CsvTable, mapping: Mapping[str, str]) -> dict[str, int]:
     return found
 
 
-def _filters(table: CsvTable, reader: _Reader) -> list[tuple[int, str]]:
+def _filters(table: CsvTable, mapping: Mapping[str, str], where: Mapping[str, str]) -> list[tuple[int, str]]:
     filters = []
-    for column, value in reader.where.items():
-        theirs = reader.mapping.get(column, column)
+    for column, value in where.items():
+        theirs = mapping.get(column, column)
         if theirs not in table.header:
             raise InputError(table.path, 1, f"there is no column {column!r} to filter by; the header is {','.join(table.header)}")
         filters.append((table.header.index(theirs), value))
