@@ -142,11 +142,13 @@ def page() -> None:
         )
     else:
         start, end = seen.span()
+        from_floor = st.toggle("From the fibre floor", key="floor", bind="query-params", help="Off: the RTT's axis fits what was measured")
         st.plotly_chart(
             series.band_figure(
                 found,
                 frame.theme(),
                 floor_ms=ms(floor_ns),
+                from_floor=from_floor,
                 throughput=data.throughput(seen.at, src, dst, medium, start, end),
                 inference=data.inference(seen.at, src, dst, medium, start, end),
             ),

@@ -22,6 +22,13 @@ RELAY_TITLES = {0: "none", 1: "at most 1", 2: "at most 2"}
 Route = Mapping[str, Any]
 
 
+def _usual_source(seen: View, sources: list[str], served: list[str]) -> str:
+    """Where the page opens: a PoP that has to send its requests elsewhere, the one furthest from its fibre floor first."""
+    away = [site for site in sources if site in seen.sites and seen.sites[site].kind == "pop" and site not in served]
+    worst = frame.usual_pair(seen)[0]
+    return worst if worst in away else next(iter(away), sources[0])
+
+
 def _ask(seen: View) -> Request:
     """The controls; every one of them is in the address."""
     inventory = load()
@@ -31,7 +38,7 @@ def _ask(seen: View) -> Request:
     with st.container(border=True):
         first = st.columns([3, 3, 3, 2], gap="small")
         with first[0]:
-            source = frame.pick_site("From", sources, seen.sites, key="src")
+            source = frame.pick_site("From", sources, seen.sites, key="src", usual=_usual_source(seen, sources, served))
         with first[1]:
             destination = address.choose(
                 "Serve at",

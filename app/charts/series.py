@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 
 from app.theme import Theme, rgba
 
-__all__ = ["Series", "band_figure", "is_empty", "runs", "series_of", "spacing"]
+__all__ = ["Series", "band_figure", "fitted", "is_empty", "runs", "series_of", "spacing"]
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -88,18 +88,22 @@ def band_figure(
     theme: Theme,
     *,
     floor_ms: float | None,
+    from_floor: bool = True,
     throughput: Columns | None = None,
     inference: Columns | None = None,
     height: int = 470,
 ) -> go.Figure:
     """RTT bands with the median, the bucket's maximum, the fibre floor; loss below; throughput and TTFT below that where there are any.
 
+    from_floor keeps the floor in view; without it the RTT's axis fits what was measured, so that the bands can be told apart.
     throughput has started_at, throughput_bps, direction; inference has started_at, ttft_ms, model.
     """
     extra = [name for name, table in (("throughput", throughput), ("ttft", inference)) if table is not None and len(table["started_at"])]
     weights = [1.0, 0.2, *([0.3] * len(extra))]
     figure = make_subplots(rows=len(weights), cols=1, shared_xaxes=True, vertical_spacing=0.045, row_heights=weights)
     _rtt(figure, series, theme, floor_ms)
+    if not from_floor:
+        figure.update_yaxes(range=fitted(series), row=1, col=1)
     _loss(figure, series, theme)
     for row, name in enumerate(extra, start=3):
         if name == "throughput":
@@ -121,6 +125,16 @@ def band_figure(
         bargap=0.1,
     )
     return figure
+
+
+def fitted(series: Series) -> list[float] | None:
+    """The least and greatest RTT in ms with an eighth of their distance, at least 0.05 ms, to spare; None without any."""
+    low, high = series.columns["min_ms"], series.columns["max_ms"]
+    if np.isnan(low).all():
+        return None
+    least, most = float(np.nanmin(low)), float(np.nanmax(high))
+    spare = max(0.05, (most - least) / 8)
+    return [least - spare, most + spare]
 
 
 def _rtt(figure: go.Figure, series: Series, theme: Theme, floor_ms: float | None) -> None:

@@ -258,6 +258,17 @@ def test_gaps_stay_gaps_and_are_shaded() -> None:
     assert next(trace for trace in figure.data if "floor" in (trace.name or "")).y == (50.0, 50.0)
 
 
+def test_axis_fits_what_was_measured_unless_the_floor_is_asked_for() -> None:
+    """Fitted, the axis holds the least and greatest RTT and not a floor far below; an empty series leaves it alone."""
+    found = series.series_of(_columns([True] * 5))
+    least, most = min(found.columns["min_ms"]), max(found.columns["max_ms"])
+    low, high = series.band_figure(found, theme.LIGHT, floor_ms=1.0, from_floor=False).layout.yaxis.range
+    assert 1.0 < low < least
+    assert most < high
+    assert series.band_figure(found, theme.LIGHT, floor_ms=1.0).layout.yaxis.range is None
+    assert series.fitted(series.series_of(_columns([False] * 5))) is None
+
+
 def test_band_outline_has_one_polygon_for_each_stretch() -> None:
     """Each stretch of known buckets is closed on itself; a single bucket still has a width."""
     found = series.series_of(_columns([True, True, False, True]))
