@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 import signal
 import sys
 import threading
@@ -15,9 +13,9 @@ import click
 
 from app.output import note, warehouse_option
 from app.processes import Child, require_free_port, spawn
-from records.errors import ConfigError
+from app.tokens import Tokens, read_tokens
 
-__all__ = ["COLLECTOR_PORT", "DASHBOARD_PORT", "collector", "collector_argv", "dashboard", "read_tokens", "up"]
+__all__ = ["COLLECTOR_PORT", "DASHBOARD_PORT", "collector", "collector_argv", "dashboard", "up"]
 
 DASHBOARD_PORT = 8501
 COLLECTOR_PORT = 8600
@@ -27,28 +25,6 @@ _RESTART_FIRST_S = 1.0
 _RESTART_LAST_S = 30.0
 
 _host = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-
-
-def read_tokens(path: Path | None) -> dict[str, str] | None:
-    """The tokens of the agents: a JSON object of agent id -> token, as token -> agent id; None without a file.
-
-    Raises ConfigError when the file cannot be read, is open to others or holds something else.
-    """
-    if path is None:
-        return None
-    try:
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"token file {path} can be read by others; chmod 600 {path}")
-        tokens = json.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"token file {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"token file {path} is not JSON: {error}") from error
-    if not isinstance(tokens, dict) or not all(isinstance(t, str) and len(t) >= 16 for t in tokens.values()):
-        raise ConfigError(f"token file {path}: give an object of agent id and token, each token of 16 characters or more")
-    if len(set(tokens.values())) != len(tokens):
-        raise ConfigError(f"token file {path}: two agents share a token")
-    return {token: agent for agent, token in tokens.items()}
 
 
 def collector_argv(warehouse: str, *, host: str, port: int, uds: Path | None = None, tokens: Path | None = None) -> list[str]:
@@ -65,7 +41,7 @@ def collector_argv(warehouse: str, *, host: str, port: int, uds: Path | None = N
 @_host
 @click.option("--port", type=click.IntRange(0, 65535), default=COLLECTOR_PORT, show_default=True, help="Port of the agents' front door.")
 @click.option("--uds", type=click.Path(path_type=Path), help="Listen on this Unix socket too.")
-@click.option("--tokens", type=click.Path(path_type=Path), help="JSON file of agent id -> bearer token (mode 0600). Needed off loopback.")
+@click.option("--tokens", type=click.Path(path_type=Path), help="JSON file of the agents' bearer tokens (mode 0600). Needed off loopback.")
 @warehouse_option
 def collector(host: str, port: int, uds: Path | None, tokens: Path | None, warehouse: str) -> None:
     """Take in the agents' batches and keep them, each exactly once.
@@ -74,12 +50,12 @@ def collector(host: str, port: int, uds: Path | None, tokens: Path | None, wareh
     """
     from warehouse.collector import serve
 
-    known = read_tokens(tokens)
+    known = Tokens() if tokens is None else read_tokens(tokens)
 
     def ready() -> None:
         note(f"collector ready on http://{host}:{port}, keeping in {warehouse}")
 
-    serve(warehouse, host=host, port=port, uds=uds, tokens=known, on_ready=ready)
+    serve(warehouse, host=host, port=port, uds=uds, tokens=known.agents or None, agent_sites=known.sites, on_ready=ready)
 
 
 @click.command()
@@ -106,7 +82,7 @@ def dashboard(host: str, port: int, warehouse: str) -> None:
 @click.option(
     "--collector-port", type=click.IntRange(1, 65535), default=COLLECTOR_PORT, show_default=True, help="Port of the agents' front door."
 )
-@click.option("--tokens", type=click.Path(path_type=Path), help="JSON file of agent id -> bearer token (mode 0600). Needed off loopback.")
+@click.option("--tokens", type=click.Path(path_type=Path), help="JSON file of the agents' bearer tokens (mode 0600). Needed off loopback.")
 @warehouse_option
 def up(host: str, port: int, collector_port: int, tokens: Path | None, warehouse: str) -> None:
     """Run the collector and the dashboard over one warehouse, as two processes.
@@ -116,7 +92,8 @@ def up(host: str, port: int, collector_port: int, tokens: Path | None, warehouse
     from app import dashboard as pages
     from warehouse import open_warehouse
 
-    read_tokens(tokens)
+    if tokens is not None:
+        read_tokens(tokens)
     require_free_port(host, port, "the dashboard")
     require_free_port(host, collector_port, "the collector")
     open_warehouse(warehouse, mode="write").close()  # makes it, so that the pages have something to read
@@ -154,11 +131,3 @@ def _supervise(children: dict[str, Child], commands: dict[str, tuple[list[str], 
                 del due[name]
                 argv, env = commands[name]
                 children[name] = spawn(name, argv, env=env)
-
-
-def new_tokens(agents: list[str], path: Path) -> dict[str, str]:
-    """Fresh tokens for agents, written to `path` with mode 0600; returns agent id -> token."""
-    tokens = {agent: secrets.token_urlsafe(24) for agent in agents}
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(tokens, file)
-    return tokens

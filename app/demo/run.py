@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 import httpx
 
-from app.commands.up import collector_argv, new_tokens
+from app.commands.up import collector_argv
 from app.demo.plan import write_agent_config
 from app.demo.summary import Progress, Summary, boots, progress, summarise
 from app.processes import Child, require_free_port, spawn
+from app.tokens import new_tokens
 from records.errors import OutsideError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def running(
         say(f"lab: {len(topology.sites)} sites in {_kind(lab.kind)}")
 
         tokens_file = folder / "tokens.json"
-        tokens = new_tokens([site.id for site in topology.sites], tokens_file)
+        tokens = new_tokens({site.id: site.id for site in topology.sites}, tokens_file)
         socket = folder / "collector.sock"
         collector = spawn(
             "collector",

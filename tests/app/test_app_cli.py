@@ -100,6 +100,8 @@ def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
         ('{"sin": "0123456789abcdef"}', 0o644, "chmod 600"),
         ("{sin", 0o600, "not JSON"),
         ('{"sin": "short"}', 0o600, "16 characters"),
+        ('["0123456789abcdef"]', 0o600, "an object of agent id and token"),
+        ('{"sin": {"token": "0123456789abcdef", "role": "x"}}', 0o600, "an object of token and site"),
         ('{"sin": "0123456789abcdef", "fra": "0123456789abcdef"}', 0o600, "share a token"),
     ],
 )
