@@ -4,8 +4,6 @@ VENV    ?= .venv
 BIN     := $(VENV)/bin
 DEMO    ?=
 PYTEST  ?=
-# Two workers; what sends packets through namespaces, and what needs a browser, stays together (tests/conftest.py).
-WORKERS ?= -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format bench clean system-demo system-test
@@ -17,10 +15,10 @@ demo: system-demo $(VENV)/.app  ## Measure a lab of 14 sites on real packets and
 	@$(BIN)/isochrone demo $(DEMO)
 
 test: system-test $(VENV)/.dev  ## Run the tests (PYTEST="-k ping" for some of them)
-	$(BIN)/python -m pytest -q $(WORKERS) -m "not slow" $(PYTEST)
+	scripts/run-tests $(BIN)/python -m "not slow" $(PYTEST)
 
 test-all: system-test $(VENV)/.dev  ## Run the tests, the long ones too
-	$(BIN)/python -m pytest -q $(WORKERS) $(PYTEST)
+	scripts/run-tests $(BIN)/python $(PYTEST)
 
 lint: $(VENV)/.dev  ## ruff, mypy and the import rules
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ here knows of rounds, time-outs or probes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import errno
 import socket
@@ -40,6 +41,7 @@ _CLOCK_APART_NS = 20_000
 #: A pending ICMP error about an earlier packet fails the next send; so often do we take it as that.
 _SEND_TRIES = 3
 _UNSTAMPED_KEPT = 65_536
+_STAMPING_TRIES = 100
 
 
 def clocks() -> Reading:
@@ -86,6 +88,8 @@ class StampedSocket:
         else:
             sock.setsockopt(linux.SOL_IPV6, linux.IPV6_RECVHOPLIMIT, 1)
         self._restart_stamps()
+        if self.has_stamps:
+            _await_stamping()
 
     def fileno(self) -> int:
         """For the event loop."""
@@ -189,6 +193,25 @@ class StampedSocket:
             self.sock.setsockopt(socket.SOL_SOCKET, linux.SO_TIMESTAMPING, linux.STAMPING_FLAGS)
         except OSError:  # Linux before 5.1, or another system's emulation: the user clock remains
             self.has_stamps = False
+
+
+def _await_stamping() -> None:
+    """Wait until the kernel stamps what arrives.
+
+    Linux switches receive stamps on for the whole machine, in the background, when the first socket asks for them
+    (net_enable_timestamp); packets that come before bear none. So send ourselves datagrams on loopback until one does,
+    for at most _STAMPING_TRIES ms; without a loopback there is nothing to wait by.
+    """
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+        own.settimeout(0.1)
+        own.bind(("127.0.0.1", 0))
+        own.setsockopt(socket.SOL_SOCKET, linux.SO_TIMESTAMPING, linux.STAMPING_FLAGS & ~linux.STAMPING_OPT_ID)
+        for _ in range(_STAMPING_TRIES):
+            own.sendto(b"", own.getsockname())
+            messages = own.recvmsg(1, _ANCILLARY_BYTES)[1]
+            if linux.read_ancillary(messages).stamp_ns is not None:
+                return
+            time.sleep(0.001)
 
 
 def _constant_flow(sock: socket.socket) -> None:

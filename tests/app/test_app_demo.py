@@ -125,6 +125,9 @@ def test_ctrl_c_ends_every_process_it_made(tmp_path: Path) -> None:
                 time.sleep(0.5)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)
+        except OSError as error:
+            process.terminate()
+            pytest.fail(f"{error}; the demo said:\n{process.communicate(timeout=60)[1]}")
         finally:
             if process.poll() is None:
                 process.terminate()

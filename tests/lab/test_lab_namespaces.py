@@ -406,9 +406,9 @@ def test_a_killed_lab_is_cleared_away_by_the_next_down(namespace_support: namesp
     while state.alive and time.monotonic() < deadline:
         time.sleep(0.01)
     refused = isochrone("lab", "truth", *place)
-    assert (refused.returncode, "was killed; clear it away with `isochrone lab down`" in refused.stderr) == (2, True)
+    assert (refused.returncode, "was killed; clear it away with `isochrone lab down`" in refused.stderr) == (2, True), refused.stderr
     down = isochrone("lab", "down", *place)
-    assert (down.returncode, "killed" in down.stderr) == (0, True)
+    assert (down.returncode, "killed" in down.stderr) == (0, True), down.stderr
     assert guest.wait(5) == -signal.SIGTERM
     assert lab_traces(state) == []
 

@@ -137,7 +137,11 @@ def test_no_route_is_a_failed_send(lab, who):
 
 def test_errors_of_one_target_do_not_hurt_another(lab, who):
     """A pending ICMP error fails the next send on a ping socket; it is drained and the packet sent again."""
-    _, (bad, good) = lab.python(lab.src, PING, "auto", "100", "1", "10.99.0.1", lab.targets_v4[0], **who)
+    for _ in range(5):
+        _, (bad, good) = lab.python(lab.src, PING, "auto", "100", "1", "10.99.0.1", lab.targets_v4[0], **who)
+        if any(s["outcome"] == "unreachable" for s in bad):
+            break
+        time.sleep(1.5)  # Linux sends a peer one such error a second (route.error_cost); a test before may have had it
     assert "unreachable" in {s["outcome"] for s in bad} <= {"unreachable", "timeout"}
     assert Counter(s["outcome"] for s in good) == {"reply": 100}
 
