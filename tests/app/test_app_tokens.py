@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
 from pathlib import Path
 
-from starlette.testclient import TestClient
+import httpx
 
 from app.tokens import new_tokens, read_tokens
 from records.batch import encode_line
@@ -60,15 +61,22 @@ def test_an_agent_may_send_only_under_its_token_and_from_its_site(tmp_path: Path
     read = read_tokens(tmp_path / "tokens.json")
     app = make_app(tmp_path / "w", tokens=read.agents, agent_sites=read.sites, commit_interval_s=0.05)
 
-    def post(client: TestClient, token: str | None, src: str, sequence: int) -> int:
-        headers = {"Isochrone-Agent": "sin", "Isochrone-Boot": "b", "Isochrone-Sequence": str(sequence), "Content-Encoding": "gzip"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        return client.post("/api/v1/batches", content=batch(src), headers=headers).status_code
+    async def statuses() -> list[int]:
+        transport = httpx.ASGITransport(app)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://collector") as client:
 
-    with TestClient(app) as client:
-        assert post(client, made["sin"], "sin", 0) == 200
-        assert post(client, None, "sin", 1) == 401
-        assert post(client, "x" * 32, "sin", 2) == 401
-        assert post(client, made["fra"], "sin", 3) == 403
-        assert post(client, made["sin"], "nrt", 4) == 403
+            async def post(token: str | None, src: str, sequence: int) -> int:
+                headers = {"Isochrone-Agent": "sin", "Isochrone-Boot": "b", "Isochrone-Sequence": str(sequence), "Content-Encoding": "gzip"}
+                if token is not None:
+                    headers["Authorization"] = f"Bearer {token}"
+                return (await client.post("/api/v1/batches", content=batch(src), headers=headers)).status_code
+
+            return [
+                await post(made["sin"], "sin", 0),
+                await post(None, "sin", 1),
+                await post("x" * 32, "sin", 2),
+                await post(made["fra"], "sin", 3),
+                await post(made["sin"], "nrt", 4),
+            ]
+
+    assert asyncio.run(statuses()) == [200, 401, 401, 403, 403]
