@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 _ONCE_SECONDS = 30.0
-_REPORT_EVERY_S = 5.0
+_REPORT_EVERY_S = 10.0
 
 
 @click.command()
