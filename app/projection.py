@@ -116,15 +116,18 @@ def outline(step_deg: float = 2.5) -> Points:
 
 
 def cut_at_antimeridian(points: Points) -> list[Points]:
-    """A line of longitudes and latitudes as pieces that never jump across the map; the ends meet the edge at ±180."""
+    """A line of longitudes and latitudes as pieces that never jump across the map; the ends meet the edge at ±180.
+
+    The cut is where the great circle between the two points passes the meridian, also near a pole.
+    """
     jumps = np.flatnonzero(np.abs(np.diff(points[:, 0])) > 180)
     pieces, first, head = [], 0, np.empty((0, 2))
     for jump in jumps:
-        (lon_a, lat_a), (lon_b, lat_b) = points[jump], points[jump + 1]
-        edge = 180.0 if lon_a > 0 else -180.0
-        far = lon_b + 2 * edge
-        share = 0.0 if far == lon_a else (edge - lon_a) / (far - lon_a)
-        lat = lat_a + share * (lat_b - lat_a)
+        edge = 180.0 if points[jump, 0] > 0 else -180.0
+        here, there = _vectors(points[jump : jump + 2, 0], points[jump : jump + 2, 1])
+        # The plane of the meridian is y = 0; both points in it: they are on the edge already.
+        share = 0.0 if here[1] == there[1] else here[1] / (here[1] - there[1])
+        lat = float(_degrees((crossing := here + share * (there - here))[None] / np.linalg.norm(crossing))[0, 1])
         pieces.append(np.vstack([head, points[first : jump + 1], [[edge, lat]]]))
         first, head = int(jump) + 1, np.array([[-edge, lat]])
     pieces.append(np.vstack([head, points[first:]]))
