@@ -42,9 +42,12 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 
 from lab.addresses import MAX_ROUTERS, MAX_SITES
 from lab.tables import Table
+from lab.toml_lines import Path as TomlPath
+from lab.toml_lines import lines_of
 from lab.topology import Link, Router, Topology, TopologySite
 from records.errors import InputError, UserError
 from records.link import MEDIA, Medium
@@ -81,15 +84,15 @@ def parse_text(text: str, source: str) -> Topology:
         where = re.search(r" \(at line (\d+), column \d+\)$", str(error))
         line = int(where[1]) if where else None
         raise InputError(source, line, f"not TOML: {str(error)[: where.start()] if where else error}") from None
-    return parse(document, source)
+    return parse(document, source, lines_of(text))
 
 
-def parse(document: Mapping[str, object], source: str) -> Topology:
-    """The topology of a TOML document that is already decoded.
+def parse(document: Mapping[str, object], source: str, lines: Mapping[TomlPath, int] = MappingProxyType({})) -> Topology:
+    """The topology of a TOML document that is already decoded; `lines` says where things stand in its text.
 
-    Raises InputError naming the file, the table and the key, the value, and what is allowed.
+    Raises InputError naming the file and the line, the table and the key, the value, and what is allowed.
     """
-    top = Table(document, source, "", _TOP)
+    top = Table(document, source, "", _TOP, lines=lines)
     name = top.text("name")
     if not _SLUG.fullmatch(name):
         top.fail("name", f"{name!r} is not a slug; use lower-case letters, digits, '.', '_', '-'")

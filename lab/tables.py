@@ -1,12 +1,15 @@
-"""TOML tables read with care: every accessor checks its value and fails by naming the file, the table and the key."""
+"""TOML tables read with care: every accessor checks its value and fails by naming file and line, the table and the key."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import NoReturn, TypeVar
 
+from lab.toml_lines import Path
 from records.errors import InputError, UserError
 from records.link import MEDIA, Medium
 from records.units import parse_rate_bps
@@ -14,6 +17,8 @@ from records.units import parse_rate_bps
 __all__ = ["Table"]
 
 T = TypeVar("T")
+
+_STEP = re.compile(r"([^.\[\]]+)(?:\[(\d+)\])?")
 
 
 class Table:
@@ -23,15 +28,28 @@ class Table:
     source  what messages call the file
     where   what messages call the table, such as ``links[3]``; empty for the document
     known   the keys it may hold
+    path    the way to the table from the top of its file
+    lines   where things stand in the file, see lab.toml_lines; empty where nobody knows
     Raises InputError, here and in every accessor.
     """
 
-    def __init__(self, values: object, source: str, where: str, known: Sequence[str]) -> None:
+    def __init__(
+        self,
+        values: object,
+        source: str,
+        where: str,
+        known: Sequence[str],
+        *,
+        path: Path = (),
+        lines: Mapping[Path, int] = MappingProxyType({}),
+    ) -> None:
         self.source = source
         self.where = where
+        self.path = path
+        self.lines = lines
+        self.values: Mapping[str, object] = values if isinstance(values, Mapping) else {}
         if not isinstance(values, Mapping):
             self.fail(None, f"{values!r} is not a table")
-        self.values: Mapping[str, object] = values
         for key in values:
             if key not in known:
                 near = get_close_matches(key, known, n=1)
@@ -39,9 +57,21 @@ class Table:
                 self.fail(key, f"unknown key{hint}")
 
     def fail(self, key: str | None, problem: str) -> NoReturn:
-        """Refuse the table because of a key (None: because of the whole of it)."""
+        """Refuse the table because of a key (None: because of the whole of it); ``links[2].between`` is one further down."""
         place = ".".join(part for part in (self.where, key) if part)
-        raise InputError(self.source, None, f"{place}: {problem}" if place else problem)
+        raise InputError(self.source, self.line(key), f"{place}: {problem}" if place else problem)
+
+    def line(self, key: str | None) -> int | None:
+        """The line of a key, else of the nearest table around where it should be; None where nobody knows."""
+        path = self.path
+        if key is not None and key in self.values:
+            path = (*path, key)
+        elif key is not None:
+            for name, number in _STEP.findall(key):
+                path = (*path, name, int(number) - 1) if number else (*path, name)
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
 
     def __contains__(self, key: str) -> bool:
         return key in self.values
@@ -99,7 +129,10 @@ class Table:
         rows = self.get(key) if required else self.values.get(key, [])
         if not isinstance(rows, list):
             self.fail(key, f"is not a list of tables; write [[{key}]]")
-        return (Table(row, self.source, f"{key}[{number}]", known) for number, row in enumerate(rows, start=1))
+        return (
+            Table(row, self.source, f"{key}[{number}]", known, path=(*self.path, key, number - 1), lines=self.lines)
+            for number, row in enumerate(rows, start=1)
+        )
 
     def pair_of_numbers(self, key: str, default: float | None, least: float, most: float) -> tuple[float, float]:
         """One number for both directions, or a list of two; a default of None means that the key is required."""

@@ -76,15 +76,17 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_named_with_file_table_and_key(name: str) -> None:
-    """Every kind of mistake is one InputError that names the file, the table and the key."""
+def test_a_mistake_is_named_with_file_line_table_and_key(name: str) -> None:
+    """Every kind of mistake is one InputError that names the file, the line, the table and the key."""
     old, new, message = MISTAKES[name]
     assert old in GOOD
     text = GOOD.replace(old, new, 1)
     tomllib.loads(text)
     with pytest.raises(InputError) as caught:
         parse_text(text, "pair.toml")
-    assert str(caught.value).startswith(f"pair.toml: {message}")
+    # The mistake stands where the text was changed, or in the line that was added there.
+    line = text[: GOOD.index(old)].count("\n") + new.count("\n") + 1
+    assert str(caught.value).startswith(f"pair.toml:{line}: {message}")
     assert caught.value.exit_status == 2
 
 
