@@ -1,7 +1,14 @@
 """The lab's control socket: one JSON message asks, one answers (Unix socket, SOCK_SEQPACKET, so a message is a datagram).
 
-Asked: ``{"op": "status"}``, ``{"op": "stop"}`` or ``{"op": "change", "src", "dst", "medium"|null, "both": bool,
-"change": {...}}`` with the fields of lab.links.Change. Answered: ``{"ok": true, ...}`` or ``{"ok": false, "error"}``.
+Asked::
+
+    {"op": "status"}
+    {"op": "stop"}
+    {"op": "change", "src", "dst", "medium" | null, "both": bool, "change": {...}}   with the fields of lab.links.Change
+    {"op": "change_router", "router", "change": {...}}                               with those of lab.routers.RouterChange
+    {"op": "change_site", "site", "change": "fail" | "restore"}
+
+Answered: ``{"ok": true, ...}`` or ``{"ok": false, "error"}``.
 """
 
 from __future__ import annotations
@@ -15,11 +22,13 @@ from typing import Any
 
 from lab.forwarding import Forwarder
 from lab.links import Change
+from lab.routers import RouterChange
 from records.errors import OutsideError, UserError
 
 __all__ = ["LARGEST_MESSAGE", "answer", "ask", "listen"]
 
 LARGEST_MESSAGE = 1 << 20
+_OPERATIONS = ("status", "change", "change_router", "change_site", "stop")
 
 
 def listen(path: Path) -> socket.socket:
@@ -40,7 +49,8 @@ def answer(message: bytes, forwarder: Forwarder) -> tuple[dict[str, Any], bool]:
         operation = question["op"]
         if operation == "status":
             changed = [{"up": up, **asdict(link)} for up, link in forwarder.changed()]
-            return {"ok": True, "changed": changed, **forwarder.report()}, False
+            routers = [asdict(router) for router in forwarder.changed_routers()]
+            return {"ok": True, "changed": changed, "changed_routers": routers, **forwarder.report()}, False
         if operation == "change":
             change = Change(**question["change"])
             src, dst = question["src"], question["dst"]
@@ -48,13 +58,19 @@ def answer(message: bytes, forwarder: Forwarder) -> tuple[dict[str, Any], bool]:
             if question["both"]:
                 forwarder.change(dst, src, question["medium"], change)
             return {"ok": True}, False
+        if operation == "change_router":
+            forwarder.change_router(question["router"], RouterChange(**question["change"]))
+            return {"ok": True}, False
+        if operation == "change_site":
+            forwarder.change_site(question["site"], question["change"])
+            return {"ok": True}, False
         if operation == "stop":
             return {"ok": True}, True
     except UserError as error:
         return {"ok": False, "error": str(error)}, False
     except (ValueError, KeyError, TypeError) as error:
         return {"ok": False, "error": f"malformed message: {error!r}"}, False
-    return {"ok": False, "error": f"unknown operation {operation!r}; there are status, change and stop"}, False
+    return {"ok": False, "error": f"unknown operation {operation!r}; there are {', '.join(_OPERATIONS)}"}, False
 
 
 def ask(path: Path, question: Mapping[str, object], timeout_s: float = 5.0) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import asdict
+from difflib import get_close_matches
 from random import Random
 from typing import Literal
 
@@ -20,7 +21,8 @@ from lab import wire
 from lab.addresses import AddressPlan, pack
 from lab.links import Change, LinkState
 from lab.paths import PathFinder
-from lab.topology import Link, Topology
+from lab.routers import RouterChange, RouterState
+from lab.topology import Link, Router, Topology
 from records.errors import UserError
 from records.link import MEDIA, Medium
 
@@ -57,7 +59,8 @@ class Forwarder:
         self.topology = topology
         self.plan = AddressPlan(topology)
         self.states = {link.key: LinkState(link) for link in topology.links}
-        self.finder = PathFinder(topology, lambda link: self.states[link.key].up)
+        self.routers = {router.id: RouterState(router) for router in topology.routers}
+        self.finder = PathFinder(topology, lambda link: self.states[link.key].up, lambda link: self.states[link.key].weight)
         self._random = (random or Random(topology.seed)).random  # noqa: S311  # chance in a model, nothing secret
         self._routes: dict[tuple[int, bytes], _Route | None] = {}
         self._path_routes: dict[tuple[str, str, Medium, _AT_END], _Route | None] = {}
@@ -127,6 +130,27 @@ class Forwarder:
             hint = f"{src} is joined to {', '.join(near)}" if near else f"there is no site or router {src!r}"
             raise UserError(f"there is no link from {src!r} to {dst!r}; {hint}")
         self.states[found[0]].change(change)
+        self._forget()
+
+    def change_router(self, router: str, change: RouterChange) -> None:
+        """Change a router from now on; raises UserError naming the routers most alike."""
+        if router not in self.routers:
+            near = get_close_matches(router, self.routers, n=3)
+            raise UserError(f"there is no router {router!r}" + (f"; did you mean {', '.join(near)}" if near else ""))
+        self.routers[router].change(change)
+
+    def change_site(self, site: str, op: Literal["fail", "restore"]) -> None:
+        """Fail or restore all links of a site at once, in both directions; raises UnknownSite."""
+        site = self.topology.site(site).id
+        if op not in ("fail", "restore"):
+            raise UserError(f"cannot {op!r} a site; fail or restore it")
+        for key, state in self.states.items():
+            if site in key[:2]:
+                state.change(Change(op=op))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Find all ways anew."""
         self.finder.forget()
         self._routes.clear()
         self._path_routes.clear()
@@ -135,15 +159,22 @@ class Forwarder:
         """Every link that is not as the topology says: whether it is up, and its values now."""
         return [(state.up, state.current()) for state in self.states.values() if not state.up or state.current() != state.configured]
 
+    def changed_routers(self) -> list[Router]:
+        """Every router that is not as the topology says, as it is now."""
+        return [state.current() for state in self.routers.values() if state.current() != state.configured]
+
     def report(self) -> dict[str, object]:
-        """Counts of packets, and every link that carried, lost or dropped any, ready for JSON."""
+        """Counts of packets, every link that carried, lost or dropped any, every router that sent ICMP; ready for JSON."""
         links = [
             {"src": src, "dst": dst, "medium": medium, "up": state.up, **asdict(state.counters)}
             for (src, dst, medium), state in self.states.items()
             if not state.up or any(asdict(state.counters).values())
         ]
         counts = {"accepted": self.accepted, "delivered": self.delivered, "refused": self.refused, "under_way": self.under_way}
-        return {**counts, "links": links}
+        routers = [
+            {"router": router, **asdict(state.counters)} for router, state in self.routers.items() if any(asdict(state.counters).values())
+        ]
+        return {**counts, "links": links, "routers": routers}
 
     def _route_of(self, host: int, dst: bytes) -> _Route | None:
         """The way of a packet from a host to an address; None when nothing at all can take it."""
@@ -229,13 +260,16 @@ class Forwarder:
             wire.age(frame, end - 1)
         packet = wire.finished_packet(frame)
         address = pack(self.plan.router_address[router])
+        state = self.routers[router]
         reply: bytearray | None = None
         if end == len(route.links) and route.at_end == "router":
             reply = wire.echo_reply(packet)
             kind = wire.PORT_UNREACHABLE if packet[9] != 1 else None
         else:
             kind = wire.TTL_EXCEEDED if end < len(route.links) else wire.NET_UNREACHABLE
-        if reply is None and kind is not None and wire.may_be_answered(packet):
+        if reply is not None:
+            reply = reply if state.may_reply() else None
+        elif kind is not None and wire.may_be_answered(packet) and state.may_send_error(at_ns):
             reply = wire.icmp_error(address, packet, kind)
         if reply is None:
             return

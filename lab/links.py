@@ -16,9 +16,12 @@ from lab.topology import Link
 from records.errors import UserError
 from records.units import SECOND
 
-__all__ = ["Change", "Counters", "LinkState"]
+__all__ = ["LINK_OPS", "Change", "Counters", "LinkState", "Op"]
 
-Op = Literal["fail", "restore", "degrade"]
+Op = Literal["fail", "restore", "degrade", "shift"]
+#: The changes there are to a link, in the order in which messages name them.
+LINK_OPS: tuple[Op, ...] = ("fail", "restore", "degrade", "shift")
+_LEAST_MTU = 1280
 
 
 @dataclass(slots=True)
@@ -36,7 +39,7 @@ class Change:
     """A change to one directed link while the lab runs.
 
     op  ``fail`` takes it down, ``restore`` brings back what the topology says, ``degrade`` sets the given values and
-        leaves those that are None as they are
+        leaves those that are None as they are, ``shift`` sets the metric, so that paths move to it or away from it
     """
 
     op: Op
@@ -44,27 +47,38 @@ class Change:
     jitter_ns: int | None = None
     loss_ratio: float | None = None
     rate_bps: int | None = None
+    mtu: int | None = None
+    metric: int | None = None
 
     def __post_init__(self) -> None:
         values = {name: value for name, value in asdict(self).items() if name != "op" and value is not None}
-        if self.op not in ("fail", "restore", "degrade"):
-            raise UserError(f"cannot {self.op!r} a link; there are fail, restore and degrade")
-        if self.op != "degrade" and values:
-            raise UserError(f"{self.op} takes no {', '.join(values)}; only degrade does")
+        if self.op not in LINK_OPS:
+            raise UserError(f"cannot {self.op!r} a link; there are {', '.join(LINK_OPS)}")
+        takes = {"degrade": {"delay_ns", "jitter_ns", "loss_ratio", "rate_bps", "mtu"}, "shift": {"metric"}}.get(self.op, set())
+        if extra := [name for name in values if name not in takes]:
+            raise UserError(f"{self.op} takes no {', '.join(extra)}; only {'shift' if extra == ['metric'] else 'degrade'} does")
         if self.op == "degrade" and not values:
-            raise UserError("degrade changes nothing; give a delay, jitter, loss or rate")
+            raise UserError("degrade changes nothing; give a delay, jitter, loss, rate or MTU")
+        if self.op == "shift" and not values:
+            raise UserError("shift needs a metric")
         if any(value < 0 for value in values.values()):
             raise UserError(f"a link's values cannot be negative: {values}")
         if self.loss_ratio is not None and self.loss_ratio > 1:
             raise UserError(f"loss {self.loss_ratio} is no ratio; 0..1 is allowed")
         if self.rate_bps is not None and self.rate_bps < 1000:
             raise UserError(f"rate {self.rate_bps} bit/s is too slow; at least 1000 bit/s")
+        if self.mtu is not None and not _LEAST_MTU <= self.mtu <= 65535:
+            raise UserError(f"MTU {self.mtu} is out of range; {_LEAST_MTU} to 65535 bytes is allowed")
+        if self.metric is not None and self.metric < 1:
+            raise UserError(f"metric {self.metric} is out of range; at least 1")
 
 
 class LinkState:
-    """One directed link as it is now; `configured` is what the topology says and decides the routing."""
+    """One directed link as it is now; `configured` is what the topology says."""
 
-    __slots__ = ("configured", "counters", "delay_ns", "free_at_ns", "jitter_ns", "loss_ratio", "queue_ns", "rate_bps", "up")
+    __slots__ = (
+        "configured", "counters", "delay_ns", "free_at_ns", "jitter_ns", "loss_ratio", "metric", "mtu", "queue_ns", "rate_bps", "up",
+    )  # fmt: skip
 
     _DEFAULT_QUEUE_NS = 50_000_000
 
@@ -79,6 +93,7 @@ class LinkState:
         link = self.configured
         self.delay_ns, self.jitter_ns, self.loss_ratio = link.delay_ns, link.jitter_ns, link.loss_ratio
         self.rate_bps, self.queue_ns = link.rate_bps, link.queue_ns or self._DEFAULT_QUEUE_NS
+        self.mtu, self.metric = link.mtu, link.metric
 
     def change(self, change: Change) -> None:
         """Apply a change; packets that are already past this link are not touched."""
@@ -87,11 +102,19 @@ class LinkState:
         elif change.op == "restore":
             self.up = True
             self._configure()
+        elif change.op == "shift":
+            self.metric = change.metric
         else:
             self.delay_ns = self.delay_ns if change.delay_ns is None else change.delay_ns
             self.jitter_ns = self.jitter_ns if change.jitter_ns is None else change.jitter_ns
             self.loss_ratio = self.loss_ratio if change.loss_ratio is None else change.loss_ratio
             self.rate_bps = self.rate_bps if change.rate_bps is None else change.rate_bps
+            self.mtu = self.mtu if change.mtu is None else change.mtu
+
+    @property
+    def weight(self) -> int:
+        """What routing weighs the link with now: its metric, else the delay that the topology says, not a degraded one."""
+        return self.configured.weight if self.metric is None else self.metric
 
     def current(self) -> Link:
         """The link as it is now, whether up or down."""
@@ -102,6 +125,8 @@ class LinkState:
             loss_ratio=self.loss_ratio,
             rate_bps=self.rate_bps,
             queue_ns=None if self.rate_bps is None else self.queue_ns,
+            mtu=self.mtu,
+            metric=self.metric,
         )
 
     def transmit(self, at_ns: int, count: int, size: int, segment_size: int) -> tuple[int, int]:

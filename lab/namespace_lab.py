@@ -21,6 +21,7 @@ from lab.addresses import AddressPlan
 from lab.links import Change
 from lab.paths import PathFinder
 from lab.reading import parse
+from lab.routers import RouterChange
 from lab.state import LabState, clear_leftovers, default_state_dir
 from lab.topology import Link, Topology
 from lab.truth import PairTruth, pair_truths
@@ -77,13 +78,23 @@ class NamespaceLab:
         ups = [entry.pop("up") for entry in entries]
         changed = {link.key: link for link in (Link(**entry) for entry in entries)}
         down = {key for key, up in zip(changed, ups, strict=True) if not up}
-        # Routing goes by the configured delays over the links that are up; the values are those of now.
-        return pair_truths(self.topology, PathFinder(self.topology, lambda link: link.key not in down), changed)
+        metric = {key: link.metric for key, link in changed.items() if link.metric is not None}
+        # Routing goes by metrics and configured delays over the links that are up; the values are those of now.
+        finder = PathFinder(self.topology, lambda link: link.key not in down, lambda link: metric.get(link.key, link.weight))
+        return pair_truths(self.topology, finder, changed)
 
     def change(self, src: str, dst: str, change: Change, *, medium: Medium | None = None, both: bool = True) -> None:
         """Change the link between two nodes, in both directions or from src to dst only; raises UserError."""
         question = {"op": "change", "src": src, "dst": dst, "medium": medium, "both": both, "change": asdict(change)}
         control.ask(self.state.control, question)
+
+    def change_router(self, router: str, change: RouterChange) -> None:
+        """Change a router; raises UserError."""
+        control.ask(self.state.control, {"op": "change_router", "router": router, "change": asdict(change)})
+
+    def change_site(self, site: str, op: Literal["fail", "restore"]) -> None:
+        """Fail or restore all links of a site at once; raises UserError."""
+        control.ask(self.state.control, {"op": "change_site", "site": site, "change": op})
 
     def status(self) -> dict[str, Any]:
         """Packet counts, links that carried any, and the links that are not as the topology says."""

@@ -1,7 +1,8 @@
-"""Which way packets go: within a medium, the path of least configured one-way delay over links that are up.
+"""Which way packets go: within a medium, the path of least total weight over links that are up.
 
-Pure. Sites never forward, so a site is only ever the first or the last node of a path. A degraded link keeps its
-traffic: the routing of a real network does not follow congestion either. Equal delays are settled by fewer hops, then
+Pure. A link weighs its metric, or without one the one-way delay that is configured. Sites never forward, so a site is
+only ever the first or the last node of a path. A degraded link keeps its traffic: the routing of a real network does
+not follow congestion either. Equal weights are settled by fewer hops, then
 by the names of the nodes, so the same topology always gives the same paths.
 """
 
@@ -21,14 +22,22 @@ def _always_up(_link: Link) -> bool:
     return True
 
 
-class PathFinder:
-    """Finds and remembers paths; `forget` after a link went up or down.
+def _as_configured(link: Link) -> int:
+    return link.weight
 
-    `is_up` says whether a link may be used now; links of the topology are asked about lazily, per source.
+
+class PathFinder:
+    """Finds and remembers paths; `forget` after a link went up or down or its weight changed.
+
+    `is_up` says whether a link may be used now and `weight` what it weighs now (at least 1); links of the topology are
+    asked about lazily, per source.
     """
 
-    def __init__(self, topology: Topology, is_up: Callable[[Link], bool] = _always_up) -> None:
+    def __init__(
+        self, topology: Topology, is_up: Callable[[Link], bool] = _always_up, weight: Callable[[Link], int] = _as_configured
+    ) -> None:
         self._is_up = is_up
+        self._weight = weight
         self._sites = frozenset(site.id for site in topology.sites)
         self._links: dict[Medium, dict[str, list[Link]]] = {medium: {} for medium in MEDIA}
         for link in topology.links:
@@ -67,7 +76,7 @@ class PathFinder:
         queue = [(0, 0, src)]
         done = set()
         while queue:
-            delay_ns, hops, node = heapq.heappop(queue)
+            total, hops, node = heapq.heappop(queue)
             if node in done:
                 continue
             done.add(node)
@@ -76,7 +85,7 @@ class PathFinder:
             for link in links.get(node, ()):
                 if not self._is_up(link):
                     continue
-                found = (delay_ns + link.delay_ns, hops + 1)
+                found = (total + self._weight(link), hops + 1)
                 known = best.get(link.dst)
                 if known is None or found < known or (found == known and node < before.get(link.dst, "")):
                     best[link.dst] = found

@@ -20,6 +20,9 @@
     medium = "backbone"             # internet, backbone or direct-connect
     lat = 1.29                      # optional
     lon = 103.85
+    silent = true                   # optional: never answers with ICMP
+    icmp_per_s = 100                # optional: sends at most so many ICMP errors per second
+    mpls = [16004, 24]              # optional: labels it reports in time exceeded, outermost first
 
     [[links]]                       # or links = [{...}, ...], one line each
     between = ["sin", "bb-sin"]
@@ -30,8 +33,11 @@
     loss = 0.001                    # optional: ratio 0..1
     rate = "1Gbit/s"                # optional
     queue_ms = 50                   # optional, with a rate: drops what would wait longer
+    mtu = 1400                      # optional: bytes of the longest IP packet
+    metric = 10                     # optional: routing weight; without it, the one-way delay in ns decides
 
-Every number of a link, and its rate, may be a pair: [from the first end to the second, back].
+Every number of a link, and its rate, may be a pair: [from the first end to the second, back]. Where several next hops
+have the same least total weight, all are used, by a hash of the flow.
 """
 
 from __future__ import annotations
@@ -60,9 +66,16 @@ DEFAULT_QUEUE_MS = 50.0
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _TOP = ("name", "title", "seed", "sites", "routers", "links")
 _SITE = ("id", "kind", "name", "lat", "lon", "country", "provider", "metro", "serves")
-_ROUTER = ("id", "medium", "lat", "lon")
-_LINK = ("between", "medium", "delay_ms", "inflation", "jitter_ms", "loss", "rate", "queue_ms")
+_ROUTER = ("id", "medium", "lat", "lon", "silent", "icmp_per_s", "mpls")
+_LINK = ("between", "medium", "delay_ms", "inflation", "jitter_ms", "loss", "rate", "queue_ms", "mtu", "metric")
 _MAX_DELAY_MS = 10_000.0
+#: From the least that IPv6 asks of every link (RFC 8200, section 5) to the longest packet of IPv4.
+_MTU_RANGE = (1280, 65535)
+_METRIC_RANGE = (1, 10**12)
+_MAX_ICMP_PER_S = 1_000_000
+#: Labels have 20 bits, and 0..15 are reserved (RFC 3032); a stack this deep and 128 bytes of quote fit an ICMP error.
+_LABEL_RANGE = (16, (1 << 20) - 1)
+_MAX_LABELS = 8
 
 
 def parse_file(path: Path) -> Topology:
@@ -163,7 +176,36 @@ def _router(table: Table) -> Router:
         table.fail("lon" if lon is None else "lat", "missing; give both lat and lon, or neither")
     if lat is not None and lon is not None and not (-90 <= lat <= 90 and -180 <= lon <= 180):
         table.fail("lat", f"coordinates {lat}, {lon} are off the Earth; latitude -90..90, longitude -180..180")
-    return Router(id=router_id, medium=table.medium("medium"), lat=lat, lon=lon)
+    return Router(
+        id=router_id,
+        medium=table.medium("medium"),
+        lat=lat,
+        lon=lon,
+        silent=table.flag("silent"),
+        icmp_per_s=_whole_pair(table, "icmp_per_s", 1, _MAX_ICMP_PER_S)[0],
+        mpls=_labels(table),
+    )
+
+
+def _labels(table: Table) -> tuple[int, ...]:
+    given = table.values.get("mpls", [])
+    least, most = _LABEL_RANGE
+    if not isinstance(given, list) or len(given) > _MAX_LABELS:
+        table.fail("mpls", f"{given!r} is not a list of at most {_MAX_LABELS} labels, outermost first; for example mpls = [16004]")
+    for label in given:
+        if not isinstance(label, int) or isinstance(label, bool) or not least <= label <= most:
+            table.fail("mpls", f"{label!r} is not an MPLS label; whole numbers from {least} to {most} are allowed")
+    return tuple(given)
+
+
+def _whole_pair(table: Table, key: str, least: int, most: int) -> tuple[int | None, int | None]:
+    """One whole number for both directions, or a list of two; None twice when the key is missing."""
+    if key not in table:
+        return None, None
+    there, back = table.pair_of_numbers(key, None, least, most)
+    if there != int(there) or back != int(back):
+        table.fail(key, f"{table.values[key]!r} is not a whole number, or a pair of them")
+    return int(there), int(back)
 
 
 class _Places:
@@ -190,6 +232,8 @@ def _link_pair(table: Table, places: _Places) -> tuple[Link, Link]:
     if rate_bps is None and "queue_ms" in table:
         table.fail("queue_ms", "a queue without a rate; add rate, or leave both out")
     queue_ms = table.pair_of_numbers("queue_ms", DEFAULT_QUEUE_MS, 0.001, _MAX_DELAY_MS)
+    mtu = _whole_pair(table, "mtu", *_MTU_RANGE)
+    metric = _whole_pair(table, "metric", *_METRIC_RANGE)
 
     def one_way(way: int) -> Link:
         a, b = (src, dst) if way == 0 else (dst, src)
@@ -202,6 +246,8 @@ def _link_pair(table: Table, places: _Places) -> tuple[Link, Link]:
             loss_ratio=loss[way],
             rate_bps=None if rate_bps is None else rate_bps[way],
             queue_ns=None if rate_bps is None else round(queue_ms[way] * MS),
+            mtu=mtu[way],
+            metric=metric[way],
         )
 
     return one_way(0), one_way(1)

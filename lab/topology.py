@@ -42,12 +42,21 @@ class TopologySite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Router:
-    """A node that forwards within one medium; coordinates in degrees, None where they are not given."""
+    """A node that forwards within one medium.
+
+    lat, lon    coordinates in degrees, None where they are not given
+    silent      never sends ICMP: a traceroute sees nothing at its hop, and a ping of its address gets no answer
+    icmp_per_s  ICMP errors per second that it sends at most; None is not limited (echo replies never are)
+    mpls        labels, outermost first, that it reports in its time-exceeded messages (RFC 4950); empty for none
+    """
 
     id: str
     medium: Medium
     lat: float | None = None
     lon: float | None = None
+    silent: bool = False
+    icmp_per_s: int | None = None
+    mpls: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +68,8 @@ class Link:
     loss_ratio  probability that a packet is lost on it
     rate_bps    bits of IP packets per second; None is not limited
     queue_ns    the longest wait at `rate_bps` before packets are dropped; None exactly when there is no rate
+    mtu         bytes of the longest IP packet it carries; None is not limited
+    metric      what routing weighs it with; None: its `delay_ns`
     """
 
     src: str
@@ -69,6 +80,13 @@ class Link:
     loss_ratio: float = 0.0
     rate_bps: int | None = None
     queue_ns: int | None = None
+    mtu: int | None = None
+    metric: int | None = None
+
+    @property
+    def weight(self) -> int:
+        """What routing adds up along a path; at least 1, so that every link of a best path leads nearer to its end."""
+        return max(1, self.delay_ns if self.metric is None else self.metric)
 
     @property
     def key(self) -> tuple[str, str, Medium]:
@@ -133,8 +151,14 @@ def _site_table(site: TopologySite) -> dict[str, object]:
 
 
 def _router_table(router: Router) -> dict[str, object]:
-    table: dict[str, object] = {"id": router.id, "medium": router.medium}
-    return table if router.lat is None else table | {"lat": router.lat, "lon": router.lon}
+    optional = {
+        "lat": router.lat,
+        "lon": router.lon,
+        "silent": router.silent or None,
+        "icmp_per_s": router.icmp_per_s,
+        "mpls": list(router.mpls) or None,
+    }
+    return {"id": router.id, "medium": router.medium} | {key: value for key, value in optional.items() if value is not None}
 
 
 def _link_table(there: Link, back: Link) -> dict[str, object]:
@@ -150,6 +174,10 @@ def _link_table(there: Link, back: Link) -> dict[str, object]:
         assert back.queue_ns is not None
         table["rate"] = [f"{there.rate_bps}bit/s", f"{back.rate_bps}bit/s"]
         table["queue_ms"] = [there.queue_ns / MS, back.queue_ns / MS]
+    if there.mtu is not None and back.mtu is not None:
+        table["mtu"] = [there.mtu, back.mtu]
+    if there.metric is not None and back.metric is not None:
+        table["metric"] = [there.metric, back.metric]
     return table
 
 

@@ -11,6 +11,7 @@ from lab import control
 from lab.addresses import pack
 from lab.forwarding import Forwarder
 from lab.links import Change
+from lab.routers import RouterChange
 from lab.topology import builtin
 from records.errors import UserError
 
@@ -181,6 +182,48 @@ def test_failing_a_link_moves_the_traffic_and_restoring_brings_it_back() -> None
     assert network.forwarder.changed() == []
 
 
+def test_a_site_is_cut_off_and_brought_back_as_a_whole() -> None:
+    """While a site has failed nobody reaches it over any medium; restored, its links are as the topology says."""
+    network = Network()
+    network.forwarder.change_site("b", "fail")
+    assert {link.medium for _, link in network.forwarder.changed()} == {"internet", "backbone"}
+    for dst in ("10.2.1.1", "10.2.2.1"):
+        network.send("a", echo(dst.replace("10.2", "10.1"), dst))
+    assert [(site, packet[scapy.ICMP].type) for _, site, packet in network.run()] == [("a", 3), ("a", 3)]
+    network.forwarder.change_site("b", "restore")
+    assert network.forwarder.changed() == []
+
+
+def test_a_silent_router_sends_nothing_and_still_forwards() -> None:
+    """No time exceeded and no echo reply while it is silent, both again when it is restored; packets pass all the time."""
+    network = Network()
+    network.forwarder.change_router("bb-eu", RouterChange(op="set", silent=True))
+    assert [router.id for router in network.forwarder.changed_routers()] == ["bb-eu"]
+    probes = (echo("10.1.2.1", "10.2.2.1", 1), echo("10.1.2.1", "10.252.0.1"), echo("10.1.2.1", "10.2.2.1"))
+    for probe in probes:
+        network.send("a", probe)
+    assert [site for _, site, _ in network.run()] == ["b"]
+    network.forwarder.change_router("bb-eu", RouterChange(op="restore"))
+    for probe in probes:
+        network.send("a", probe, at_ms=100)
+    assert sorted(site for _, site, _ in network.run()[1:]) == ["a", "a", "b"]
+
+
+def test_a_router_limits_its_errors_and_not_its_replies() -> None:
+    """At 100 errors a second, of one probe a ms for a second the bucket's 10 and about 100 more are answered."""
+    network = Network()
+    network.forwarder.change_router("bb-eu", RouterChange(op="set", icmp_per_s=100))
+    for ms in range(1000):
+        network.send("a", echo("10.1.2.1", "10.2.2.1", 1), at_ms=ms)
+    assert 108 <= len(network.run()) <= 110
+    for ms in range(1000):
+        network.send("a", echo("10.1.2.1", "10.252.0.1"), at_ms=2000 + ms)
+    network.received.clear()
+    assert len(network.run()) == 1000
+    (counts,) = network.forwarder.report()["routers"]  # type: ignore[misc]
+    assert counts["sent"] + counts["withheld"] == 2000
+
+
 def test_a_change_to_no_link_says_what_there_is() -> None:
     """The message names the neighbours of the node, or that there is no such node."""
     forwarder = Forwarder(builtin("triangle"))
@@ -207,7 +250,14 @@ def test_the_same_seed_gives_the_same_run() -> None:
     [
         (b"{", "malformed"),
         (b"[]", "malformed"),
-        (b'{"op": "dance"}', "unknown operation 'dance'; there are status, change and stop"),
+        (b'{"op": "dance"}', "unknown operation 'dance'; there are status, change, change_router, change_site, stop"),
+        (
+            b'{"op": "change_router", "router": "in-a", "change": {"op": "set", "silent": true}}',
+            "there is no router 'in-a'; did you mean in-a",
+        ),
+        (b'{"op": "change_router", "router": "in-ab", "change": {"op": "set"}}', "set changes nothing"),
+        (b'{"op": "change_site", "site": "x", "change": "fail"}', "unknown site 'x'"),
+        (b'{"op": "change_site", "site": "a", "change": "degrade"}', "fail or restore"),
         (b'{"op": "change", "src": "a", "dst": "b", "medium": null, "both": true, "change": {"op": "fail"}}', "no link from 'a'"),
         (b'{"op": "change", "src": "a", "dst": "hub", "medium": null, "both": true, "change": {"op": "fail", "x": 1}}', "malformed"),
     ],

@@ -108,6 +108,18 @@ def test_changes_and_back() -> None:
     assert state.current() == configured
 
 
+def test_the_metric_decides_the_weight_and_a_degraded_delay_does_not() -> None:
+    """A link weighs its configured delay until it is shifted, and again after it is restored."""
+    state = link()
+    state.change(Change(op="degrade", delay_ns=9 * MS, mtu=1400))
+    assert (state.weight, state.current().mtu) == (MS, 1400)
+    state.change(Change(op="shift", metric=7))
+    assert (state.weight, state.delay_ns, state.current().metric) == (7, 9 * MS, 7)
+    state.change(Change(op="restore"))
+    assert (state.weight, state.current()) == (MS, link().current())
+    assert Link(src="a", dst="b", medium="internet", delay_ns=0).weight == 1
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -117,6 +129,12 @@ def test_changes_and_back() -> None:
         {"op": "degrade", "rate_bps": 5},
         {"op": "degrade", "delay_ns": -1},
         {"op": "break"},
+        {"op": "shift"},
+        {"op": "shift", "metric": 0},
+        {"op": "shift", "metric": 5, "delay_ns": 1},
+        {"op": "degrade", "metric": 5},
+        {"op": "degrade", "mtu": 576},
+        {"op": "restore", "mtu": 1400},
     ],
 )
 def test_a_change_that_makes_no_sense_is_refused(values: dict[str, object]) -> None:

@@ -41,6 +41,26 @@ def test_a_topology_is_read_as_written() -> None:
     assert [site.serves for site in world.sites] == [False, True]
 
 
+FULL = (
+    GOOD.replace('"backbone" }', '"backbone", silent = true, icmp_per_s = 50, mpls = [16004, 24] }')
+    .replace('delay_ms = 1 }', 'delay_ms = 1, mtu = [1400, 1500], metric = [10, 20] }')
+)  # fmt: skip
+
+
+def test_routers_and_links_say_how_they_forward() -> None:
+    """Silence, ICMP limit, labels, MTU and metric are read as written, are off by default, and decide the weight."""
+    world = parse_text(FULL, "full.toml")
+    plain, special = world.router_by_id["r"], world.router_by_id["s"]
+    assert (plain.silent, plain.icmp_per_s, plain.mpls) == (False, None, ())
+    assert (special.silent, special.icmp_per_s, special.mpls) == (True, 50, (16004, 24))
+    there, back = world.link_by_key["a", "b", "direct-connect"], world.link_by_key["b", "a", "direct-connect"]
+    assert (there.mtu, back.mtu, there.metric, back.metric) == (1400, 1500, 10, 20)
+    assert (there.weight, back.weight) == (10, 20)
+    delayed = world.link_by_key["b", "r", "internet"]
+    assert (delayed.mtu, delayed.metric, delayed.weight) == (None, None, 4_500_000)
+    assert parse(json.loads(json.dumps(world.document())), "full.toml") == world
+
+
 @pytest.mark.parametrize("name", available())
 def test_a_document_reads_back_the_same(name: str) -> None:
     """Every built-in world survives being written as JSON and read again, to the nanosecond."""
@@ -71,6 +91,13 @@ MISTAKES = {
     "queue without rate": ("delay_ms = 1 ", "delay_ms = 1, queue_ms = 5 ", "links[3].queue_ms: a queue without a rate"),
     "linked twice": ('["r", "b"]', '["r", "a"]', "links[2].between: r and a are already joined over internet by link 1"),
     "serves": ("serves = true", 'serves = "yes"', "sites[2].serves: 'yes' is not true or false"),
+    "silent": ('medium = "backbone"', 'medium = "backbone", silent = 1', "routers[2].silent: 1 is not true or false"),
+    "icmp_per_s": ('medium = "backbone"', 'medium = "backbone", icmp_per_s = 0', "routers[2].icmp_per_s: 0 is out of range; 1 to 1e+06"),
+    "label": ('medium = "backbone"', 'medium = "backbone", mpls = [3]', "routers[2].mpls: 3 is not an MPLS label"),
+    "label alone": ('medium = "backbone"', 'medium = "backbone", mpls = 16', "routers[2].mpls: 16 is not a list of at most 8 labels"),
+    "mtu": ("delay_ms = 1 ", "delay_ms = 1, mtu = 576 ", "links[3].mtu: 576 is out of range; 1280 to 65535"),
+    "metric": ("delay_ms = 1 ", "delay_ms = 1, metric = [1, 0] ", "links[3].metric: 0 is out of range; 1 to 1e+12"),
+    "metric of a half": ("delay_ms = 1 ", "delay_ms = 1, metric = 1.5 ", "links[3].metric: 1.5 is not a whole number"),
     "provider": ("serves = true", 'provider = "acme"', "sites[2].provider: 'acme' is not one of aws, azure"),
 }
 
