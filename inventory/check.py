@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inventory import places, serving, sites_csv
+from inventory import places, residency, serving, sites_csv
 from inventory.model import Inventory
 from inventory.rows import Faults
 from records.errors import InputError
@@ -27,6 +27,9 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "pools": serving.POOL_COLUMNS,
     "workloads": serving.WORKLOAD_COLUMNS,
     "egress_prices": serving.EGRESS_COLUMNS,
+    "jurisdictions": residency.JURISDICTION_COLUMNS,
+    "country_groups": residency.GROUP_COLUMNS,
+    "rules": residency.RULE_COLUMNS,
 }
 
 
@@ -72,6 +75,7 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
     sites = dict(built_in.sites)
     accelerators = dict(built_in.accelerators)
     profiles = list(built_in.profiles)
+    of, groups = dict(built_in.jurisdictions.named), dict(built_in.jurisdictions.groups)
     found: dict[Path, Checked] = {}
     for kind in HEADERS:
         for path in (path for path in paths if kinds[path] == kind and path not in found):
@@ -95,6 +99,16 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
                 rows = len(serving.read_pools(path, sites, accelerators, profiles, faults))
             elif kind == "workloads":
                 rows = len(serving.read_workloads(path, faults))
+            elif kind == "jurisdictions":
+                read_of = residency.read_jurisdictions(path, faults)
+                of.update(read_of)
+                rows = len(read_of)
+            elif kind == "country_groups":
+                read_groups = residency.read_groups(path, of, faults)
+                groups.update(read_groups)
+                rows = len(read_groups)
+            elif kind == "rules":
+                rows = len(residency.read_rules(path, residency.Jurisdictions(of, groups), faults))
             else:
                 rows = len(serving.read_egress(path, sites, faults))
             found[path] = Checked(path=path, kind=kind, rows=rows, faults=tuple(faults.found))

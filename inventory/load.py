@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from inventory import places, serving
+from inventory import places, residency, serving
 from inventory.model import Inventory
 from inventory.rows import Faults
 from records.place import Site
@@ -41,6 +41,9 @@ def read(folder: Path) -> Inventory:
     pools = serving.read_pools(folder / "pools.csv", set(sites), accelerators, profiles, faults)
     asked = serving.read_workloads(folder / "workloads.csv", faults)
     egress = serving.read_egress(folder / "egress_prices.csv", set(sites), faults)
+    of = residency.read_jurisdictions(folder / "jurisdictions.csv", faults)
+    jurisdictions = residency.Jurisdictions(of, residency.read_groups(folder / "country_groups.csv", of, faults))
+    rules = residency.read_rules(folder / "rules.csv", jurisdictions, faults)
     faults.fail()
     return Inventory(
         sites=sites,
@@ -52,6 +55,8 @@ def read(folder: Path) -> Inventory:
         pools=pools,
         workloads={workload.name: workload for workload in asked},
         egress=egress,
+        jurisdictions=jurisdictions,
+        rules={rule.id: rule for rule in rules},
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from inventory.residency import Jurisdictions
 from records.errors import UnknownSite
 from records.place import PROVIDERS, Site
+from records.residency import ResidencyRule
 from records.serving import Accelerator, EgressPrice, EgressScope, PerfProfile, ServingPool, Workload
 
 __all__ = ["Inventory"]
@@ -42,6 +44,7 @@ class Inventory:
     node_classes    PoP id -> what it can run work on (bare-metal, vm, edge-gpu)
     population      metro id -> people, the weight of its demand
     accelerators    by id; profiles, pools and egress are tables; workloads by name
+    jurisdictions   whose law holds in a country; rules are the residency rules by id
     """
 
     sites: dict[str, Site]
@@ -53,6 +56,8 @@ class Inventory:
     pools: list[ServingPool]
     workloads: dict[str, Workload]
     egress: list[EgressPrice]
+    jurisdictions: Jurisdictions
+    rules: dict[str, ResidencyRule]
     _names: dict[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -12,8 +12,10 @@ import click
 from app.output import emit_json, json_option, note, table
 from inventory import check as checking
 from inventory.load import BUILT_IN, Inventory, load
+from inventory.residency import COUNSEL
 from records.errors import InputError, NoAnswer
 from records.place import Site
+from records.residency import ACTIVITIES
 from records.units import US, ms
 
 __all__ = ["inventory"]
@@ -97,6 +99,26 @@ def _pools(inv: Inventory) -> list[dict[str, Any]]:
     ]
 
 
+def _rules(inv: Inventory) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": rule.id,
+            "title": rule.title,
+            "jurisdiction": rule.jurisdiction,
+            "data_class": rule.data_class,
+            "applies_to": sorted(rule.applies_to),
+            **{activity: "any" if (mask := rule.mask(activity)) is None else sorted(mask) for activity in ACTIVITIES},
+            "conditions": rule.conditions,
+            "in_force_from": rule.in_force_from,
+            "variant_of": rule.variant_of,
+            "source": rule.source,
+            "as_of": rule.as_of,
+            "note": rule.note,
+        }
+        for rule in inv.rules.values()
+    ]
+
+
 #: Kind -> its rows. The long texts (source, note) are in the JSON only.
 _KINDS: dict[str, Callable[[Inventory], list[dict[str, Any]]]] = {
     "pops": _pops,
@@ -107,8 +129,11 @@ _KINDS: dict[str, Callable[[Inventory], list[dict[str, Any]]]] = {
     "profiles": _profiles,
     "workloads": _workloads,
     "pools": _pools,
+    "rules": _rules,
 }
-_ONLY_IN_JSON = ("source", "note")
+_ONLY_IN_JSON = ("source", "note", "conditions")
+#: Columns of countries: whole in the JSON, in as few words as they can be said on the screen.
+_COUNTRIES = ("applies_to", *ACTIVITIES)
 
 
 @click.group()
@@ -126,7 +151,7 @@ def inventory() -> None:
 @click.argument("kind", type=click.Choice(list(_KINDS)), metavar="KIND")
 @json_option
 def list_(kind: str, as_json: bool) -> None:
-    """List one kind: pops, regions, metros, prices, accelerators, profiles, workloads or pools.
+    """List one kind: pops, regions, metros, prices, accelerators, profiles, workloads, pools or rules.
 
     The JSON also says where each figure is from and when it held; '-' (null in JSON) is not known, which is not zero.
 
@@ -136,6 +161,8 @@ def list_(kind: str, as_json: bool) -> None:
       isochrone inventory list prices --json
     """
     rows = _KINDS[kind](load())
+    if kind == "rules":
+        note(COUNSEL)
     if as_json:
         emit_json(rows)
         return
@@ -146,6 +173,8 @@ def list_(kind: str, as_json: bool) -> None:
 def _shown(column: str, value: object) -> object:
     if column == "region" and value is None:
         return "(others)"
+    if column in _COUNTRIES and isinstance(value, list):
+        return load().jurisdictions.words(frozenset(map(str, value)))
     return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
