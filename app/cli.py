@@ -91,11 +91,19 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="isochrone", prog_name="isochrone")
-def root() -> None:
+@click.option(
+    "--inventory",
+    metavar="FOLDER",
+    help="Your own tables (pops.csv, ...) over the built-in ones, for any command. [env: ISOCHRONE_INVENTORY]",
+)
+def root(inventory: str | None) -> None:
     """Measure the network between edge PoPs and clouds, keep it, and find the fastest route for AI inference.
 
     Example: isochrone demo
     """
+    if inventory is not None:
+        # Through the environment, so that every process a command starts sees the same places.
+        os.environ["ISOCHRONE_INVENTORY"] = inventory
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inventory import places, residency, serving, sites_csv
+from inventory import access, places, residency, serving, sites_csv
 from inventory.model import Inventory
 from inventory.rows import Faults
 from records.errors import InputError
@@ -22,6 +22,9 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "metros": places.METRO_COLUMNS,
     "sites": sites_csv.REQUIRED_COLUMNS,
     "aliases": places.ALIAS_COLUMNS,
+    "endpoints": access.ENDPOINT_COLUMNS,
+    "onramps": access.ONRAMP_COLUMNS,
+    "links": access.LINK_COLUMNS,
     "accelerators": serving.ACCELERATOR_COLUMNS,
     "profiles": serving.PROFILE_COLUMNS,
     "pools": serving.POOL_COLUMNS,
@@ -87,6 +90,12 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
                 rows = len(places_read)
             elif kind == "aliases":
                 rows = len(places.read_aliases(path, set(sites), faults))
+            elif kind == "endpoints":
+                rows = len(access.read_endpoints(path, sites, faults))
+            elif kind == "onramps":
+                rows = len(access.read_onramps(path, sites, faults))
+            elif kind == "links":
+                rows = len(access.read_links(path, sites, faults))
             elif kind == "accelerators":
                 read = serving.read_accelerators(path, faults)
                 accelerators.update((accelerator.id, accelerator) for accelerator in read)

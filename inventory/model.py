@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass, field
 
 from inventory.residency import Jurisdictions
+from records.access import Endpoint, MediumLink, OnRamp
 from records.errors import UnknownSite
+from records.link import MEDIA, Medium
 from records.place import PROVIDERS, Site
 from records.residency import ResidencyRule
 from records.serving import Accelerator, EgressPrice, EgressScope, PerfProfile, ServingPool, Workload
@@ -42,15 +44,23 @@ class Inventory:
 
     sites           every site by id; pops, regions, metros are the same by kind, in file order
     node_classes    PoP id -> what it can run work on (bare-metal, vm, edge-gpu)
+    attachment      PoP id -> backbone or transit; no entry where it is not known
     population      metro id -> people, the weight of its demand
+    endpoints       hosts of regions that may be measured, the ones to prefer first
+    onramps         where the clouds' private links are handed over
+    links           which media join which sites, and what they cost
     accelerators    by id; profiles, pools and egress are tables; workloads by name
     jurisdictions   whose law holds in a country; rules are the residency rules by id
     """
 
     sites: dict[str, Site]
     node_classes: dict[str, tuple[str, ...]]
+    attachment: dict[str, str]
     population: dict[str, int]
     aliases: dict[str, str]
+    endpoints: list[Endpoint]
+    onramps: list[OnRamp]
+    links: list[MediumLink]
     accelerators: dict[str, Accelerator]
     profiles: list[PerfProfile]
     pools: list[ServingPool]
@@ -59,6 +69,7 @@ class Inventory:
     jurisdictions: Jurisdictions
     rules: dict[str, ResidencyRule]
     _names: dict[str, str] = field(init=False, repr=False, compare=False)
+    _media: dict[tuple[str, str], dict[Medium, MediumLink]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Names that mean one site only: a bare region (westeurope, but not us-east-1, which two clouds have).
@@ -69,6 +80,11 @@ class Inventory:
                 owners.setdefault(name, set()).add(site.id)
         names = {name: next(iter(ids)) for name, ids in owners.items() if len(ids) == 1}
         object.__setattr__(self, "_names", names | self.aliases)
+        media: dict[tuple[str, str], dict[Medium, MediumLink]] = {}
+        for link in self.links:
+            for ends in {(link.src, link.dst), (link.dst, link.src)}:
+                media.setdefault(ends, {})[link.medium] = link
+        object.__setattr__(self, "_media", media)
 
     def _of_kind(self, kind: str) -> list[Site]:
         return [site for site in self.sites.values() if site.kind == kind]
@@ -118,6 +134,32 @@ class Inventory:
         if found is None:
             raise UnknownSite(name, self.sites)
         return self.sites[found]
+
+    def jurisdiction_of(self, site: Site | str) -> str | None:
+        """Whose law holds at a site: EU, GB, US, ..., by its country; None where the country is not known.
+
+        Takes a Site as the warehouse may know one that the inventory does not; a name is read as `resolve` reads it
+        and raises UnknownSite.
+
+        >>> from inventory.load import load
+        >>> [load().jurisdiction_of(site) for site in ("fra", "aws:eu-west-2", "alibaba:cn-hongkong", "gcp:us-east4")]
+        ['EU', 'GB', 'HK', 'US']
+        """
+        country = (self.site(site) if isinstance(site, str) else site).country
+        return None if country is None else self.jurisdictions.of(country)
+
+    def endpoints_of(self, region: str) -> list[Endpoint]:
+        """The hosts by which a region may be measured, the one to prefer first; none where none is known."""
+        site_id = self.site(region).id
+        return [endpoint for endpoint in self.endpoints if endpoint.region == site_id]
+
+    def media_between(self, a: str, b: str) -> dict[Medium, MediumLink]:
+        """The media that join two sites, by medium in the order of records.link.MEDIA; the same in both directions.
+
+        Takes ids as they are. A site that the inventory does not know is on the internet where a row joins any two.
+        """
+        joined = self._media.get(("any", "any"), {}) | self._media.get((a, b), {})
+        return {medium: joined[medium] for medium in MEDIA if medium in joined} if a != b else {}
 
     def egress_usd_per_gb(self, site: str, scope: EgressScope = "internet", month_gb: float = 0.0) -> float | None:
         """What the next GB (10^9 bytes) that leaves a site costs in USD; None where it is not known.

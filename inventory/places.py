@@ -8,23 +8,28 @@ from pathlib import Path
 from inventory.rows import BadRow, Faults, Row, read_table
 from records.place import PROVIDERS, Site, SiteKind
 
-__all__ = ["NODE_CLASSES", "Alias", "Metro", "Pop", "read_aliases", "read_metros", "read_pops", "read_regions", "site_from"]
+__all__ = ["ATTACHMENTS", "NODE_CLASSES", "Alias", "Metro", "Pop", "read_aliases", "read_metros", "read_pops", "read_regions", "site_from"]
 
 #: What a PoP can run work on.
 NODE_CLASSES = ("bare-metal", "vm", "edge-gpu")
 
+#: How a PoP is joined to the others: by circuits of the fleet's own, or by transit over the internet only.
+ATTACHMENTS = ("backbone", "transit")
+
 REGION_COLUMNS = ("id", "name", "metro", "country", "lat", "lon", "source", "as_of")
 POP_COLUMNS = ("id", "name", "metro", "country", "lat", "lon", "node_classes", "source", "as_of")
+POP_OPTIONAL = ("attachment",)
 METRO_COLUMNS = ("id", "name", "country", "lat", "lon", "population", "source", "as_of")
 ALIAS_COLUMNS = ("alias", "id", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pop:
-    """A PoP and the classes of nodes it has (of NODE_CLASSES)."""
+    """A PoP, the classes of nodes it has (of NODE_CLASSES) and how it is attached (of ATTACHMENTS; None: not known)."""
 
     site: Site
     node_classes: tuple[str, ...]
+    attachment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +96,10 @@ def read_pops(path: Path, faults: Faults) -> list[Pop]:
             raise BadRow(f"id {row.text('id')!r}: a PoP's id has no colon; write it as in sin")
         _dated(row)
         row.text("country")
-        return Pop(site=site_from(row, "pop", metro=row.text("metro")), node_classes=classes)
+        attachment = row.one_of("attachment", ATTACHMENTS) if row.optional("attachment") else None
+        return Pop(site=site_from(row, "pop", metro=row.text("metro")), node_classes=classes, attachment=attachment)
 
-    return read_table(path, POP_COLUMNS, make, lambda pop: pop.site.id, faults)
+    return read_table(path, POP_COLUMNS, make, lambda pop: pop.site.id, faults, optional=POP_OPTIONAL)
 
 
 def read_metros(path: Path, faults: Faults) -> list[Metro]:

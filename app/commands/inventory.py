@@ -26,11 +26,31 @@ def _place(site: Site) -> dict[str, object]:
 
 
 def _pops(inv: Inventory) -> list[dict[str, Any]]:
-    return [_place(site) | {"node_classes": list(inv.node_classes[site.id])} for site in inv.pops]
+    return [
+        _place(site)
+        | {
+            "jurisdiction": inv.jurisdiction_of(site),
+            "node_classes": list(inv.node_classes[site.id]),
+            "attachment": inv.attachment.get(site.id),
+        }
+        for site in inv.pops
+    ]
 
 
 def _regions(inv: Inventory) -> list[dict[str, Any]]:
-    return [{"provider": site.provider, **_place(site)} for site in inv.regions]
+    return [{"provider": site.provider, **_place(site), "jurisdiction": inv.jurisdiction_of(site)} for site in inv.regions]
+
+
+def _endpoints(inv: Inventory) -> list[dict[str, Any]]:
+    return [asdict(endpoint) for endpoint in inv.endpoints]
+
+
+def _onramps(inv: Inventory) -> list[dict[str, Any]]:
+    return [asdict(ramp) | {"regions": None if ramp.regions is None else list(ramp.regions)} for ramp in inv.onramps]
+
+
+def _links(inv: Inventory) -> list[dict[str, Any]]:
+    return [asdict(link) for link in inv.links]
 
 
 def _metros(inv: Inventory) -> list[dict[str, Any]]:
@@ -124,6 +144,9 @@ _KINDS: dict[str, Callable[[Inventory], list[dict[str, Any]]]] = {
     "pops": _pops,
     "regions": _regions,
     "metros": _metros,
+    "endpoints": _endpoints,
+    "onramps": _onramps,
+    "links": _links,
     "prices": _prices,
     "accelerators": _accelerators,
     "profiles": _profiles,
@@ -151,7 +174,7 @@ def inventory() -> None:
 @click.argument("kind", type=click.Choice(list(_KINDS)), metavar="KIND")
 @json_option
 def list_(kind: str, as_json: bool) -> None:
-    """List one kind: pops, regions, metros, prices, accelerators, profiles, workloads, pools or rules.
+    """List one kind: pops, regions, metros, endpoints, onramps, links, prices, accelerators, profiles, workloads, pools or rules.
 
     The JSON also says where each figure is from and when it held; '-' (null in JSON) is not known, which is not zero.
 
@@ -171,8 +194,8 @@ def list_(kind: str, as_json: bool) -> None:
 
 
 def _shown(column: str, value: object) -> object:
-    if column == "region" and value is None:
-        return "(others)"
+    if value is None and column in {"region", "regions"}:
+        return "(others)" if column == "region" else "any"
     if column in _COUNTRIES and isinstance(value, list):
         return load().jurisdictions.words(frozenset(map(str, value)))
     return " ".join(map(str, value)) if isinstance(value, list) else value

@@ -20,7 +20,9 @@ def isochrone(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("kind", ["pops", "regions", "metros", "prices", "accelerators", "profiles", "workloads", "pools", "rules"])
+@pytest.mark.parametrize(
+    "kind", ["pops", "regions", "metros", "endpoints", "prices", "accelerators", "profiles", "workloads", "pools", "rules"]
+)
 def test_every_kind_is_listed(kind: str) -> None:
     """Each kind is one JSON list; the table has as many lines, and a header."""
     result = isochrone("list", kind, "--json")
