@@ -12,10 +12,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from inventory import serving
 from inventory.load import Inventory, load
-from inventory.rows import Faults
-from records.errors import InputError, NoAnswer, UnknownSite, UserError
+from inventory.workloads import read_workload_file
+from records.errors import NoAnswer, UnknownSite, UserError
 from records.link import LinkEstimate
 from records.place import Site
 from records.serving import ServingPool, Workload
@@ -109,7 +108,7 @@ def site_id(name: str, known: Links, inventory: Inventory | None = None) -> str:
 
 
 def workload_of(name: str, inventory: Inventory | None = None) -> Workload:
-    """The workload of a name, or the only one of a CSV file with the columns of inventory/workloads.csv.
+    """The workload of a name, or the one of a file: CSV with the columns of inventory/workloads.csv, or JSON with those names.
 
     Raises UserError for a name that is neither, InputError for a file that does not hold or holds several.
     """
@@ -119,12 +118,7 @@ def workload_of(name: str, inventory: Inventory | None = None) -> Workload:
     path = Path(name)
     if not path.is_file():
         raise UserError(f"no workload {name!r}, nor a file of that name; known workloads are {', '.join(known)}")
-    faults = Faults()
-    found = serving.read_workloads(path, faults)
-    faults.fail()
-    if len(found) != 1:
-        raise InputError(path, None, f"holds {len(found)} workloads; a request has one: leave one row")
-    return found[0]
+    return read_workload_file(path)
 
 
 def route_answer(

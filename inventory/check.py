@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inventory import access, places, residency, serving, sites_csv
+from inventory import access, places, residency, serving, sites_csv, workloads
 from inventory.model import Inventory
 from inventory.rows import Faults
 from records.errors import InputError
@@ -28,7 +28,8 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "accelerators": serving.ACCELERATOR_COLUMNS,
     "profiles": serving.PROFILE_COLUMNS,
     "pools": serving.POOL_COLUMNS,
-    "workloads": serving.WORKLOAD_COLUMNS,
+    "workloads": workloads.WORKLOAD_COLUMNS,
+    "applications": workloads.APPLICATION_COLUMNS,
     "egress_prices": serving.EGRESS_COLUMNS,
     "jurisdictions": residency.JURISDICTION_COLUMNS,
     "country_groups": residency.GROUP_COLUMNS,
@@ -78,6 +79,7 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
     sites = dict(built_in.sites)
     accelerators = dict(built_in.accelerators)
     profiles = list(built_in.profiles)
+    asked = set(built_in.workloads)
     of, groups = dict(built_in.jurisdictions.named), dict(built_in.jurisdictions.groups)
     found: dict[Path, Checked] = {}
     for kind in HEADERS:
@@ -107,7 +109,11 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
             elif kind == "pools":
                 rows = len(serving.read_pools(path, sites, accelerators, profiles, faults))
             elif kind == "workloads":
-                rows = len(serving.read_workloads(path, faults))
+                read_workloads = workloads.read_workloads(path, faults)
+                asked |= {workload.name for workload in read_workloads}
+                rows = len(read_workloads)
+            elif kind == "applications":
+                rows = len(workloads.read_applications(path, asked, faults))
             elif kind == "jurisdictions":
                 read_of = residency.read_jurisdictions(path, faults)
                 of.update(read_of)

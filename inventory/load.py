@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from inventory import access, places, residency, serving
+from inventory import workloads as asking
 from inventory.check import HEADERS
 from inventory.model import Inventory
 from inventory.rows import Faults
@@ -81,7 +82,8 @@ def read(folder: Path, *, own: Path | None = None) -> Inventory:
     pools = tables.read(
         "pools", lambda path, faults: serving.read_pools(path, set(sites), accelerators, profiles, faults), lambda pool: pool.id
     )
-    asked = tables.read("workloads", serving.read_workloads, lambda workload: workload.name)
+    asked = {found.name: found for found in tables.read("workloads", asking.read_workloads, lambda workload: workload.name)}
+    applications = tables.read("applications", lambda path, faults: asking.read_applications(path, asked, faults), lambda found: found.name)
     egress = tables.read(
         "egress_prices",
         lambda path, faults: serving.read_egress(path, set(sites), faults),
@@ -108,7 +110,8 @@ def read(folder: Path, *, own: Path | None = None) -> Inventory:
         accelerators=accelerators,
         profiles=profiles,
         pools=pools,
-        workloads={workload.name: workload for workload in asked},
+        workloads=asked,
+        applications={application.name: application for application in applications},
         egress=egress,
         jurisdictions=jurisdictions,
         rules={rule.id: rule for rule in rules},
@@ -164,6 +167,6 @@ class _Tables:
 def workloads(path: str | Path) -> dict[str, Workload]:
     """The workloads of a user's CSV file by name, in file order; raises InputError that names every bad row."""
     faults = Faults()
-    found = serving.read_workloads(Path(path), faults)
+    found = asking.read_workloads(Path(path), faults)
     faults.fail()
     return {workload.name: workload for workload in found}

@@ -11,7 +11,7 @@ from records.errors import UnknownSite
 from records.link import MEDIA, Medium
 from records.place import PROVIDERS, Site
 from records.residency import ResidencyRule
-from records.serving import Accelerator, EgressPrice, EgressScope, PerfProfile, ServingPool, Workload
+from records.serving import Accelerator, Application, EgressPrice, EgressScope, PerfProfile, ServingPool, Workload
 
 __all__ = ["Inventory"]
 
@@ -49,7 +49,7 @@ class Inventory:
     endpoints       hosts of regions that may be measured, the ones to prefer first
     onramps         where the clouds' private links are handed over
     links           which media join which sites, and what they cost
-    accelerators    by id; profiles, pools and egress are tables; workloads by name
+    accelerators    by id; profiles, pools and egress are tables; workloads and applications by name
     jurisdictions   whose law holds in a country; rules are the residency rules by id
     """
 
@@ -65,6 +65,7 @@ class Inventory:
     profiles: list[PerfProfile]
     pools: list[ServingPool]
     workloads: dict[str, Workload]
+    applications: dict[str, Application]
     egress: list[EgressPrice]
     jurisdictions: Jurisdictions
     rules: dict[str, ResidencyRule]

@@ -19,7 +19,7 @@ from typing import TypeVar
 from inventory.countries import COUNTRIES
 from records.errors import InputError, UserError
 
-__all__ = ["BadRow", "Faults", "Row", "read_rows", "read_table"]
+__all__ = ["BadRow", "Faults", "Row", "header_faults", "read_rows", "read_table"]
 
 T = TypeVar("T")
 
@@ -186,6 +186,14 @@ def _header_holds(path: Path, header: list[str], required: Sequence[str], option
     if not any(header):
         faults.add(path, 1, f"is empty; the first line must be the header {','.join(required)}")
         return False
+    problems = header_faults(header, required, optional)
+    for problem in problems:
+        faults.add(path, 1, problem)
+    return not problems
+
+
+def header_faults(header: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """What is wrong with the names of columns: repeated, missing, or like a known one and not it."""
     problems = [f"column {name} twice" for name in sorted({name for name in header if name and header.count(name) > 1})]
     missing = [name for name in required if name not in header]
     if missing:
@@ -196,9 +204,7 @@ def _header_holds(path: Path, header: list[str], required: Sequence[str], option
         for name in header
         if name not in (*required, *optional) and (near := get_close_matches(name, absent, n=1, cutoff=0.8))
     )
-    for problem in problems:
-        faults.add(path, 1, problem)
-    return not problems
+    return problems
 
 
 def read_table(

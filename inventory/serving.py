@@ -1,4 +1,4 @@
-"""The tables of what serves and what it costs: accelerators, performance profiles, pools, workloads, egress prices."""
+"""The tables of what serves and what it costs: accelerators, performance profiles, pools, egress prices."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Literal, cast
 
 from inventory.rows import BadRow, Faults, Row, read_table
 from records.place import PROVIDERS
-from records.serving import Accelerator, EgressPrice, EgressScope, PerfProfile, Provenance, ServingPool, Workload
+from records.serving import Accelerator, EgressPrice, EgressScope, PerfProfile, Provenance, ServingPool
 from records.units import MS, US
 
-__all__ = ["read_accelerators", "read_egress", "read_pools", "read_profiles", "read_workloads"]
+__all__ = ["read_accelerators", "read_egress", "read_pools", "read_profiles"]
 
 ACCELERATOR_COLUMNS = ("id", "name", "vendor", "kind", "memory_gb", "usd_per_hour", "source", "as_of")
 PROFILE_COLUMNS = (
@@ -20,10 +20,6 @@ PROFILE_COLUMNS = (
 )
 POOL_COLUMNS = ("id", "site", "accelerator", "device_count", "model", "source", "as_of")
 POOL_OPTIONAL = ("usd_per_hour", "quantisation", "engine")
-WORKLOAD_COLUMNS = (
-    *("name", "title", "model", "input_tokens", "output_tokens", "upload_bytes", "download_bytes"),
-    *("ttft_budget_ms", "e2e_budget_ms", "note"),
-)
 EGRESS_COLUMNS = ("provider", "region", "scope", "from_gb_per_month", "usd_per_gb", "source", "as_of")
 
 SCOPES = ("internet", "inter-region", "direct-connect")
@@ -129,29 +125,6 @@ def _profile(row: Row, profiles: Sequence[PerfProfile], faults: Faults) -> PerfP
     asked = " / ".join(value for column in wanted if (value := row.optional(column)))
     # A profile is named by its accelerator: where that row is bad, nothing can be said of this one.
     raise faults.missing(row.text("accelerator"), f"no profile for {asked}; add one to the table of profiles")
-
-
-def read_workloads(path: Path, faults: Faults) -> list[Workload]:
-    """Workloads from CSV; budgets stand there in ms, empty is no budget; faults are noted."""
-
-    def make(row: Row) -> Workload:
-        ttft_ms, e2e_ms = row.optional_number("ttft_budget_ms", 0), row.optional_number("e2e_budget_ms", 0)
-        if ttft_ms is not None and e2e_ms is not None and ttft_ms > e2e_ms:
-            raise BadRow(f"ttft_budget_ms {ttft_ms:g} is more than e2e_budget_ms {e2e_ms:g}")
-        return Workload(
-            name=row.text("name"),
-            title=row.text("title"),
-            model=row.text("model"),
-            input_tokens=row.whole("input_tokens"),
-            output_tokens=row.whole("output_tokens", 1),
-            upload_bytes=row.whole("upload_bytes"),
-            download_bytes=row.whole("download_bytes"),
-            ttft_budget_ns=None if ttft_ms is None else round(ttft_ms * MS),
-            e2e_budget_ns=None if e2e_ms is None else round(e2e_ms * MS),
-            note=row.text("note"),
-        )
-
-    return read_table(path, WORKLOAD_COLUMNS, make, lambda workload: workload.name, faults)
 
 
 def read_egress(path: Path, sites: Container[str], faults: Faults) -> list[EgressPrice]:

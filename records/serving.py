@@ -9,10 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Accelerator", "EgressPrice", "EgressScope", "PerfProfile", "Provenance", "ServingPool", "Workload"]
+__all__ = [
+    "MONTH_SECONDS",
+    "Accelerator",
+    "Application",
+    "EgressPrice",
+    "EgressScope",
+    "PerfProfile",
+    "Provenance",
+    "ServingPool",
+    "Workload",
+]
 
 Provenance = Literal["measured", "published", "roofline"]
 EgressScope = Literal["internet", "inter-region", "direct-connect"]
+
+#: A month of 30 days, as providers' examples and ours count it.
+MONTH_SECONDS = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +82,15 @@ class ServingPool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What is asked for: sizes, tokens, and how late is too late (a budget of None is no budget)."""
+    """What is asked for: sizes, tokens, and how late is too late (a budget of None is no budget).
+
+    upload_bytes, download_bytes   of one request and its whole answer
+    ttft_budget_ns, e2e_budget_ns  to the first token, and to the last
+    data_class     of what is sent, a key of records.residency.DATA_CLASSES; None: not stated
+    availability   the share of requests that must be answered in time, 0..1; None: not stated
+    peak_to_mean   load in the busiest hour over the mean load of the day; None: not stated
+    note           what each figure rests on
+    """
 
     name: str
     title: str
@@ -81,6 +102,58 @@ class Workload:
     ttft_budget_ns: int | None
     e2e_budget_ns: int | None
     note: str
+    data_class: str | None = None
+    availability: float | None = None
+    peak_to_mean: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """A use of workloads by many sources: cameras, players, shoppers, vehicles.
+
+    workload            the name of what one of its requests asks for
+    sources             how many there are
+    stream_bps          what each source sends without pause while it is active; 0: nothing but its requests
+    active_ratio        the share of a month in which a source is active, 0..1
+    kept_ratio          the share of the stream that is still sent on when the edge judges it first, 0..1
+    requests_per_hour   of one active source
+    rtt_budget_ns       the greatest round trip on the network that the use tolerates; None: none is stated
+    """
+
+    name: str
+    title: str
+    workload: str
+    sources: int
+    stream_bps: float
+    active_ratio: float
+    kept_ratio: float
+    requests_per_hour: float
+    rtt_budget_ns: int | None
+    note: str
+
+    @property
+    def stream_bytes_per_month(self) -> float:
+        """Bytes that all sources send in 30 days if everything is sent on.
+
+        A thousand cameras at 2 Mbit/s day and night are 648 TB:
+
+        >>> Application(
+        ...     name="c", title="C", workload="w", sources=1000, stream_bps=2e6, active_ratio=1, kept_ratio=0.01,
+        ...     requests_per_hour=0, rtt_budget_ns=None, note="",
+        ... ).stream_bytes_per_month / 1e12
+        648.0
+        """
+        return self.sources * self.stream_bps / 8 * MONTH_SECONDS * self.active_ratio
+
+    @property
+    def kept_bytes_per_month(self) -> float:
+        """Bytes that are sent on in 30 days when the edge keeps back what is of no interest."""
+        return self.stream_bytes_per_month * self.kept_ratio
+
+    @property
+    def requests_per_second(self) -> float:
+        """Mean rate of requests of all sources over a month."""
+        return self.sources * self.requests_per_hour * self.active_ratio / 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,9 +98,32 @@ def _workloads(inv: Inventory) -> list[dict[str, Any]]:
             "download_bytes": w.download_bytes,
             "ttft_budget_ms": ms(w.ttft_budget_ns),
             "e2e_budget_ms": ms(w.e2e_budget_ns),
+            "data_class": w.data_class,
+            "availability": w.availability,
+            "peak_to_mean": w.peak_to_mean,
             "note": w.note,
         }
         for w in inv.workloads.values()
+    ]
+
+
+def _applications(inv: Inventory) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": a.name,
+            "title": a.title,
+            "workload": a.workload,
+            "sources": a.sources,
+            "stream_mbps": a.stream_bps / 1e6,
+            "active_ratio": a.active_ratio,
+            "kept_ratio": a.kept_ratio,
+            "requests_per_hour": a.requests_per_hour,
+            "rtt_budget_ms": ms(a.rtt_budget_ns),
+            "stream_tb_per_month": a.stream_bytes_per_month / 1e12,
+            "kept_tb_per_month": a.kept_bytes_per_month / 1e12,
+            "note": a.note,
+        }
+        for a in inv.applications.values()
     ]
 
 
@@ -151,6 +174,7 @@ _KINDS: dict[str, Callable[[Inventory], list[dict[str, Any]]]] = {
     "accelerators": _accelerators,
     "profiles": _profiles,
     "workloads": _workloads,
+    "applications": _applications,
     "pools": _pools,
     "rules": _rules,
 }
@@ -174,7 +198,8 @@ def inventory() -> None:
 @click.argument("kind", type=click.Choice(list(_KINDS)), metavar="KIND")
 @json_option
 def list_(kind: str, as_json: bool) -> None:
-    """List one kind: pops, regions, metros, endpoints, onramps, links, prices, accelerators, profiles, workloads, pools or rules.
+    """List one kind: pops, regions, metros, endpoints, onramps, links, prices, accelerators, profiles, workloads,
+    applications, pools or rules.
 
     The JSON also says where each figure is from and when it held; '-' (null in JSON) is not known, which is not zero.
 

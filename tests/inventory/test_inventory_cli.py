@@ -21,7 +21,8 @@ def isochrone(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["pops", "regions", "metros", "endpoints", "prices", "accelerators", "profiles", "workloads", "pools", "rules"]
+    "kind",
+    ["pops", "regions", "metros", "endpoints", "prices", "accelerators", "profiles", "workloads", "applications", "pools", "rules"],
 )
 def test_every_kind_is_listed(kind: str) -> None:
     """Each kind is one JSON list; the table has as many lines, and a header."""
