@@ -1,4 +1,4 @@
-"""The arithmetic of one directed link: rate with a bounded queue, jitter, loss. Pure: time and chance are passed in.
+"""The arithmetic of one directed link: rate with a bounded queue, jitter, loss. Pure: time, load and chance are passed in.
 
 A link with a rate is a first-in first-out queue that sends at that rate (what a token bucket of depth one packet
 does): a packet leaves when everything before it has left and its own bits are out. It is dropped when it would leave
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from lab.congestion import NO_LOAD, Load
 from lab.topology import Link
 from records.errors import UserError
 from records.units import SECOND
@@ -22,6 +23,7 @@ Op = Literal["fail", "restore", "degrade", "shift"]
 #: The changes there are to a link, in the order in which messages name them.
 LINK_OPS: tuple[Op, ...] = ("fail", "restore", "degrade", "shift")
 _LEAST_MTU = 1280
+LEAST_RATE_BPS = 1000
 
 
 @dataclass(slots=True)
@@ -65,7 +67,7 @@ class Change:
             raise UserError(f"a link's values cannot be negative: {values}")
         if self.loss_ratio is not None and self.loss_ratio > 1:
             raise UserError(f"loss {self.loss_ratio} is no ratio; 0..1 is allowed")
-        if self.rate_bps is not None and self.rate_bps < 1000:
+        if self.rate_bps is not None and self.rate_bps < LEAST_RATE_BPS:
             raise UserError(f"rate {self.rate_bps} bit/s is too slow; at least 1000 bit/s")
         if self.mtu is not None and not _LEAST_MTU <= self.mtu <= 65535:
             raise UserError(f"MTU {self.mtu} is out of range; {_LEAST_MTU} to 65535 bytes is allowed")
@@ -74,26 +76,36 @@ class Change:
 
 
 class LinkState:
-    """One directed link as it is now; `configured` is what the topology says."""
+    """One directed link as it is now.
+
+    configured  what the topology says
+    settled     that, with the changes made since
+    load        what congestion does to it at the moment; delay, jitter, loss and rate are those of both together
+    """
 
     __slots__ = (
-        "configured", "counters", "delay_ns", "free_at_ns", "jitter_ns", "loss_ratio", "metric", "mtu", "queue_ns", "rate_bps", "up",
+        "configured", "counters", "delay_ns", "free_at_ns", "jitter_ns", "load", "loss_ratio", "metric", "mtu", "queue_ns", "rate_bps",
+        "settled", "up",
     )  # fmt: skip
 
     _DEFAULT_QUEUE_NS = 50_000_000
 
     def __init__(self, configured: Link) -> None:
-        self.configured = configured
+        self.configured = self.settled = configured
         self.counters = Counters()
+        self.load = NO_LOAD
         self.up = True
         self.free_at_ns = 0
-        self._configure()
+        self._settle(configured)
 
-    def _configure(self) -> None:
-        link = self.configured
-        self.delay_ns, self.jitter_ns, self.loss_ratio = link.delay_ns, link.jitter_ns, link.loss_ratio
-        self.rate_bps, self.queue_ns = link.rate_bps, link.queue_ns or self._DEFAULT_QUEUE_NS
+    def _settle(self, link: Link) -> None:
+        load = self.load
+        self.settled = link
         self.mtu, self.metric = link.mtu, link.metric
+        self.queue_ns = link.queue_ns or self._DEFAULT_QUEUE_NS
+        self.delay_ns, self.jitter_ns = link.delay_ns + load.delay_ns, link.jitter_ns + load.jitter_ns
+        self.loss_ratio = 1 - (1 - link.loss_ratio) * (1 - load.loss_ratio) if load.loss_ratio else link.loss_ratio
+        self.rate_bps = None if link.rate_bps is None else max(LEAST_RATE_BPS, round(link.rate_bps * load.rate_share))
 
     def change(self, change: Change) -> None:
         """Apply a change; packets that are already past this link are not touched."""
@@ -101,15 +113,15 @@ class LinkState:
             self.up = False
         elif change.op == "restore":
             self.up = True
-            self._configure()
-        elif change.op == "shift":
-            self.metric = change.metric
+            self._settle(self.configured)
         else:
-            self.delay_ns = self.delay_ns if change.delay_ns is None else change.delay_ns
-            self.jitter_ns = self.jitter_ns if change.jitter_ns is None else change.jitter_ns
-            self.loss_ratio = self.loss_ratio if change.loss_ratio is None else change.loss_ratio
-            self.rate_bps = self.rate_bps if change.rate_bps is None else change.rate_bps
-            self.mtu = self.mtu if change.mtu is None else change.mtu
+            values = {key: value for key, value in asdict(change).items() if key != "op" and value is not None}
+            self._settle(replace(self.settled, **values))
+
+    def congest(self, load: Load) -> None:
+        """Put a load on the link, in place of the one before; its path and the packets already past it stay."""
+        self.load = load
+        self._settle(self.settled)
 
     @property
     def weight(self) -> int:
@@ -119,14 +131,12 @@ class LinkState:
     def current(self) -> Link:
         """The link as it is now, whether up or down."""
         return replace(
-            self.configured,
+            self.settled,
             delay_ns=self.delay_ns,
             jitter_ns=self.jitter_ns,
             loss_ratio=self.loss_ratio,
             rate_bps=self.rate_bps,
             queue_ns=None if self.rate_bps is None else self.queue_ns,
-            mtu=self.mtu,
-            metric=self.metric,
         )
 
     def transmit(self, at_ns: int, count: int, size: int, segment_size: int) -> tuple[int, int]:

@@ -37,23 +37,22 @@
     metric = 10                     # optional: routing weight; without it, the one-way delay in ns decides
 
 Every number of a link, and its rate, may be a pair: [from the first end to the second, back]. Where several next hops
-have the same least total weight, all are used, by a hash of the flow.
+have the same least total weight, all are used, by a hash of the flow. Events and congestion: see lab/script.py.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 
 from lab.addresses import MAX_ROUTERS, MAX_SITES
-from lab.tables import Table
+from lab.script import scripted
+from lab.tables import Table, decoded, decoded_text
 from lab.toml_lines import Path as TomlPath
-from lab.toml_lines import lines_of
 from lab.topology import Link, Router, Topology, TopologySite
 from records.errors import InputError, UserError
 from records.link import MEDIA, Medium
@@ -64,7 +63,7 @@ __all__ = ["parse", "parse_file", "parse_text"]
 
 DEFAULT_QUEUE_MS = 50.0
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_TOP = ("name", "title", "seed", "sites", "routers", "links")
+_TOP = ("name", "title", "seed", "sites", "routers", "links", "events", "congestion")
 _SITE = ("id", "kind", "name", "lat", "lon", "country", "provider", "metro", "serves")
 _ROUTER = ("id", "medium", "lat", "lon", "silent", "icmp_per_s", "mpls")
 _LINK = ("between", "medium", "delay_ms", "inflation", "jitter_ms", "loss", "rate", "queue_ms", "mtu", "metric")
@@ -80,24 +79,14 @@ _MAX_LABELS = 8
 
 def parse_file(path: Path) -> Topology:
     """The topology in a TOML file; raises InputError when it cannot be read or does not hold."""
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        raise InputError(path, None, "there is no such file; give a TOML file or the name of a built-in world") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, None, f"cannot read it: {error}") from None
-    return parse_text(text, str(path))
+    document, lines = decoded(path)
+    return parse(document, str(path), lines)
 
 
 def parse_text(text: str, source: str) -> Topology:
     """The topology in a TOML text; `source` is what messages call it."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        where = re.search(r" \(at line (\d+), column \d+\)$", str(error))
-        line = int(where[1]) if where else None
-        raise InputError(source, line, f"not TOML: {str(error)[: where.start()] if where else error}") from None
-    return parse(document, source, lines_of(text))
+    document, lines = decoded_text(text, source)
+    return parse(document, source, lines)
 
 
 def parse(document: Mapping[str, object], source: str, lines: Mapping[TomlPath, int] = MappingProxyType({})) -> Topology:
@@ -134,7 +123,7 @@ def parse(document: Mapping[str, object], source: str, lines: Mapping[TomlPath, 
     for site in sites:
         if site.id not in joined and len(sites) > 1:
             top.fail("links", f"site {site.id!r} has no link; nobody could reach it")
-    return Topology(
+    topology = Topology(
         name=name,
         title=top.text("title", name),
         seed=top.integer("seed", 0),
@@ -142,6 +131,7 @@ def parse(document: Mapping[str, object], source: str, lines: Mapping[TomlPath, 
         routers=tuple(routers),
         links=tuple(links),
     )
+    return scripted(topology, top)
 
 
 def _site(table: Table) -> TopologySite:

@@ -4,21 +4,52 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import NoReturn, TypeVar
 
-from lab.toml_lines import Path
+from lab.toml_lines import Path, lines_of
 from records.errors import InputError, UserError
 from records.link import MEDIA, Medium
 from records.units import parse_rate_bps
 
-__all__ = ["Table"]
+__all__ = ["Table", "decoded", "decoded_text", "like"]
 
 T = TypeVar("T")
 
 _STEP = re.compile(r"([^.\[\]]+)(?:\[(\d+)\])?")
+
+
+def decoded(path: FilePath) -> tuple[Mapping[str, object], Mapping[Path, int]]:
+    """The document of a TOML file, and where things stand in it; raises InputError when it cannot be read."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise InputError(path, None, "there is no such file; give a TOML file or the name of a built-in world") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, None, f"cannot read it: {error}") from None
+    return decoded_text(text, str(path))
+
+
+def decoded_text(text: str, source: str) -> tuple[Mapping[str, object], Mapping[Path, int]]:
+    """As `decoded`, of a text; `source` is what messages call it."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r" \(at line (\d+), column \d+\)$", str(error))
+        line = int(where[1]) if where else None
+        raise InputError(source, line, f"not TOML: {str(error)[: where.start()] if where else error}") from None
+    return document, lines_of(text)
+
+
+def like(word: str, known: Iterable[str]) -> str:
+    """What to add to a message about an unknown word: the known ones most alike; nothing where none is."""
+    near = get_close_matches(word, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {', '.join(near)}" if near else ""
 
 
 class Table:
@@ -119,6 +150,48 @@ class Table:
         assert isinstance(value, str)
         return value
 
+    def known(self, key: str, names: Iterable[str], what: str) -> str:
+        """The string under a key, which has to be the name of something there is; `what` says of what."""
+        value = self.text(key)
+        if value not in names:
+            self.fail(key, f"there is no {what} {value!r}{like(value, names)}")
+        return value
+
+    def within(self, key: str, least: float, most: float) -> float | None:
+        """The number under a key, within bounds; None when the key is missing."""
+        return self._number(key, self.values[key], least, most) if key in self.values else None
+
+    def whole(self, key: str, least: int, most: int) -> int | None:
+        """The whole number under a key, within bounds; None when the key is missing."""
+        value = self.within(key, least, most)
+        if value is not None and value != int(value):
+            self.fail(key, f"{value} is not a whole number")
+        return None if value is None else int(value)
+
+    def rate(self, key: str) -> int | None:
+        """The rate under a key in bits per second; None when the key is missing."""
+        return self._rate(key, self.values[key]) if key in self.values else None
+
+    def ends(self, key: str) -> tuple[str, str]:
+        """The two node ids under a key."""
+        return self.as_ends(key, self.get(key))
+
+    def as_ends(self, key: str, value: object) -> tuple[str, str]:
+        """A pair of node ids found under a key."""
+        if not (isinstance(value, list) and len(value) == 2 and all(isinstance(end, str) for end in value)):
+            self.fail(key, f'{value!r} is not a pair of node ids; for example {key} = ["sin", "bb-sin"]')
+        return value[0], value[1]
+
+    @contextmanager
+    def refusing(self, key: str) -> Iterator[None]:
+        """Whatever is refused within is the fault of a key."""
+        try:
+            yield
+        except InputError:
+            raise
+        except UserError as error:
+            self.fail(key, str(error))
+
     def medium(self, key: str) -> Medium:
         """The medium under a key."""
         value = self.one_of(key, MEDIA)
@@ -139,6 +212,12 @@ class Table:
         value = self.values.get(key, default) if default is not None else self.get(key)
         there, back = self._pair(key, value)
         return self._number(key, there, least, most), self._number(key, back, least, most)
+
+    def range_of_numbers(self, key: str, rest: float, least: float, most: float) -> tuple[float, float]:
+        """One number that is reached from `rest`, or a list [from, to]; `rest` twice when the key is missing."""
+        value = self.values.get(key, rest)
+        low, high = self._pair(key, value) if isinstance(value, list) else (rest, value)
+        return self._number(key, low, least, most), self._number(key, high, least, most)
 
     def pair_of_rates(self, key: str) -> tuple[int, int] | None:
         """One rate for both directions, or a list of two, in bits per second; None when the key is missing."""

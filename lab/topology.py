@@ -12,13 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from records.errors import UnknownSite, UserError
 from records.link import Medium
 from records.place import Site
 from records.units import MS
 
-__all__ = ["Link", "Router", "Topology", "TopologySite", "available", "builtin", "load"]
+if TYPE_CHECKING:
+    from lab.actions import Action
+    from lab.script import Rule
+    from lab.timeline import Event
+
+__all__ = ["Link", "LinkKey", "Router", "Topology", "TopologySite", "available", "builtin", "load"]
+
+#: (src, dst, medium): what makes a directed link one link.
+LinkKey = tuple[str, str, Medium]
 
 _WORLDS = Path(__file__).with_name("worlds")
 
@@ -99,7 +108,8 @@ class Topology:
     """A whole world: its sites in the order of their host numbers, its routers, and both directions of every link.
 
     Links come in pairs: ``links[2 * i + 1]`` is the opposite direction of ``links[2 * i]``. `seed` starts the random
-    numbers of loss and jitter, so that a run can be repeated.
+    numbers of loss and jitter, so that a run can be repeated. `events` is what happens when, `congestion` which links are
+    busy when; times of both count from the start of the lab.
     """
 
     name: str
@@ -108,6 +118,8 @@ class Topology:
     sites: tuple[TopologySite, ...]
     routers: tuple[Router, ...]
     links: tuple[Link, ...]
+    events: tuple[Event[Action], ...] = ()
+    congestion: tuple[Rule, ...] = ()
 
     @cached_property
     def by_id(self) -> Mapping[str, TopologySite]:
@@ -133,7 +145,9 @@ class Topology:
 
     def document(self) -> dict[str, object]:
         """The topology as the tables of its TOML form, ready for JSON; `lab.reading.parse` reads it back the same."""
-        return {
+        from lab.script import event_table, rule_table
+
+        document: dict[str, object] = {
             "name": self.name,
             "title": self.title,
             "seed": self.seed,
@@ -141,6 +155,11 @@ class Topology:
             "routers": [_router_table(router) for router in self.routers],
             "links": [_link_table(there, back) for there, back in zip(self.links[::2], self.links[1::2], strict=True)],
         }
+        if self.events:
+            document["events"] = [event_table(event) for event in self.events]
+        if self.congestion:
+            document["congestion"] = [rule_table(rule) for rule in self.congestion]
+        return document
 
 
 def _site_table(site: TopologySite) -> dict[str, object]:
