@@ -182,5 +182,7 @@ def joined(table: Table, key: str, ends: tuple[str, str], medium: Medium | None,
         near = sorted({link[1] for link in topology.link_by_key if link[0] == src})
         if not near:
             table.fail(key, f"there is no site or router {src!r}{like(src, [*topology.by_id, *topology.router_by_id])}")
-        table.fail(key, f"{src} and {dst} are not joined{f' over {medium}' if medium else ''}; {src} is joined to {', '.join(near)}")
+        table.fail(
+            key, f"there is no link from {src!r} to {dst!r}{f' over {medium}' if medium else ''}; {src} is joined to {', '.join(near)}"
+        )
     return found[0]

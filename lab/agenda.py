@@ -31,7 +31,7 @@ class Agenda:
     """The events and the congestion of one running lab; `start_ns` is the moment its times count from."""
 
     def __init__(self, forwarder: Forwarder, start_ns: int) -> None:
-        self._forwarder = forwarder
+        self.forwarder = forwarder
         self._start_ns = start_ns
         self._timeline: Timeline[Action] = Timeline(forwarder.topology.events)
         self._done: deque[dict[str, Any]] = deque(maxlen=_NAMED)
@@ -66,7 +66,7 @@ class Agenda:
 
     def perform(self, action: Action, now_ns: int) -> None:
         """Do something at once because somebody asked; raises UserError when it cannot be done."""
-        action.perform(self._forwarder)
+        action.perform(self.forwarder)
         self._note(now_ns - self._start_ns, now_ns - self._start_ns, action, "asked", None)
 
     def play(self, events: Iterable[Event[Action]], now_ns: int) -> None:
@@ -86,7 +86,7 @@ class Agenda:
     def _perform(self, due_ns: int, now_ns: int, action: Action) -> None:
         problem = None
         try:
-            action.perform(self._forwarder)
+            action.perform(self.forwarder)
         except UserError as error:  # every action was checked when it was read
             problem = str(error)
         self._note(due_ns, now_ns, action, "script", problem)

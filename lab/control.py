@@ -2,33 +2,36 @@
 
 Asked::
 
-    {"op": "status"}
+    {"op": "status"}                             all there is to know: times, events, changes, congestion, counters
+    {"op": "changes"}                            what is not as the topology says, and no more
+    {"op": "do", "action": {...}}                at once; the table of an action, see lab/actions.py
+    {"op": "play", "events": [{...}, ...]}       a script that starts now; tables of events, see lab/script.py
     {"op": "stop"}
-    {"op": "change", "src", "dst", "medium" | null, "both": bool, "change": {...}}   with the fields of lab.links.Change
-    {"op": "change_router", "router", "change": {...}}                               with those of lab.routers.RouterChange
-    {"op": "change_site", "site", "change": "fail" | "restore"}
 
-Answered: ``{"ok": true, ...}`` or ``{"ok": false, "error"}``.
+Answered: ``{"ok": true, ...}`` or ``{"ok": false, "error"}``, as a file in memory whose descriptor comes with an empty
+message: a report of many links is larger than a datagram, and must not hold up the network until somebody has read it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lab.forwarding import Forwarder
-from lab.links import Change
-from lab.routers import RouterChange
-from records.errors import OutsideError, UserError
+from lab.actions import ACTION_KEYS, read_action
+from lab.agenda import Agenda
+from lab.script import read_events
+from lab.tables import Table
+from records.errors import InputError, OutsideError, UserError
 
-__all__ = ["LARGEST_MESSAGE", "answer", "ask", "listen"]
+__all__ = ["LARGEST_MESSAGE", "answer", "ask", "listen", "reply"]
 
 LARGEST_MESSAGE = 1 << 20
-_OPERATIONS = ("status", "change", "change_router", "change_site", "stop")
+_OPERATIONS = ("status", "changes", "do", "play", "stop")
 
 
 def listen(path: Path) -> socket.socket:
@@ -42,30 +45,28 @@ def listen(path: Path) -> socket.socket:
     return server
 
 
-def answer(message: bytes, forwarder: Forwarder) -> tuple[dict[str, Any], bool]:
+def answer(message: bytes, agenda: Agenda, now_ns: int) -> tuple[dict[str, Any], bool]:
     """Do what a message asks of a running network: the answer, where a mistake is told, and whether to stop."""
+    topology = agenda.forwarder.topology
     try:
         question = json.loads(message)
         operation = question["op"]
         if operation == "status":
-            changed = [{"up": up, **asdict(link)} for up, link in forwarder.changed()]
-            routers = [asdict(router) for router in forwarder.changed_routers()]
-            return {"ok": True, "changed": changed, "changed_routers": routers, **forwarder.report()}, False
-        if operation == "change":
-            change = Change(**question["change"])
-            src, dst = question["src"], question["dst"]
-            forwarder.change(src, dst, question["medium"], change)
-            if question["both"]:
-                forwarder.change(dst, src, question["medium"], change)
-            return {"ok": True}, False
-        if operation == "change_router":
-            forwarder.change_router(question["router"], RouterChange(**question["change"]))
-            return {"ok": True}, False
-        if operation == "change_site":
-            forwarder.change_site(question["site"], question["change"])
-            return {"ok": True}, False
+            return {"ok": True, **_changes(agenda), **agenda.report(now_ns), **agenda.forwarder.report()}, False
+        if operation == "changes":
+            return {"ok": True, **_changes(agenda)}, False
+        if operation == "do":
+            action = read_action(Table(question["action"], "the request", "", ACTION_KEYS), topology)
+            agenda.perform(action, now_ns)
+            return {"ok": True, "action": str(action)}, False
+        if operation == "play":
+            events = read_events(Table({"events": question["events"]}, "the request", "", ("events",)), topology)
+            agenda.play(events, now_ns)
+            return {"ok": True, "events": len(events)}, False
         if operation == "stop":
             return {"ok": True}, True
+    except InputError as error:
+        return {"ok": False, "error": error.problem}, False
     except UserError as error:
         return {"ok": False, "error": str(error)}, False
     except (ValueError, KeyError, TypeError) as error:
@@ -73,17 +74,37 @@ def answer(message: bytes, forwarder: Forwarder) -> tuple[dict[str, Any], bool]:
     return {"ok": False, "error": f"unknown operation {operation!r}; there are {', '.join(_OPERATIONS)}"}, False
 
 
+def _changes(agenda: Agenda) -> dict[str, Any]:
+    changed = [{"up": up, **asdict(link)} for up, link in agenda.forwarder.changed()]
+    return {"changed": changed, "changed_routers": [asdict(router) for router in agenda.forwarder.changed_routers()]}
+
+
+def reply(client: socket.socket, document: Mapping[str, object]) -> None:
+    """Send an answer to whoever asked; never waits."""
+    with os.fdopen(os.memfd_create("isochrone-lab-answer"), "wb") as file:
+        file.write(json.dumps(document).encode())
+        file.flush()
+        socket.send_fds(client, [b"{}"], [file.fileno()])
+
+
 def ask(path: Path, question: Mapping[str, object], timeout_s: float = 5.0) -> dict[str, Any]:
     """Ask the lab at a socket; raises UserError with its words when it refuses, OutsideError when nobody answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.settimeout(timeout_s)
+        # The request has to fit one datagram.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_MESSAGE)
         try:
             client.connect(str(path))
             client.sendall(json.dumps(question).encode())
-            reply = json.loads(client.recv(LARGEST_MESSAGE))
+            _, descriptors, _, _ = socket.recv_fds(client, LARGEST_MESSAGE, 1)
+            if not descriptors:
+                raise OSError("it hung up")  # noqa: TRY301  # told like every other way to get no answer
+            with os.fdopen(descriptors[0], "rb") as file:
+                file.seek(0)
+                found = json.loads(file.read())
         except (OSError, ValueError) as error:
             raise OutsideError(f"the lab does not answer at {path}: {error}") from error
-    if not reply.get("ok"):
-        raise UserError(str(reply.get("error")))
-    assert isinstance(reply, dict)
-    return reply
+    if not found.get("ok"):
+        raise UserError(str(found.get("error")))
+    assert isinstance(found, dict)
+    return found

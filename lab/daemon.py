@@ -16,10 +16,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from lab import control, namespaces, tun
 from lab.addresses import site_address
+from lab.agenda import Agenda
 from lab.fabric import Fabric
 from lab.forwarding import Forwarder
 from lab.reading import parse
@@ -143,7 +145,8 @@ def _run(options: argparse.Namespace, starter: _Starter) -> None:
         waiters = hosts.serve(starter) if options.serving else []
         listener = control.listen(state.control)
         lifeline = [] if options.detached else [0]
-        fabric = Fabric(Forwarder(topology), hosts.tuns, listener, watch=[wake, *lifeline], on_watch=lambda _fd: fabric.stop())
+        agenda = Agenda(Forwarder(topology), time.monotonic_ns())
+        fabric = Fabric(agenda, hosts.tuns, listener, watch=[wake, *lifeline], on_watch=lambda _fd: fabric.stop())
         starter.say(ready=[site.id for site in topology.sites if site.serves] if options.serving else [])
         for waiter in waiters:
             waiter.start()

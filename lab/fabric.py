@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import json
 import os
 import select
 import socket
@@ -17,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from lab import control
-from lab.forwarding import Forwarder
+from lab.agenda import Agenda
 from lab.tun import MAX_FRAME
 
 __all__ = ["Fabric"]
@@ -36,7 +35,7 @@ _IDLE_NS = 1_000_000_000
 
 
 class Fabric:
-    """Moves packets between TUNs until told to stop.
+    """Moves packets between TUNs until told to stop, and does what is on the agenda of their network.
 
     tuns      one non-blocking descriptor per host, in the order of the topology's sites
     listener  the control socket
@@ -45,13 +44,14 @@ class Fabric:
 
     def __init__(
         self,
-        forwarder: Forwarder,
+        agenda: Agenda,
         tuns: Sequence[int],
         listener: socket.socket,
         watch: Sequence[int] = (),
         on_watch: Callable[[int], None] = lambda _fd: None,
     ) -> None:
-        self._forwarder = forwarder
+        self._agenda = agenda
+        self._forwarder = agenda.forwarder
         self._sources = [*tuns, listener.fileno(), *watch]
         self._tun_of = tuple(tuns)
         self._host_of = {fd: host for host, fd in enumerate(tuns)}
@@ -70,7 +70,7 @@ class Fabric:
     def run(self) -> None:
         """Move packets until stopped."""
         self._hurry()
-        forwarder, clock = self._forwarder, time.monotonic_ns
+        forwarder, agenda, clock = self._forwarder, self._agenda, time.monotonic_ns
         allowance_ns = _SPIN_SAVED_NS
         is_spinning = False
         before_ns = clock()
@@ -84,6 +84,9 @@ class Fabric:
             # late. A packet on its way may be taken up late: its own times, not the clock's, decide what becomes of it.
             spin_ns = self._spin_ns if allowance_ns > 0 and forwarder.is_arrival_next else 0
             wait_ns = _IDLE_NS if due_ns is None else min(max(0, due_ns - now_ns - spin_ns), _IDLE_NS)
+            agenda_ns = agenda.due_ns
+            if agenda_ns is not None and agenda_ns - now_ns < wait_ns:
+                wait_ns = max(0, agenda_ns - now_ns)
             is_spinning = wait_ns == 0 and due_ns is not None and due_ns > now_ns
             ready = select.select(self._sources, (), (), wait_ns / 1e9)[0]
             for fd in ready:
@@ -95,6 +98,8 @@ class Fabric:
                 forwarder.advance(clock(), self._write)
             elif not ready:
                 gc.collect()
+            if agenda_ns is not None and agenda_ns <= clock():
+                agenda.advance(clock())
 
     def _hurry(self) -> None:
         """Ask for exact timers, for precedence over other processes, and keep the garbage collector out of the way."""
@@ -145,7 +150,6 @@ class Fabric:
     def _serve(self, client: socket.socket) -> None:
         message = client.recv(control.LARGEST_MESSAGE)
         if message:
-            reply, stop = control.answer(message, self._forwarder)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, control.LARGEST_MESSAGE)
-            client.send(json.dumps(reply).encode())
+            reply, stop = control.answer(message, self._agenda, time.monotonic_ns())
+            control.reply(client, reply)
             self._stopping |= stop

@@ -12,17 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from lab import control, namespaces
+from lab.actions import Action, LinkAction, RouterAction, SiteAction
 from lab.addresses import AddressPlan
 from lab.links import Change
 from lab.paths import PathFinder
 from lab.reading import parse
 from lab.routers import RouterChange
+from lab.script import event_table
 from lab.state import LabState, clear_leftovers, default_state_dir
+from lab.timeline import Event
 from lab.topology import Link, Topology
 from lab.truth import PairTruth, pair_truths
 from lab.world import INFERENCE_PORT
@@ -74,7 +76,7 @@ class NamespaceLab:
 
     def truth(self) -> list[PairTruth]:
         """What every pair must measure over every medium, with the changes made so far."""
-        entries = [dict(entry) for entry in self.status()["changed"]]
+        entries = [dict(entry) for entry in control.ask(self.state.control, {"op": "changes"})["changed"]]
         ups = [entry.pop("up") for entry in entries]
         changed = {link.key: link for link in (Link(**entry) for entry in entries)}
         down = {key for key, up in zip(changed, ups, strict=True) if not up}
@@ -83,21 +85,28 @@ class NamespaceLab:
         finder = PathFinder(self.topology, lambda link: link.key not in down, lambda link: metric.get(link.key, link.weight))
         return pair_truths(self.topology, finder, changed)
 
+    def do(self, action: Action) -> None:
+        """Do something to the network at once; raises UserError when it cannot be done."""
+        control.ask(self.state.control, {"op": "do", "action": action.table()})
+
     def change(self, src: str, dst: str, change: Change, *, medium: Medium | None = None, both: bool = True) -> None:
         """Change the link between two nodes, in both directions or from src to dst only; raises UserError."""
-        question = {"op": "change", "src": src, "dst": dst, "medium": medium, "both": both, "change": asdict(change)}
-        control.ask(self.state.control, question)
+        self.do(LinkAction(ends=(src, dst), change=change, medium=medium, one_way=not both))
 
     def change_router(self, router: str, change: RouterChange) -> None:
         """Change a router; raises UserError."""
-        control.ask(self.state.control, {"op": "change_router", "router": router, "change": asdict(change)})
+        self.do(RouterAction(router=router, change=change))
 
     def change_site(self, site: str, op: Literal["fail", "restore"]) -> None:
         """Fail or restore all links of a site at once; raises UserError."""
-        control.ask(self.state.control, {"op": "change_site", "site": site, "change": op})
+        self.do(SiteAction(site=site, op=op))
+
+    def play(self, events: Sequence[Event[Action]]) -> None:
+        """Start a script now, beside those that run; raises UserError when it does not fit the topology."""
+        control.ask(self.state.control, {"op": "play", "events": [event_table(event) for event in events]})
 
     def status(self) -> dict[str, Any]:
-        """Packet counts, links that carried any, and the links that are not as the topology says."""
+        """Up time, events done and to come, what is not as the topology says, what is congested, packet counts."""
         return control.ask(self.state.control, {"op": "status"})
 
     def stop(self) -> None:

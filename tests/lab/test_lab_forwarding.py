@@ -9,6 +9,7 @@ import pytest
 
 from lab import control
 from lab.addresses import pack
+from lab.agenda import Agenda
 from lab.forwarding import Forwarder
 from lab.links import Change
 from lab.routers import RouterChange
@@ -250,21 +251,20 @@ def test_the_same_seed_gives_the_same_run() -> None:
     [
         (b"{", "malformed"),
         (b"[]", "malformed"),
-        (b'{"op": "dance"}', "unknown operation 'dance'; there are status, change, change_router, change_site, stop"),
-        (
-            b'{"op": "change_router", "router": "in-a", "change": {"op": "set", "silent": true}}',
-            "there is no router 'in-a'; did you mean in-a",
-        ),
-        (b'{"op": "change_router", "router": "in-ab", "change": {"op": "set"}}', "set changes nothing"),
-        (b'{"op": "change_site", "site": "x", "change": "fail"}', "unknown site 'x'"),
-        (b'{"op": "change_site", "site": "a", "change": "degrade"}', "fail or restore"),
-        (b'{"op": "change", "src": "a", "dst": "b", "medium": null, "both": true, "change": {"op": "fail"}}', "no link from 'a'"),
-        (b'{"op": "change", "src": "a", "dst": "hub", "medium": null, "both": true, "change": {"op": "fail", "x": 1}}', "malformed"),
+        (b'{"op": "dance"}', "unknown operation 'dance'; there are status, changes, do, play, stop"),
+        (b'{"op": "do"}', "malformed"),
+        (b'{"op": "do", "action": {"op": "explode"}}', "op: 'explode' is not one of fail, restore, degrade, shift, fail_site"),
+        (b'{"op": "do", "action": {"op": "set_router", "router": "in-a", "silent": true}}', "no router 'in-a'; did you mean in-a"),
+        (b'{"op": "do", "action": {"op": "set_router", "router": "in-ab"}}', "set changes nothing"),
+        (b'{"op": "do", "action": {"op": "fail_site", "site": "x"}}', "there is no site 'x'"),
+        (b'{"op": "do", "action": {"op": "fail", "between": ["a", "b"]}}', "no link from 'a' to 'b'; a is joined to bb-eu, in-ab, in-ah"),
+        (b'{"op": "do", "action": {"op": "fail", "between": ["a", "bb-eu"], "mtu": 1400}}', "fail takes no mtu; it takes between"),
+        (b'{"op": "play", "events": [{"at_s": 1, "op": "fail_site", "site": "x"}]}', "events[1].site: there is no site 'x'"),
     ],
 )
 def test_control_messages_that_make_no_sense_are_answered(message: bytes, error: str) -> None:
     """A wrong message is answered with what is wrong; the network goes on."""
-    reply, stop = control.answer(message, Forwarder(builtin("triangle")))
+    reply, stop = control.answer(message, Agenda(Forwarder(builtin("triangle")), 0), 0)
     assert not stop
     assert not reply["ok"]
     assert error in reply["error"]
