@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from records.link import LinkEstimate
 from records.serving import ServingPool
 from records.units import MS, ms
+from routing.breakeven import BreakEven
 from routing.cost import Cost
+from routing.draws import Together
 from routing.quantiles import Quantiles
 from routing.request import Request
 
-__all__ = ["PARTS", "Answer", "Binding", "Infeasible", "ParetoPoint", "Parts", "Relaxation", "Route", "link_json", "route_json", "to_json"]
+__all__ = [
+    "PARTS",
+    "Answer",
+    "Binding",
+    "Infeasible",
+    "ParetoPoint",
+    "Parts",
+    "Relaxation",
+    "Route",
+    "RulePrice",
+    "break_even_json",
+    "link_json",
+    "route_json",
+    "to_json",
+]
 
 #: The parts of E2E in the order they pass; all but the last make TTFT.
 PARTS = ("connect", "upload", "relay", "queue", "prefill", "network", "decode")
@@ -44,6 +61,8 @@ class Route:
     legs     the link estimates used, in order, each with its evidence
     rtt      quantiles of the round trip over all legs, what the relays add included
     ttft, e2e  quantiles; None without a pool
+    availability  share of time all its sites stand, 0..1; None where one's is not known
+    together  replay: the legs were drawn at the same moments; independent: each by itself
     """
 
     sites: tuple[str, ...]
@@ -55,6 +74,8 @@ class Route:
     cost: Cost | None
     parts: Parts
     reasons: tuple[str, ...]
+    availability: float | None = None
+    together: Together = "independent"
 
     @property
     def usd_per_1k(self) -> float | None:
@@ -74,12 +95,13 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxation:
-    """One change that alone gives a route, and the route's value (ms, or None) with it."""
+    """One change that alone gives a route, and what the best route then takes (ms at p95) and costs; None not known."""
 
     rule: str
     to: float | str
     gives_ms: float | None
     text: str
+    gives_usd_per_1k: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +110,28 @@ class Infeasible:
 
     binding: tuple[Binding, ...]
     relax: tuple[Relaxation, ...]
+
+    @property
+    def cheapest(self) -> int | None:
+        """Index of the relaxation whose route costs least, then is soonest; None without any."""
+        order = [
+            (math.inf if r.gives_usd_per_1k is None else r.gives_usd_per_1k, math.inf if r.gives_ms is None else r.gives_ms, i)
+            for i, r in enumerate(self.relax)
+        ]
+        return min(order)[2] if order else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulePrice:
+    """What a rule costs the best route: with the rule less without it, of the median objective (ns) and of USD per 1,000.
+
+    usd_per_1k is None where a price is missing, and may be below 0: a rule may make the fastest route a cheaper one.
+    """
+
+    rule: str
+    price_ns: float
+    usd_per_1k: float | None
+    without_sites: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +156,8 @@ class Answer:
     backup: Route | None
     pareto: tuple[ParetoPoint, ...]
     infeasible: Infeasible | None
+    rule_prices: tuple[RulePrice, ...] = ()
+    break_even: BreakEven | None = None
 
 
 def to_json(answer: Answer) -> dict[str, Any]:
@@ -133,6 +179,26 @@ def to_json(answer: Answer) -> dict[str, Any]:
             for point in answer.pareto
         ],
         "infeasible": None if answer.infeasible is None else _infeasible_json(answer.infeasible),
+        "rule_prices": [
+            {"rule": p.rule, "ms": _ms(p.price_ns), "usd_per_1k": p.usd_per_1k, "without": list(p.without_sites)}
+            for p in answer.rule_prices
+        ],
+        "break_even": None if answer.break_even is None else break_even_json(answer.break_even),
+    }
+
+
+def break_even_json(found: BreakEven) -> dict[str, Any]:
+    """Two ways to serve, who wins what, and where that flips; null: it does not."""
+    return {
+        "near": found.near,
+        "far": found.far,
+        "winner": {"ttft": found.ttft_winner, "e2e": found.e2e_winner, "cost": found.cost_winner},
+        "flips_at": {
+            "output_tokens": found.output_tokens,
+            "upload_bytes": found.payload_bytes,
+            "near_usd_per_hour": found.usd_per_hour,
+            "far_egress_usd_per_gb": found.usd_per_gb,
+        },
     }
 
 
@@ -148,6 +214,8 @@ def route_json(route: Route) -> dict[str, Any]:
         "parts": {name: _ms(getattr(route.parts, name)) for name in PARTS},
         "evidence": [link_json(leg) for leg in route.legs],
         "reasons": list(route.reasons),
+        "availability": route.availability,
+        "quantiles": route.together,
     }
 
 
@@ -214,6 +282,15 @@ def _request_json(request: Request) -> dict[str, Any]:
         "arrival_rps": request.arrival_rps,
         "cache_hit_ratio": request.cache_hit_ratio,
         "measured_only": request.measured_only,
+        "onward": request.onward,
+        "relay_mode": request.relay_mode,
+        "budget_usd_per_1k": request.budget_usd_per_1k,
+        "max_utilisation": request.max_utilisation,
+        "min_availability": request.min_availability,
+        "max_evidence_age_s": request.max_evidence_age_s,
+        "residency": [rule.id for rule in request.residency],
+        "subject_country": request.subject_country,
+        "min_providers": request.min_providers,
         "workload": {
             "name": workload.name,
             "model": workload.model,
@@ -230,5 +307,9 @@ def _request_json(request: Request) -> dict[str, Any]:
 def _infeasible_json(infeasible: Infeasible) -> dict[str, Any]:
     return {
         "binding": [{"rule": b.rule, "limit": b.limit, "best": b.best, "text": b.text} for b in infeasible.binding],
-        "relax": [{"rule": r.rule, "to": r.to, "gives_ms": r.gives_ms, "text": r.text} for r in infeasible.relax],
+        "relax": [
+            {"rule": r.rule, "to": r.to, "gives_ms": r.gives_ms, "gives_usd_per_1k": r.gives_usd_per_1k, "text": r.text}
+            for r in infeasible.relax
+        ],
+        "cheapest": infeasible.cheapest,
     }

@@ -15,10 +15,12 @@ from records.link import LinkEstimate
 from records.serving import Provenance, ServingPool
 from records.units import MS
 from routing.answer import Parts
+from routing.breakeven import Arm
 from routing.cost import Cost
-from routing.latency import connect_ns, decode_ns, network_ns, prefill_ns, relay_ns, upload_ns
+from routing.draws import Draws, Together
+from routing.latency import connect_ns, decode_ns, network_ns, prefill_ns, relay_ns, transfer_ns, upload_ns
 from routing.network import Path
-from routing.quantiles import DRAWS, Quantiles, effective_samples, link_draws_ns, quantile_interval, quantiles, uniforms
+from routing.quantiles import DRAWS, Quantiles, effective_samples, nearest_rank, quantile_interval, quantiles
 from routing.queueing import Queue
 from routing.request import Request
 
@@ -51,6 +53,7 @@ class Candidate:
     network_ns: Floats
     decode_ns: float
     cost: Cost | None
+    together: Together = "independent"
 
     @cached_property
     def ttft_ns(self) -> Floats:
@@ -61,6 +64,12 @@ class Candidate:
     def e2e_ns(self) -> Floats:
         """End to end: TTFT and the other tokens."""
         return self.ttft_ns + self.decode_ns
+
+    @cached_property
+    def ttft_p50_ns(self) -> float:
+        """The median of TTFT, which is what most candidates are only asked for."""
+        rank = nearest_rank(0.5, len(self.ttft_ns))
+        return float(np.partition(self.ttft_ns, rank)[rank])
 
     @cached_property
     def ttft(self) -> Quantiles:
@@ -74,11 +83,45 @@ class Candidate:
 
     def objective(self, request: Request) -> tuple[Any, ...]:
         """What candidates are ranked by, least first; then fewer legs, then names, so that an order is always the same."""
-        median_ns = self.e2e.p50_ns if request.objective == "e2e" else self.ttft.p50_ns
+        median_ns = self.ttft_p50_ns + (self.decode_ns if request.objective == "e2e" else 0.0)
         order = (median_ns, len(self.path.legs), self.path.sites, "" if self.pool is None else self.pool.id, self.path.key)
         if request.objective != "cost":
             return order
         return (math.inf if self.cost is None or self.cost.usd_per_1k is None else self.cost.usd_per_1k, *order)
+
+    def objective_ns(self, request: Request) -> float:
+        """The median that the request's objective looks at: E2E for e2e, else TTFT."""
+        return self.ttft_p50_ns + (self.decode_ns if request.objective == "e2e" else 0.0)
+
+    def arm(self, request: Request) -> Arm:
+        """This candidate as one side of a break-even; needs a pool and its queue."""
+        assert self.pool is not None
+        assert self.queue is not None
+        rtt_ns = float(np.median(self.rtt_ns))
+        legs = self.path.legs
+
+        def transfer(size_bytes: int) -> float:
+            return float(
+                transfer_ns(
+                    size_bytes,
+                    rtt_ns,
+                    throughput_bps=_least_throughput_bps(legs),
+                    loss_ratio=_joint_loss_ratio(legs),
+                    share_bps=request.share_bps,
+                )
+            )
+
+        base_ns = self.ttft_p50_ns - transfer(request.workload.upload_bytes)
+        return Arm(
+            name=f"{self.pool.id} over {' → '.join(self.path.sites)}",
+            ttft_ns=self.ttft_p50_ns,
+            base_ns=base_ns,
+            tpot_ns=self.pool.profile.alpha_ns + self.pool.profile.beta_ns * self.queue.batch,
+            transfer_ns=transfer,
+            device_usd=None if self.cost is None else self.cost.device_usd,
+            usd_per_hour=self.pool.usd_per_hour,
+            other_usd=None if self.cost is None else self.cost.egress_usd,
+        )
 
     def budget_value_ns(self, request: Request) -> float:
         """What a budget is held against: the 95th percentile of TTFT, or of E2E when that is the objective."""
@@ -104,35 +147,63 @@ class Candidate:
         )
 
 
-def evaluate(path: Path, pool: ServingPool | None, queue: Queue | None, request: Request, *, cost: Cost | None, seed: int) -> Candidate:
+def evaluate(path: Path, pool: ServingPool | None, queue: Queue | None, request: Request, *, cost: Cost | None, draws: Draws) -> Candidate:
     """Draw the parts of a request over this path to this pool.
 
-    Hand-shakes: a metro's client opens its connection to the ingress PoP, which keeps warm ones to the pools; any
-    other source opens its own, through the relays, which forward packets and end nothing. The upload runs at the
-    least throughput measured on a leg and at the loss of all legs together.
+    Hand-shakes: the client shakes hands (`connection`) with where its connection ends: a metro's at the ingress PoP, any
+    other's at the serving site, through relays that forward packets and end nothing; with `relay_mode` terminate every
+    relay ends it. The legs behind that are shaken hands on as `onward` says, which is warm where pools of connections are
+    kept. The upload runs at the least throughput measured on a leg and at the loss of all legs together; where relays end
+    connections, each leg starts slowly by itself and the waits add up (a relay that passes bytes on at once waits less).
     """
     workload = request.workload
-    legs = [link_draws_ns(leg, seed) for leg in path.legs]
+    legs, together = draws.legs(path.legs)
     network = np.sum(legs, axis=0) if legs else np.zeros(DRAWS)
     relays = relay_ns(len(path.relays), request.relay_ms * MS)
     rtt = network + relays
+    split = request.relay_mode == "terminate"
+    first = legs[0] if legs and (path.access or split) else rtt
+    connect = connect_ns(first, request.connection)
+    if legs and (path.access or split):
+        connect = connect + connect_ns(rtt - first, request.onward)
+    if split and len(path.legs) > 1:
+        upload = network / 2 + np.sum([_transfer_ns(request, rtts, (leg,)) for leg, rtts in zip(path.legs, legs, strict=True)], axis=0)
+    else:
+        # Half of what the relays add is on the way there; it is shown as its own part.
+        upload = (
+            upload_ns(
+                workload.upload_bytes,
+                rtt,
+                throughput_bps=_least_throughput_bps(path.legs),
+                loss_ratio=_joint_loss_ratio(path.legs),
+                share_bps=request.share_bps,
+            )
+            - relays / 2
+        )
     return Candidate(
         path=path,
         pool=pool,
         queue=queue,
         rtt_ns=rtt,
-        connect_ns=connect_ns(legs[0] if path.access else rtt, request.connection),
-        # Half of what the relays add is on the way there; it is shown as its own part.
-        upload_ns=upload_ns(
-            workload.upload_bytes, rtt, throughput_bps=_least_throughput_bps(path.legs), loss_ratio=_joint_loss_ratio(path.legs)
-        )
-        - relays / 2,
+        connect_ns=connect,
+        upload_ns=upload,
         relay_ns=relays,
-        wait_ns=np.zeros(DRAWS) if pool is None or queue is None else queue.wait_draws_ns(uniforms(f"queue/{pool.id}", seed)),
+        wait_ns=np.zeros(DRAWS) if pool is None or queue is None else queue.wait_draws_ns(draws.uniforms(f"queue/{pool.id}")),
         prefill_ns=0.0 if pool is None else pool_prefill_ns(pool, request),
         network_ns=network_ns(network),
         decode_ns=0.0 if pool is None or queue is None else pool_decode_ns(pool, queue, request),
         cost=cost,
+        together=together,
+    )
+
+
+def _transfer_ns(request: Request, rtt_ns: Floats, legs: tuple[LinkEstimate, ...]) -> Floats:
+    return transfer_ns(
+        request.workload.upload_bytes,
+        rtt_ns,
+        throughput_bps=_least_throughput_bps(legs),
+        loss_ratio=_joint_loss_ratio(legs),
+        share_bps=request.share_bps,
     )
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "Connection",
     "connect_ns",
     "decode_ns",
+    "fair_share_bps",
     "loss_limited_rate_bps",
     "network_ns",
     "prefill_ns",
@@ -38,11 +39,27 @@ __all__ = [
     "upload_ns",
 ]
 
-Connection = Literal["cold", "warm"]
+Connection = Literal["cold", "warm", "tls12", "tls-resumed", "tls-early-data", "quic", "quic-0rtt"]
 T = TypeVar("T", float, NDArray[np.float64])
 
-#: Round trips before the first byte of a request: TCP (1) and TLS 1.3 (1, RFC 8446) when cold; none on an open connection.
-HANDSHAKE_ROUND_TRIPS: Mapping[Connection, int] = {"cold": 2, "warm": 0}
+#: Round trips of a leg before the first byte of a request may leave.
+#:
+#: cold            TCP (1, RFC 9293) and a full TLS 1.3 hand-shake (1, RFC 8446 2)
+#: warm            a connection is open
+#: tls12           TCP (1) and a full TLS 1.2 hand-shake (2, RFC 5246 7.3)
+#: tls-resumed     TCP (1) and a resumed session: TLS 1.3 with a ticket (RFC 8446 2.2), TLS 1.2 abbreviated; 1 either way
+#: tls-early-data  TCP (1), the request rides in TLS 1.3 early data (RFC 8446 2.3): replayable, for idempotent requests
+#: quic            transport and TLS 1.3 in one (1, RFC 9001 4); a Retry (RFC 9000 8.1.2) would add one
+#: quic-0rtt       the request rides in the first flight (RFC 9001 4.6): replayable too
+HANDSHAKE_ROUND_TRIPS: Mapping[Connection, int] = {
+    "cold": 2,
+    "warm": 0,
+    "tls12": 3,
+    "tls-resumed": 2,
+    "tls-early-data": 1,
+    "quic": 1,
+    "quic-0rtt": 0,
+}
 
 #: Payload of a full segment on Ethernet's 1500-byte MTU, IPv4 and TCP without options.
 MSS_BYTES = 1460
@@ -73,18 +90,39 @@ def loss_limited_rate_bps(rtt_ns: T, loss_ratio: float | None) -> T:
     return bits_per_rtt * SECOND / rtt_ns
 
 
-def transfer_ns(size_bytes: int, rtt_ns: T, *, throughput_bps: float | None = None, loss_ratio: float | None = None) -> T:
+def fair_share_bps(capacity_bps: float, flows: int) -> float:
+    """What one of `flows` equal flows gets of a line: capacity / flows. Raises ValueError without a line or a flow.
+
+    >>> fair_share_bps(10e9, 1000)
+    10000000.0
+    """
+    if not capacity_bps > 0 or flows < 1:
+        raise ValueError(f"a share needs a rate above 0 and a flow; got {capacity_bps} bit/s, {flows} flows")
+    return capacity_bps / flows
+
+
+def transfer_ns(
+    size_bytes: int,
+    rtt_ns: T,
+    *,
+    throughput_bps: float | None = None,
+    loss_ratio: float | None = None,
+    share_bps: float | None = None,
+) -> T:
     """What a payload takes beyond the one-way delay of its last byte: slow start, then the least of the known rates.
 
     Round i of slow start sends 10 x 2^i segments and waits one RTT. It ends when the rest fits into a window: that
-    leaves at the measured throughput; or when the window fills the pipe (window >= rate x RTT): the rest then
-    leaves at the lesser of the measured throughput and loss_limited_rate_bps. A rate that is not known limits nothing.
+    leaves at the line's rate, the lesser of the measured throughput and the fair share `share_bps`; or when the
+    window fills the pipe (window >= rate x RTT): the rest then leaves at the least of the line's rate and
+    loss_limited_rate_bps. A rate that is not known limits nothing. QUIC starts with the same window (RFC 9002 7.2).
 
     >>> transfer_ns(20_000, 150e6) / 1e6  # 14 segments: a window of 10, one RTT of waiting, the rest
     150.0
     """
+    throughput = min((rate for rate in (throughput_bps, share_bps) if rate is not None), default=math.inf)
+    if size_bytes <= INITIAL_WINDOW_SEGMENTS * MSS_BYTES and math.isinf(throughput):  # most prompts: nothing to wait for
+        return rtt_ns * 0
     rtt = np.atleast_1d(np.asarray(rtt_ns, dtype=np.float64))
-    throughput = math.inf if throughput_bps is None else throughput_bps
     with np.errstate(divide="ignore", invalid="ignore"):  # within a site RTT is 0: nothing to wait for, no pipe to fill
         rate = np.minimum(loss_limited_rate_bps(rtt, loss_ratio), throughput)
         pipe_bytes = np.where(np.isinf(rate), np.inf, rate * rtt / (8 * SECOND))
@@ -103,9 +141,16 @@ def transfer_ns(size_bytes: int, rtt_ns: T, *, throughput_bps: float | None = No
     return waited if isinstance(rtt_ns, np.ndarray) else float(waited[0])
 
 
-def upload_ns(size_bytes: int, rtt_ns: T, *, throughput_bps: float | None = None, loss_ratio: float | None = None) -> T:
+def upload_ns(
+    size_bytes: int,
+    rtt_ns: T,
+    *,
+    throughput_bps: float | None = None,
+    loss_ratio: float | None = None,
+    share_bps: float | None = None,
+) -> T:
     """The request's way there: RTT / 2 + transfer_ns."""
-    return rtt_ns / 2 + transfer_ns(size_bytes, rtt_ns, throughput_bps=throughput_bps, loss_ratio=loss_ratio)
+    return rtt_ns / 2 + transfer_ns(size_bytes, rtt_ns, throughput_bps=throughput_bps, loss_ratio=loss_ratio, share_bps=share_bps)
 
 
 def relay_ns(relays: int, each_ns: float) -> float:

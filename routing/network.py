@@ -75,11 +75,24 @@ class Network:
     """Graded links and sites, indexed once for many questions; what it holds never changes after it is built."""
 
     def __init__(
-        self, links: Iterable[LinkEstimate], sites: Mapping[str, Site], *, relay_sites: Collection[str] | None = None, relay_ms: float = 0.5
+        self,
+        links: Iterable[LinkEstimate],
+        sites: Mapping[str, Site],
+        *,
+        relay_sites: Collection[str] | None = None,
+        relay_ms: float = 0.5,
+        ingress_sites: Collection[str] | None = None,
+        cut: Collection[tuple[str, str]] = (),
     ) -> None:
         links = tuple(links)
         self.sites = sites
         self.relay_ms = relay_ms
+        #: PoPs at which a metro may enter; None for all of them.
+        self._ingress_sites = ingress_sites
+        #: Pairs that have no link and are not modelled either: cut, in a scenario.
+        self._cut = frozenset(cut)
+        if self._cut:
+            links = tuple(link for link in links if (link.src, link.dst) not in self._cut)
         known = [link for link in links if usable(link) and link.evidence != "modelled"]
         given = [link for link in links if usable(link) and link.evidence == "modelled"]
         self._measured = fastest(known)
@@ -112,7 +125,7 @@ class Network:
     def leg(self, src: str, dst: str, *, measured_only: bool = False) -> LinkEstimate | None:
         """The link that stands for a pair: measured, else assumed, else (unless refused) modelled."""
         leg = self._known(src, dst)
-        if leg is not None or measured_only:
+        if leg is not None or measured_only or (src, dst) in self._cut:
             return leg
         return self._given_models.get((src, dst)) or model_link(self.site(src), self.site(dst))
 
@@ -201,7 +214,8 @@ class Network:
         """A metro's access legs to every PoP."""
         key = (metro, measured_only)
         if key not in self._access_of:
-            pops = (site.id for site in self.sites.values() if site.kind == "pop")
+            may = self._ingress_sites
+            pops = (site.id for site in self.sites.values() if site.kind == "pop" and (may is None or site.id in may))
             self._access_of[key] = [leg for pop in pops if (leg := self.leg(metro, pop, measured_only=measured_only)) is not None]
         return self._access_of[key]
 
@@ -214,7 +228,7 @@ class Network:
         direct = self._known(src, dst) or (None if measured_only else self._given_models.get((src, dst)))
         if direct is not None:
             return min(known_ns, rank_rtt_ns(direct) or 0)
-        return known_ns if measured_only else min(known_ns, self._model_ns(src, dst))
+        return known_ns if measured_only or (src, dst) in self._cut else min(known_ns, self._model_ns(src, dst))
 
     def _model_ns(self, src: str, dst: str) -> float:
         return max(MODEL_LEAST_RTT_NS, fibre_floor_ns(self.site(src), self.site(dst)) * INFLATION_P50)

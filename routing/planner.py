@@ -9,8 +9,11 @@ from itertools import combinations
 from records.link import LinkEstimate
 from records.place import Site
 from records.serving import EgressScope, ServingPool
-from routing.answer import Answer, Infeasible, ParetoPoint, Route
+from routing.answer import Answer, Infeasible, ParetoPoint, Route, RulePrice
+from routing.breakeven import BreakEven, break_even
+from routing.constraints import MemoryOf, Rule, availability_of, keeps, relay_countries_ok, residency_refuses_pool, rules
 from routing.cost import EgressPrices, cost_per_1k
+from routing.draws import Draws
 from routing.evaluate import Candidate, evaluate, pool_decode_ns, pool_prefill_ns, tied
 from routing.infeasible import explain
 from routing.network import Network, Path
@@ -18,13 +21,213 @@ from routing.quantiles import quantiles
 from routing.queueing import Queue, solve
 from routing.reasons import reasons
 from routing.request import Request
+from routing.sums import Series
 
-__all__ = ["candidates", "no_price", "plan"]
+__all__ = ["OWN", "Planner", "no_price", "plan"]
+
+#: The provider of our own PoPs, where providers are counted.
+OWN = "own PoPs"
 
 
 def no_price(_site: str, _scope: EgressScope, _month_gb: float) -> float | None:
     """No price is known: the cost of every route that leaves a region is unknown."""
     return None
+
+
+class Planner:
+    """Graded links, places, pools and prices, indexed once and asked many times.
+
+    links         graded (routing.gates); the planner keeps them
+    egress        prices; availability by site id, provider or kind (routing.constraints.availability_of)
+    memory        what a pool's model needs and its device has; a pool known not to fit never serves
+    series        samples by time bucket of some links (routing.sums), to draw legs of a route together
+    cut           pairs without a link, not even a modelled one
+    relay_sites   sites that may relay; None for all
+    """
+
+    def __init__(
+        self,
+        links: Iterable[LinkEstimate],
+        sites: Mapping[str, Site],
+        pools: Iterable[ServingPool],
+        *,
+        egress: EgressPrices = no_price,
+        seed: int = 0,
+        snapshot: int | None = None,
+        relay_sites: Collection[str] | None = None,
+        availability: Mapping[str, float] | None = None,
+        memory: MemoryOf | None = None,
+        series: Mapping[tuple[str, str, str], Series] | None = None,
+        cut: Collection[tuple[str, str]] = (),
+    ) -> None:
+        self.links = tuple(links)
+        self.sites = sites
+        self.pools = tuple(pool for pool in pools if pool.site in sites)
+        self.egress = egress
+        self.snapshot = snapshot
+        self.availability = availability or {}
+        self.memory: MemoryOf = memory or (lambda _pool, _workload: None)
+        self.draws = Draws(seed, series)
+        self._relay_sites = relay_sites
+        self._cut = cut
+        self._networks: dict[tuple[float, frozenset[str] | None, frozenset[str] | None], Network] = {}
+
+    def network(self, request: Request) -> Network:
+        """The network as the request may use it: relays and ingress PoPs are those where its rules let data pass."""
+        relays, ingress = self._relay_sites, None
+        if request.residency:
+            may = self.sites.keys() if relays is None else relays
+            relays = frozenset(name for name in may if name in self.sites and relay_countries_ok(request, self.sites[name]))
+            ingress = frozenset(name for name, site in self.sites.items() if relay_countries_ok(request, site, ingress=True))
+        key = (request.relay_ms, None if relays is None else frozenset(relays), ingress)
+        if key not in self._networks:
+            self._networks[key] = Network(
+                self.links, self.sites, relay_sites=relays, relay_ms=request.relay_ms, ingress_sites=ingress, cut=self._cut
+            )
+        return self._networks[key]
+
+    def plan(self, request: Request) -> Answer:
+        """Answer a request; see `plan`."""
+        network = self.network(request)
+        network.site(request.source)
+        if request.destination is not None:
+            network.site(request.destination)
+        kept = self.feasible(request)
+        enough = len({self.provider(c) for c in kept}) >= request.min_providers
+        if not kept or not enough:
+            return _answer(self.snapshot, request, infeasible=explain(request, self, kept))
+        kept.sort(key=lambda candidate: candidate.objective(request))
+        chosen = self._distinct(kept, request)
+        backup = _backup(chosen[0], kept, request, self.sites)
+        routes = [self._route(candidate, request, network) for candidate in chosen]
+        if chosen[0].path.modelled:
+            routes[0] = _warn_of_model(routes[0], chosen)
+        return _answer(
+            self.snapshot,
+            request,
+            routes=tuple(routes),
+            ties=tuple((i, j) for (i, a), (j, b) in combinations(enumerate(chosen), 2) if tied(a, b, request)),
+            backup=None if backup is None else self._backup_route(backup, chosen[0], request, network),
+            pareto=_pareto(kept, chosen),
+            rule_prices=self._rule_prices(request, kept[0]),
+            best=tuple(chosen),
+        )
+
+    def feasible(self, request: Request) -> list[Candidate]:
+        """Every candidate that keeps every rule of the request, in no particular order."""
+        return [c for c in self.candidates(request) if keeps(c, request, self.sites, self.availability)]
+
+    def serving(self, request: Request) -> list[ServingPool]:
+        """The pools of the model at the destination asked for, whether or not a rule lets them serve."""
+        return [p for p in self.pools if p.model == request.workload.model and request.destination in (None, p.site)]
+
+    def candidates(self, request: Request) -> list[Candidate]:
+        """Every (path, pool) that could serve the request, evaluated, in no particular order; limits are not looked at.
+
+        Pools are left out that serve another model, whose model is known not to fit, that are full at the load, or
+        where a rule forbids to process or to store. A destination without a pool for the model gives its paths alone.
+        """
+        network = self.network(request)
+        serving = self.serving(request)
+        if not serving and request.destination is not None:
+            if any(residency_refuses_pool(rule, self.sites[request.destination]) for rule in request.residency):
+                return []
+            paths = network.paths(request.source, request.destination, relays=request.relays, measured_only=request.measured_only)
+            return [evaluate(path, None, None, request, cost=None, draws=self.draws) for path in paths]
+        found = []
+        for pool in serving:
+            memory = self.memory(pool, request.workload)
+            if memory is not None and not memory.fits:
+                continue
+            if any(residency_refuses_pool(rule, self.sites[pool.site]) for rule in request.residency):
+                continue
+            queue = queue_of(pool, request)
+            if queue.overloaded or queue.utilisation > request.max_utilisation:
+                continue
+            prefill, decode = pool_prefill_ns(pool, request), pool_decode_ns(pool, queue, request)
+            for path in network.paths(request.source, pool.site, relays=request.relays, measured_only=request.measured_only):
+                cost = cost_per_1k(
+                    path.legs,
+                    pool,
+                    queue,
+                    prefill_ns=prefill,
+                    decode_ns=decode,
+                    sites=self.sites,
+                    workload=request.workload,
+                    prices=self.egress,
+                    arrival_rps=request.arrival_rps,
+                )
+                found.append(evaluate(path, pool, queue, request, cost=cost, draws=self.draws))
+        return found
+
+    def provider(self, candidate: Candidate) -> str:
+        """Who serves: the cloud provider of the serving site; all our PoPs are one."""
+        return self.sites[candidate.path.sites[-1]].provider or OWN
+
+    def rules(self, request: Request) -> list[Rule]:
+        """The constraints the request carries."""
+        return rules(request, self.sites, self.availability)
+
+    def _rule_prices(self, request: Request, best: Candidate) -> tuple[RulePrice, ...]:
+        """What each rule costs the best route: its median objective and its cost over those without the rule."""
+        prices = []
+        for rule in self.rules(request):
+            free = min(self.feasible(rule.without), key=lambda c: c.objective(rule.without), default=None)
+            if free is None:
+                continue
+            usd = [None if c.cost is None else c.cost.usd_per_1k for c in (best, free)]
+            difference_ns = best.objective_ns(request) - free.objective_ns(request)
+            changes = (best.path.key, best.pool) != (free.path.key, free.pool)
+            prices.append(
+                RulePrice(
+                    rule=rule.name,
+                    price_ns=difference_ns if changes else 0.0,
+                    usd_per_1k=None if usd[0] is None or usd[1] is None else usd[0] - usd[1] if changes else 0.0,
+                    without_sites=free.path.sites,
+                )
+            )
+        return tuple(prices)
+
+    def _distinct(self, ranked: Sequence[Candidate], request: Request) -> list[Candidate]:
+        """The k best: first for as many providers as must be, then one for each serving site, then other paths or pools."""
+        first: list[Candidate] = []
+        providers: set[str] = set()
+        if request.min_providers > 1:
+            for candidate in ranked:
+                if self.provider(candidate) not in providers and len(providers) < request.min_providers:
+                    providers.add(self.provider(candidate))
+                    first.append(candidate)
+        served = {candidate.path.sites[-1] for candidate in first}
+        for candidate in ranked:
+            if candidate.path.sites[-1] not in served:
+                served.add(candidate.path.sites[-1])
+                first.append(candidate)
+        chosen = {id(candidate) for candidate in first[: max(request.k, request.min_providers if request.min_providers > 1 else 0)]}
+        others = [candidate for candidate in ranked if id(candidate) not in chosen]
+        chosen |= {id(candidate) for candidate in others[: max(0, request.k - len(chosen))]}
+        return [candidate for candidate in ranked if id(candidate) in chosen]
+
+    def _route(self, candidate: Candidate, request: Request, network: Network, *extra: str) -> Route:
+        served = candidate.pool is not None
+        return Route(
+            sites=candidate.path.sites,
+            pool=candidate.pool,
+            legs=candidate.path.legs,
+            rtt=quantiles(candidate.rtt_ns),
+            ttft=candidate.ttft if served else None,
+            e2e=candidate.e2e if served else None,
+            cost=candidate.cost,
+            parts=candidate.parts(),
+            reasons=(*reasons(candidate, request, network), *extra),
+            availability=availability_of(candidate, self.sites, self.availability),
+            together=candidate.together,
+        )
+
+    def _backup_route(self, backup: Candidate, best: Candidate, request: Request, network: Network) -> Route:
+        ends = {request.source} if request.destination is None else {request.source, request.destination}
+        shared = sorted(_providers(best.path, ends, network.sites) & _providers(backup.path, ends, network.sites))
+        note = "shares no site with the first route"
+        return self._route(backup, request, network, f"{note}, but its provider {', '.join(shared)}" if shared else note)
 
 
 def plan(
@@ -44,70 +247,12 @@ def plan(
     `routes` are the k best with different pools' sites, filled up with other paths where there are fewer; `ties` says
     which of them the evidence cannot tell apart; `backup` shares no relay, ingress or serving site with the first (a
     destination that was asked for excepted) and, where one exists, no cloud provider; `pareto` is the front of median
-    TTFT against cost over all candidates with a known cost.
+    TTFT against cost over all candidates with a known cost; `rule_prices` says what each constraint costs.
 
     Sound questions without an answer come back with `infeasible` and no routes. Raises UnknownSite for a source or
-    destination that is not in `sites`.
+    destination that is not in `sites`. For many questions about one world make a Planner once.
     """
-    network = Network(links, sites, relay_sites=relay_sites, relay_ms=request.relay_ms)
-    network.site(request.source)
-    if request.destination is not None:
-        network.site(request.destination)
-    pools = [pool for pool in pools if pool.site in sites]
-
-    def feasible(asked: Request) -> list[Candidate]:
-        return candidates(asked, network, pools, egress, seed=seed)
-
-    found = feasible(request)
-    kept = [c for c in found if request.budget_ms is None or c.budget_value_ns(request) <= request.budget_ms * 1e6]
-    if not kept:
-        why = explain(request, found, pools, feasible)
-        return _answer(snapshot, request, infeasible=why)
-    kept.sort(key=lambda candidate: candidate.objective(request))
-    chosen = _distinct(kept, request.k)
-    backup = _backup(chosen[0], kept, request, sites)
-    routes = [_route(candidate, request, network) for candidate in chosen]
-    if chosen[0].path.modelled:
-        routes[0] = _warn_of_model(routes[0], chosen)
-    return _answer(
-        snapshot,
-        request,
-        routes=tuple(routes),
-        ties=tuple((i, j) for (i, a), (j, b) in combinations(enumerate(chosen), 2) if tied(a, b, request)),
-        backup=None if backup is None else _backup_route(backup, chosen[0], request, network),
-        pareto=_pareto(kept, chosen),
-    )
-
-
-def candidates(request: Request, network: Network, pools: Sequence[ServingPool], egress: EgressPrices, *, seed: int) -> list[Candidate]:
-    """Every (path, pool) that could serve the request, evaluated, in no particular order; budgets are not looked at.
-
-    Pools that serve another model or are full at the load are left out. A destination without a pool for the model
-    gives its paths without a pool.
-    """
-    serving = [p for p in pools if p.model == request.workload.model and request.destination in (None, p.site)]
-    if not serving and request.destination is not None:
-        paths = network.paths(request.source, request.destination, relays=request.relays, measured_only=request.measured_only)
-        return [evaluate(path, None, None, request, cost=None, seed=seed) for path in paths]
-    found = []
-    for pool in serving:
-        queue = queue_of(pool, request)
-        if queue.overloaded:
-            continue
-        for path in network.paths(request.source, pool.site, relays=request.relays, measured_only=request.measured_only):
-            cost = cost_per_1k(
-                path.legs,
-                pool,
-                queue,
-                prefill_ns=pool_prefill_ns(pool, request),
-                decode_ns=pool_decode_ns(pool, queue, request),
-                sites=network.sites,
-                workload=request.workload,
-                prices=egress,
-                arrival_rps=request.arrival_rps,
-            )
-            found.append(evaluate(path, pool, queue, request, cost=cost, seed=seed))
-    return found
+    return Planner(links, sites, pools, egress=egress, seed=seed, snapshot=snapshot, relay_sites=relay_sites).plan(request)
 
 
 def queue_of(pool: ServingPool, request: Request) -> Queue:
@@ -120,20 +265,6 @@ def queue_of(pool: ServingPool, request: Request) -> Queue:
         output_tokens=request.workload.output_tokens,
         cache_hit_ratio=request.cache_hit_ratio,
     )
-
-
-def _distinct(ranked: Sequence[Candidate], k: int) -> list[Candidate]:
-    """The k best: first one for each serving site, then other paths or pools, in the order of the ranking."""
-    served: set[str] = set()
-    first = []
-    for candidate in ranked:
-        if candidate.path.sites[-1] not in served:
-            served.add(candidate.path.sites[-1])
-            first.append(candidate)
-    chosen = first[:k]
-    others = [candidate for candidate in ranked if not any(candidate is c for c in chosen)]
-    keep = {id(candidate) for candidate in (*chosen, *others[: k - len(chosen)])}
-    return [candidate for candidate in ranked if id(candidate) in keep]
 
 
 def _backup(best: Candidate, ranked: Sequence[Candidate], request: Request, sites: Mapping[str, Site]) -> Candidate | None:
@@ -154,28 +285,6 @@ def _backup(best: Candidate, ranked: Sequence[Candidate], request: Request, site
 
 def _providers(path: Path, without: set[str], sites: Mapping[str, Site]) -> set[str]:
     return {provider for site in path.sites if site not in without and (provider := sites[site].provider) is not None}
-
-
-def _route(candidate: Candidate, request: Request, network: Network, *extra: str) -> Route:
-    served = candidate.pool is not None
-    return Route(
-        sites=candidate.path.sites,
-        pool=candidate.pool,
-        legs=candidate.path.legs,
-        rtt=quantiles(candidate.rtt_ns),
-        ttft=candidate.ttft if served else None,
-        e2e=candidate.e2e if served else None,
-        cost=candidate.cost,
-        parts=candidate.parts(),
-        reasons=(*reasons(candidate, request, network), *extra),
-    )
-
-
-def _backup_route(backup: Candidate, best: Candidate, request: Request, network: Network) -> Route:
-    ends = {request.source} if request.destination is None else {request.source, request.destination}
-    shared = sorted(_providers(best.path, ends, network.sites) & _providers(backup.path, ends, network.sites))
-    note = "shares no site with the first route"
-    return _route(backup, request, network, f"{note}, but its provider {', '.join(shared)}" if shared else note)
 
 
 def _warn_of_model(first: Route, chosen: Sequence[Candidate]) -> Route:
@@ -212,5 +321,36 @@ def _answer(
     backup: Route | None = None,
     pareto: tuple[ParetoPoint, ...] = (),
     infeasible: Infeasible | None = None,
+    rule_prices: tuple[RulePrice, ...] = (),
+    best: tuple[Candidate, ...] = (),
 ) -> Answer:
-    return Answer(snapshot=snapshot, request=request, routes=routes, ties=ties, backup=backup, pareto=pareto, infeasible=infeasible)
+    return Answer(
+        snapshot=snapshot,
+        request=request,
+        routes=routes,
+        ties=ties,
+        backup=backup,
+        pareto=pareto,
+        infeasible=infeasible,
+        rule_prices=rule_prices,
+        break_even=_break_even(best, request),
+    )
+
+
+def _break_even(chosen: Sequence[Candidate], request: Request) -> BreakEven | None:
+    """The first route against the best one from the other side of the edge: a PoP's pool against a region's."""
+    served = [c for c in chosen if c.pool is not None and c.queue is not None]
+    if len(served) < 2:
+        return None
+    near = min(served, key=lambda c: float(c.rtt_ns.mean()))
+    far = next(
+        (c for c in served if c is not near and c.pool is not None and near.pool is not None and c.pool.profile != near.pool.profile), None
+    )
+    if far is None:
+        return None
+    return break_even(
+        near.arm(request),
+        far.arm(request),
+        output_tokens=request.workload.output_tokens,
+        far_egress_bytes=request.workload.download_bytes,
+    )

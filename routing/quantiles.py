@@ -23,7 +23,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from records.histogram import bucket_value_ns
 from records.link import LinkEstimate
@@ -35,6 +34,8 @@ __all__ = [
     "effective_samples",
     "inverse",
     "link_draws_ns",
+    "nearest_rank",
+    "normal_inverse",
     "quantile_interval",
     "quantiles",
     "uniforms",
@@ -44,6 +45,7 @@ Floats = NDArray[np.float64]
 
 DRAWS = 4096
 _Z = 1.96  # two-sided 95 %
+_Z95 = 1.6448536269514722  # the standard normal's 95th percentile
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,58 @@ def uniforms(name: str, seed: int, draws: int = DRAWS) -> Floats:
     return values
 
 
+def normal_inverse(probabilities: Floats) -> Floats:
+    """The standard normal's inverse distribution function at probabilities in (0, 1), to 1e-15 relative.
+
+    Wichura's rational approximations (Algorithm AS 241, PPND16, Applied Statistics 37, 1988): SciPy's costs a fifth of
+    a second to import, which is most of what a route asked from a command line may take.
+    """
+    q = probabilities - 0.5
+    near = np.abs(q) <= 0.425
+    r = 0.180625 - q * q
+    middle = q * np.polyval(_MIDDLE[0], r) / np.polyval(_MIDDLE[1], r)
+    t = np.sqrt(-np.log(np.minimum(probabilities, 1 - probabilities)))
+    tail = np.where(
+        t <= 5,
+        np.polyval(_TAIL[0], t - 1.6) / np.polyval(_TAIL[1], t - 1.6),
+        np.polyval(_FAR[0], t - 5) / np.polyval(_FAR[1], t - 5),
+    )
+    return np.where(near, middle, np.copysign(tail, q))
+
+
+# Coefficients of AS 241 as published, highest power first: numerator and denominator of |p - 1/2| <= 0.425, of the tail, of the far tail.
+_MIDDLE = (
+    (
+        *(2509.0809287301226727, 33430.575583588128105, 67265.770927008700853, 45921.953931549871457),
+        *(13731.693765509461125, 1971.5909503065514427, 133.14166789178437745, 3.387132872796366608),
+    ),
+    (
+        *(5226.495278852545925, 28729.085735721942674, 39307.89580009271061, 21213.794301586595867),
+        *(5394.1960214247511077, 687.1870074920579083, 42.313330701600911252, 1.0),
+    ),
+)
+_TAIL = (
+    (
+        *(7.7454501427834140764e-4, 0.0227238449892691845833, 0.24178072517745061177, 1.27045825245236838258),
+        *(3.64784832476320460504, 5.7694972214606914055, 4.6303378461565452959, 1.42343711074968357734),
+    ),
+    (
+        *(1.05075007164441684324e-9, 5.475938084995344946e-4, 0.0151986665636164571966, 0.14810397642748007459),
+        *(0.68976733498510000455, 1.6763848301838038494, 2.05319162663775882187, 1.0),
+    ),
+)
+_FAR = (
+    (
+        *(2.01033439929228813265e-7, 2.71155556874348757815e-5, 0.0012426609473880784386, 0.026532189526576123093),
+        *(0.29656057182850489123, 1.7848265399172913358, 5.4637849111641143699, 6.6579046435011037772),
+    ),
+    (
+        *(2.04426310338993978564e-15, 1.4215117583164458887e-7, 1.8463183175100546818e-5, 7.868691311456132591e-4),
+        *(0.0148753612908506148525, 0.13692988092273580531, 0.59983220655588793769, 1.0),
+    ),
+)
+
+
 def inverse(link: LinkEstimate, probabilities: Floats) -> Floats:
     """The link's RTT in ns at probabilities in (0, 1), by the best description of it there is (see the module).
 
@@ -91,8 +145,8 @@ def inverse(link: LinkEstimate, probabilities: Floats) -> Floats:
     if not points:
         raise ValueError(f"link {link.src} -> {link.dst} has no RTT to draw from")
     if link.evidence == "modelled" and link.rtt_p50_ns and link.rtt_p95_ns and link.rtt_min_ns is None:
-        sigma = math.log(link.rtt_p95_ns / link.rtt_p50_ns) / float(ndtri(0.95))
-        drawn = link.rtt_p50_ns * np.exp(sigma * ndtri(probabilities))
+        sigma = math.log(link.rtt_p95_ns / link.rtt_p50_ns) / _Z95
+        drawn = link.rtt_p50_ns * np.exp(sigma * normal_inverse(probabilities))
         return np.asarray(np.maximum(drawn, link.fibre_floor_ns or 0.0), dtype=np.float64)
     at, rtt_ns = np.array(points).T
     # Sources round their figures: a p95 printed below the p50 is raised to it, so that the inverse never falls.
@@ -106,8 +160,14 @@ def link_draws_ns(link: LinkEstimate, seed: int, draws: int = DRAWS) -> Floats:
 
 def quantiles(values_ns: Floats) -> Quantiles:
     """p50, p95 and p99 of draws by nearest rank."""
-    p50, p95, p99 = np.quantile(values_ns, (0.5, 0.95, 0.99), method="inverted_cdf")
+    ranks = [nearest_rank(q, len(values_ns)) for q in (0.5, 0.95, 0.99)]
+    p50, p95, p99 = np.partition(values_ns, ranks)[ranks]  # a third of the time of np.quantile
     return Quantiles(float(p50), float(p95), float(p99))
+
+
+def nearest_rank(q: float, count: int) -> int:
+    """Index, among `count` values in order, of the least one with at least q of them at or below it."""
+    return max(0, math.ceil(q * count - 1e-9) - 1)
 
 
 def quantile_interval(values_ns: Floats, q: float, samples: int) -> Interval:

@@ -59,6 +59,34 @@ def test_loss_caps_the_rate_by_the_law_of_mathis():
     assert latency.transfer_ns(4_000, 150.0 * MS, loss_ratio=0.1) == 0
 
 
+@pytest.mark.parametrize(
+    ("connection", "round_trips"),
+    [
+        ("cold", 2),  # SYN / SYN-ACK, then ClientHello / ServerHello..Finished
+        ("warm", 0),
+        ("tls12", 3),  # SYN; ClientHello / ServerHelloDone; ClientKeyExchange / Finished
+        ("tls-resumed", 2),  # SYN; ClientHello with ticket / Finished
+        ("tls-early-data", 1),  # SYN; the request follows the ClientHello at once
+        ("quic", 1),  # Initial with ClientHello / Handshake Finished
+        ("quic-0rtt", 0),  # the request is in the first flight
+    ],
+)
+def test_each_hand_shake_by_counting_its_flights(connection, round_trips):
+    """80 ms for every time the client must wait before the request may leave."""
+    assert latency.connect_ns(80.0 * MS, connection) == round_trips * 80 * MS
+
+
+def test_a_fair_share_caps_the_rate_like_a_slow_line():
+    """10 Gbit/s among 5,000 flows is 2 Mbit/s: the same 441.6 ms as a measured line of 2 Mbit/s; the lesser of both holds."""
+    share = latency.fair_share_bps(10e9, 5000)
+    assert share == 2e6
+    assert latency.transfer_ns(100_000, 100.0 * MS, share_bps=share) / MS == pytest.approx(441.6)
+    assert latency.transfer_ns(100_000, 100.0 * MS, throughput_bps=1e9, share_bps=share) / MS == pytest.approx(441.6)
+    assert latency.transfer_ns(125_000, 100.0 * MS, throughput_bps=1e6, share_bps=share) / MS == pytest.approx(1000)
+    with pytest.raises(ValueError, match="a flow"):
+        latency.fair_share_bps(1e9, 0)
+
+
 def test_within_a_site_nothing_waits():
     """RTT 0: no hand-shake, no slow start; only the rate where one is known."""
     assert latency.transfer_ns(1_000_000, 0.0) == 0
