@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,30 @@ from inventory.load import Inventory, load
 from inventory.workloads import read_workload_file
 from records.errors import NoAnswer, UnknownSite, UserError
 from records.link import LinkEstimate
-from records.place import Site
+from records.place import PROVIDERS, Site
+from records.residency import ResidencyRule
 from records.serving import ServingPool, Workload
-from routing import gates, matrix, planner, scenario
+from routing import gates, matrix, scenario
 from routing.answer import Answer, link_json
 from routing.gates import GatePolicy
 from routing.matrix import MatrixRow
+from routing.planner import Planner
 from routing.request import Request
 from routing.scenario import Scenario, WhatIf, World
+from routing.sums import Series
 from warehouse import Warehouse, queries
 
 __all__ = [
     "MATRIX_COLUMNS",
     "Links",
+    "availabilities",
     "links_json",
     "load_links",
     "matrix_json",
     "matrix_rows",
+    "planner_of",
     "require_links",
+    "residency_rules",
     "route_answer",
     "site_id",
     "what_if_answer",
@@ -121,20 +128,70 @@ def workload_of(name: str, inventory: Inventory | None = None) -> Workload:
     return read_workload_file(path)
 
 
-def route_answer(
-    known: Links, request: Request, *, inventory: Inventory | None = None, pools: Iterable[ServingPool] | None = None, seed: int = 0
-) -> Answer:
-    """Plan a request over the links of a snapshot with the inventory's pools (or those given) and prices."""
+def residency_rules(names: Iterable[str], inventory: Inventory | None = None) -> tuple[ResidencyRule, ...]:
+    """The inventory's rules of these ids. Raises UserError for one it does not have."""
+    known = (inventory or load()).rules
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=3, cutoff=0.4)
+            raise UserError(
+                f"no residency rule {name!r}; " + (f"did you mean {', '.join(near)}" if near else "`isochrone inventory list rules`")
+            )
+    return tuple(known[name] for name in dict.fromkeys(names))
+
+
+def availabilities(settings: Iterable[str], known: Links) -> dict[str, float]:
+    """`WHO=RATIO` settings as a mapping; WHO is a site, a provider, `pop` or `region`.
+
+    Raises UserError for what is neither, UnknownSite for a site nobody knows.
+    """
+    found = {}
+    for setting in settings:
+        who, _, text = setting.rpartition("=")
+        try:
+            ratio = float(text)
+        except ValueError:
+            ratio = -1.0
+        if not who or not 0 <= ratio <= 1:
+            raise UserError(f"availability {setting!r} is not WHO=RATIO with a ratio 0..1, as in aws=0.9999 or pop=0.999")
+        found[who if who in PROVIDERS or who in ("pop", "region") else site_id(who, known)] = ratio
+    return found
+
+
+def planner_of(
+    known: Links,
+    *,
+    inventory: Inventory | None = None,
+    pools: Iterable[ServingPool] | None = None,
+    seed: int = 0,
+    availability: Mapping[str, float] | None = None,
+    series: Mapping[tuple[str, str, str], Series] | None = None,
+) -> Planner:
+    """A planner over the links of a snapshot with the inventory's pools (or those given) and prices."""
     inventory = inventory or load()
-    return planner.plan(
-        request,
-        links=known.links,
-        sites=known.sites,
-        pools=inventory.pools if pools is None else pools,
+    return Planner(
+        known.links,
+        known.sites,
+        inventory.pools if pools is None else pools,
         egress=_prices(inventory),
         seed=seed,
         snapshot=known.snapshot,
+        availability=availability,
+        series=series,
     )
+
+
+def route_answer(
+    known: Links,
+    request: Request,
+    *,
+    inventory: Inventory | None = None,
+    pools: Iterable[ServingPool] | None = None,
+    seed: int = 0,
+    availability: Mapping[str, float] | None = None,
+) -> Answer:
+    """Plan a request over the links of a snapshot with the inventory's pools (or those given) and prices."""
+    return planner_of(known, inventory=inventory, pools=pools, seed=seed, availability=availability).plan(request)
 
 
 def what_if_answer(

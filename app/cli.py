@@ -35,7 +35,7 @@ COMMANDS = {
     "inventory": "app.commands.inventory:inventory",
     "links": "app.commands.routes:links",
     "matrix": "app.commands.routes:matrix",
-    "route": "app.commands.routes:route",
+    "route": "app.commands.route:route",
 }
 
 #: Which extra brings a package, for the message when it is not installed.

@@ -7,6 +7,7 @@ import click
 from app.output import table
 from records.units import MS, ms
 from routing.answer import PARTS, Answer, Route
+from routing.breakeven import BreakEven
 from routing.media import worst_evidence
 
 __all__ = ["show"]
@@ -27,8 +28,10 @@ def show(answer: Answer) -> None:
             click.echo(f"  {binding.text}")
         if answer.infeasible.relax:
             click.echo("What would give one:")
-            for change in answer.infeasible.relax:
-                click.echo(f"  {change.text}")
+            for i, change in enumerate(answer.infeasible.relax):
+                usd = "" if change.gives_usd_per_1k is None else f", {change.gives_usd_per_1k:.2f} USD per 1,000"
+                cheapest = "  <- cheapest" if i == answer.infeasible.cheapest and len(answer.infeasible.relax) > 1 else ""
+                click.echo(f"  {change.text}{usd}{cheapest}")
         return
     _ranking(answer)
     for number, route in enumerate(answer.routes, start=1):
@@ -36,6 +39,7 @@ def show(answer: Answer) -> None:
     if answer.backup is not None:
         _details("backup", answer.backup)
     _front(answer)
+    _prices(answer)
 
 
 _OBJECTIVES = {"ttft": "time to first token", "e2e": "time to the last token", "cost": "cost"}
@@ -78,3 +82,26 @@ def _front(answer: Answer) -> None:
     for point in answer.pareto:
         which = f"route {point.route + 1}" if point.route is not None else f"{' → '.join(point.sites)}, pool {point.pool}"
         click.echo(f"   {point.ttft_ns / MS:.1f} ms to the first token at {point.usd_per_1k:.2f} USD per 1,000: {which}")
+
+
+def _prices(answer: Answer) -> None:
+    """What each rule costs, and where edge and cloud change places."""
+    for price in answer.rule_prices:
+        usd = "cost unknown" if price.usd_per_1k is None else f"{price.usd_per_1k:+.2f} USD per 1,000"
+        click.echo(f"\n{price.rule} costs {price.price_ns / MS:+.1f} ms and {usd}; without it: {' → '.join(price.without_sites)}")
+    found = answer.break_even
+    if found is None:
+        return
+    click.echo(f"\n{found.near}\n   against {found.far}: first token sooner on the {_side(found.ttft_winner, found)} one")
+    if found.output_tokens is not None:
+        click.echo(
+            f"   both end together at {found.output_tokens:.1f} output tokens; this request has {answer.request.workload.output_tokens}"
+        )
+    if found.payload_bytes is not None:
+        click.echo(f"   the order of first tokens changes at {found.payload_bytes:,} bytes up")
+    if found.usd_per_hour is not None:
+        click.echo(f"   both cost the same with the first pool at {found.usd_per_hour:.2f} USD/h")
+
+
+def _side(winner: str, found: BreakEven) -> str:
+    return "first" if winner == found.near else "second"

@@ -8,7 +8,7 @@ held against candidates in this order; `Rule.without` is the request that lacks 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from records.place import Site
@@ -16,16 +16,17 @@ from records.residency import Activity, ResidencyRule, allows
 from records.serving import ServingPool, Workload
 from records.units import MS
 from routing.evaluate import Candidate
-from routing.request import Request
+from routing.request import RelayMode, Request
 
 __all__ = [
     "Memory",
     "MemoryOf",
     "Rule",
     "availability_of",
+    "binding_residency",
     "evidence_age_s",
     "keeps",
-    "relay_countries_ok",
+    "may_pass",
     "residency_refuses_pool",
     "rules",
     "subject_country",
@@ -76,7 +77,7 @@ def rules(request: Request, sites: Mapping[str, Site], availability: Mapping[str
             without=replace(request, residency=tuple(other for other in request.residency if other.id != rule.id)),
             value=lambda c: sites[c.path.sites[-1]].country,
         )
-        for rule in request.residency
+        for rule in binding_residency(request, sites)
     ]
     if request.budget_ms is not None:
         found.append(
@@ -181,13 +182,19 @@ def subject_country(request: Request, sites: Mapping[str, Site]) -> str | None:
     return request.subject_country or sites[request.source].country
 
 
+def binding_residency(request: Request, sites: Mapping[str, Site]) -> tuple[ResidencyRule, ...]:
+    """The rules asked for that hold for the subject's country; all of them where that is not known."""
+    country = subject_country(request, sites)
+    return tuple(rule for rule in request.residency if country is None or country in rule.applies_to)
+
+
 def residency_refuses_pool(rule: ResidencyRule, site: Site) -> bool:
     """Whether a rule forbids a pool there: a pool processes, and stores (keys and values, logs)."""
     return not (allows(rule, "process", site.country) and allows(rule, "store", site.country))
 
 
-def relay_countries_ok(request: Request, site: Site, *, ingress: bool = False) -> bool:
+def may_pass(rules: Iterable[ResidencyRule], relay_mode: RelayMode, site: Site, *, ingress: bool = False) -> bool:
     """Whether every rule lets this site pass the data on: in plaintext where TLS ends there (an ingress PoP, or a relay
     that terminates), else as ciphertext."""
-    activity: Activity = "transit_plaintext" if ingress or request.relay_mode == "terminate" else "transit_ciphertext"
-    return all(allows(rule, activity, site.country) for rule in request.residency)
+    activity: Activity = "transit_plaintext" if ingress or relay_mode == "terminate" else "transit_ciphertext"
+    return all(allows(rule, activity, site.country) for rule in rules)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from records.units import MS
 from routing.answer import Binding, Infeasible, Relaxation
-from routing.constraints import Rule, residency_refuses_pool
+from routing.constraints import Rule, binding_residency, residency_refuses_pool
 from routing.evaluate import Candidate
 from routing.queueing import capacity_rps
 from routing.request import Request
@@ -54,7 +54,7 @@ def explain(request: Request, planner: Planner, kept: Sequence[Candidate]) -> In
 def _single(request: Request, planner: Planner) -> Infeasible | None:
     """Every rule without which alone there would be a route."""
     binding, relax = [], []
-    for rule in planner.rules(request):
+    for rule in planner.limits(request):
         free = planner.feasible(rule.without)
         if free:
             best = _best(free, rule)
@@ -67,8 +67,8 @@ def _single(request: Request, planner: Planner) -> Infeasible | None:
 
 def _pair(request: Request, planner: Planner) -> Infeasible | None:
     """The first two rules without which together there would be a route."""
-    for first, second in combinations(planner.rules(request), 2):
-        both = next(rule.without for rule in planner.rules(first.without) if rule.name == second.name)
+    for first, second in combinations(planner.limits(request), 2):
+        both = next(rule.without for rule in planner.limits(first.without) if rule.name == second.name)
         free = planner.feasible(both)
         if free:
             best = _best(free, replace(second, without=both))
@@ -139,7 +139,7 @@ def _full(request: Request, planner: Planner, where: str) -> Infeasible | None:
     most = request.max_utilisation * max(
         capacity_rps(p.profile, p.device_count, workload.input_tokens, workload.output_tokens, request.cache_hit_ratio)
         for p in planner.serving(request)
-        if not any(residency_refuses_pool(rule, planner.sites[p.site]) for rule in request.residency)
+        if not any(residency_refuses_pool(rule, planner.sites[p.site]) for rule in binding_residency(request, planner.sites))
     )
     text = f"every pool{where} is full at {request.arrival_rps:g} requests/s; the largest serves {most:.2f}"
     return Infeasible(

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+from records.errors import UnknownSite
 from records.link import LinkEstimate
 from records.place import Site
 from records.serving import EgressScope, ServingPool
 from routing.answer import Answer, Infeasible, ParetoPoint, Route, RulePrice
 from routing.breakeven import BreakEven, break_even
-from routing.constraints import MemoryOf, Rule, availability_of, keeps, relay_countries_ok, residency_refuses_pool, rules
+from routing.constraints import MemoryOf, Rule, availability_of, binding_residency, keeps, may_pass, residency_refuses_pool, rules
 from routing.cost import EgressPrices, cost_per_1k
 from routing.draws import Draws
 from routing.evaluate import Candidate, evaluate, pool_decode_ns, pool_prefill_ns, tied
@@ -75,10 +76,11 @@ class Planner:
     def network(self, request: Request) -> Network:
         """The network as the request may use it: relays and ingress PoPs are those where its rules let data pass."""
         relays, ingress = self._relay_sites, None
-        if request.residency:
+        rules = binding_residency(request, self.sites)
+        if rules:
             may = self.sites.keys() if relays is None else relays
-            relays = frozenset(name for name in may if name in self.sites and relay_countries_ok(request, self.sites[name]))
-            ingress = frozenset(name for name, site in self.sites.items() if relay_countries_ok(request, site, ingress=True))
+            relays = frozenset(name for name in may if name in self.sites and may_pass(rules, request.relay_mode, self.sites[name]))
+            ingress = frozenset(name for name, site in self.sites.items() if may_pass(rules, request.relay_mode, site, ingress=True))
         key = (request.relay_ms, None if relays is None else frozenset(relays), ingress)
         if key not in self._networks:
             self._networks[key] = Network(
@@ -88,10 +90,10 @@ class Planner:
 
     def plan(self, request: Request) -> Answer:
         """Answer a request; see `plan`."""
+        for name in (request.source, request.destination):
+            if name is not None and name not in self.sites:
+                raise UnknownSite(name, self.sites)
         network = self.network(request)
-        network.site(request.source)
-        if request.destination is not None:
-            network.site(request.destination)
         kept = self.feasible(request)
         enough = len({self.provider(c) for c in kept}) >= request.min_providers
         if not kept or not enough:
@@ -129,8 +131,9 @@ class Planner:
         """
         network = self.network(request)
         serving = self.serving(request)
+        residency = binding_residency(request, self.sites)
         if not serving and request.destination is not None:
-            if any(residency_refuses_pool(rule, self.sites[request.destination]) for rule in request.residency):
+            if any(residency_refuses_pool(rule, self.sites[request.destination]) for rule in residency):
                 return []
             paths = network.paths(request.source, request.destination, relays=request.relays, measured_only=request.measured_only)
             return [evaluate(path, None, None, request, cost=None, draws=self.draws) for path in paths]
@@ -139,7 +142,7 @@ class Planner:
             memory = self.memory(pool, request.workload)
             if memory is not None and not memory.fits:
                 continue
-            if any(residency_refuses_pool(rule, self.sites[pool.site]) for rule in request.residency):
+            if any(residency_refuses_pool(rule, self.sites[pool.site]) for rule in residency):
                 continue
             queue = queue_of(pool, request)
             if queue.overloaded or queue.utilisation > request.max_utilisation:
@@ -164,14 +167,14 @@ class Planner:
         """Who serves: the cloud provider of the serving site; all our PoPs are one."""
         return self.sites[candidate.path.sites[-1]].provider or OWN
 
-    def rules(self, request: Request) -> list[Rule]:
+    def limits(self, request: Request) -> list[Rule]:
         """The constraints the request carries."""
         return rules(request, self.sites, self.availability)
 
     def _rule_prices(self, request: Request, best: Candidate) -> tuple[RulePrice, ...]:
         """What each rule costs the best route: its median objective and its cost over those without the rule."""
         prices = []
-        for rule in self.rules(request):
+        for rule in self.limits(request):
             free = min(self.feasible(rule.without), key=lambda c: c.objective(rule.without), default=None)
             if free is None:
                 continue

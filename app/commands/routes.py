@@ -1,4 +1,4 @@
-"""`isochrone links`, `matrix` and `route`: what is known of the network, and the answers made from it."""
+"""`isochrone links` and `matrix`: what is known of the network, and the best RTT between every two sites."""
 
 from __future__ import annotations
 
@@ -15,19 +15,16 @@ import click
 
 from app import answers
 from app.output import emit_json, json_option, note, table, warehouse_option
-from app.route_text import show
-from records.errors import NoRoute, UserError
+from records.errors import UserError
 from records.link import EVIDENCE, GATES
 from records.units import SECOND, ms, parse_duration_ns
-from routing.answer import to_json
 from routing.gates import GatePolicy
-from routing.request import OBJECTIVES, Request
 from warehouse import open_warehouse
 
-__all__ = ["links", "matrix", "route"]
+__all__ = ["Duration", "evidence_options", "links", "load_links", "matrix"]
 
 
-class _Duration(click.ParamType[float]):
+class Duration(click.ParamType[float]):
     """A duration such as 10m or 2h, in seconds; `all` is None."""
 
     name = "duration"
@@ -43,12 +40,12 @@ class _Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-def _evidence_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What every command here reads: the warehouse, the window, and how old a link may be."""
+def evidence_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What every command over links reads: the warehouse, the window, and how old a link may be."""
     function = click.option(
         "--max-age",
         "max_age_s",
-        type=_Duration(),
+        type=Duration(),
         default="24h",
         show_default=True,
         metavar="DURATION|all",
@@ -57,7 +54,7 @@ def _evidence_options(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option(
         "--window",
         "window_s",
-        type=_Duration(),
+        type=Duration(),
         default="all",
         show_default=True,
         metavar="DURATION|all",
@@ -66,7 +63,8 @@ def _evidence_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return warehouse_option(function)
 
 
-def _load(warehouse: str, window_s: float, max_age_s: float) -> answers.Links:
+def load_links(warehouse: str, window_s: float, max_age_s: float) -> answers.Links:
+    """The graded links of a warehouse, as the options of evidence_options say."""
     policy = GatePolicy(max_age_s=None if math.isinf(max_age_s) else max_age_s)
     window = None if math.isinf(window_s) else timedelta(seconds=window_s)
     with open_warehouse(warehouse) as opened:
@@ -79,7 +77,7 @@ def _say_gates(known: answers.Links) -> None:
 
 
 @click.command()
-@_evidence_options
+@evidence_options
 @click.option("--src", metavar="SITE", help="Only links from this site.")
 @click.option("--dst", metavar="SITE", help="Only links to this site.")
 @click.option("--gate", type=click.Choice(list(GATES)), help="Only links with this verdict.")
@@ -105,7 +103,7 @@ def links(
       isochrone links
       isochrone links --gate faster_than_light --json
     """
-    known = _load(warehouse, window_s, max_age_s)
+    known = load_links(warehouse, window_s, max_age_s)
     ends = [None if name is None else answers.site_id(name, known) for name in (src, dst)]
     chosen = [
         link
@@ -141,7 +139,7 @@ def links(
 
 
 @click.command()
-@_evidence_options
+@evidence_options
 @click.option("--relays", type=click.IntRange(0, 2), default=1, show_default=True, help="Most relays on a route.")
 @click.option("--relay-ms", type=click.FloatRange(min=0), default=0.5, show_default=True, metavar="MS", help="What a relay adds to an RTT.")
 @click.option(
@@ -183,7 +181,7 @@ def matrix(
     form = "json" if as_json else form
     if form == "parquet" and output is None:
         raise UserError("--format parquet is no text; name a file with -o FILE.parquet")
-    known = _load(warehouse, window_s, max_age_s)
+    known = load_links(warehouse, window_s, max_age_s)
     answers.require_links(known)
     gone = [answers.site_id(name, known) for name in fail]
     rows = answers.matrix_rows(known, relays=relays, relay_ms=relay_ms, min_gain_ms=min_gain_ms, fail=gone)
@@ -219,82 +217,3 @@ def _write_text(form: str, rows: list[Any], cells: Sequence[tuple[object, ...]],
     finally:
         if output is not None:
             stream.close()
-
-
-@click.command()
-@_evidence_options
-@click.option("--from", "source", required=True, metavar="SITE", help="Where the request comes from: a PoP, a region or a metro.")
-@click.option("--to", "destination", metavar="SITE", help="Serve it here; without it the planner chooses.")
-@click.option(
-    "--workload", default="chat", show_default=True, metavar="NAME|FILE", help="A workload of the inventory, or a CSV file of one."
-)
-@click.option("--objective", type=click.Choice(OBJECTIVES), default="ttft", show_default=True, help="What is to be least.")
-@click.option("--relays", type=click.IntRange(0, 2), default=1, show_default=True, help="Most relays on a route.")
-@click.option("--relay-ms", type=click.FloatRange(min=0), default=0.5, show_default=True, metavar="MS", help="What a relay adds to an RTT.")
-@click.option("-k", "k", type=click.IntRange(min=1), default=3, show_default=True, metavar="N", help="How many routes to name.")
-@click.option("--budget-ms", type=float, metavar="X", help="The 95th percentile of TTFT (of E2E for that objective) must keep this.")
-@click.option(
-    "--connection", type=click.Choice(["cold", "warm"]), default="cold", show_default=True, help="Open a connection first, or not."
-)
-@click.option(
-    "--load", "arrival_rps", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="RPS", help="Requests/s at each pool."
-)
-@click.option(
-    "--cache-hit", type=click.FloatRange(0, 1), default=0.0, show_default=True, metavar="RATIO", help="Share of the prompt held already."
-)
-@click.option("--measured-only", is_flag=True, help="Refuse routes with a modelled leg.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws; the same seed, the same answer.")
-@json_option
-def route(
-    warehouse: str,
-    window_s: float,
-    max_age_s: float,
-    source: str,
-    destination: str | None,
-    workload: str,
-    objective: Any,
-    relays: int,
-    relay_ms: float,
-    k: int,
-    budget_ms: float | None,
-    connection: Any,
-    arrival_rps: float,
-    cache_hit: float,
-    measured_only: bool,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Say where a request should be served and over which route, with alternatives, a backup and the reasons.
-
-    TTFT = connect + upload + relay + queue + prefill + network; E2E = TTFT + decode. Legs that nobody measured are
-    modelled and say so. Exit status 1 when no route keeps the constraints: the answer then names the one that binds.
-
-    \b
-    Examples:
-      isochrone route --from sin
-      isochrone route --from metro:lagos --workload voice-agent --objective e2e --json
-    """
-    asked = answers.workload_of(workload)
-    known = _load(warehouse, window_s, max_age_s)
-    answers.require_links(known)
-    request = Request(
-        source=answers.site_id(source, known),
-        destination=None if destination is None else answers.site_id(destination, known),
-        workload=asked,
-        objective=objective,
-        relays=relays,
-        relay_ms=relay_ms,
-        k=k,
-        budget_ms=budget_ms,
-        connection=connection,
-        arrival_rps=arrival_rps,
-        cache_hit_ratio=cache_hit,
-        measured_only=measured_only,
-    )
-    answer = answers.route_answer(known, request, seed=seed)
-    if as_json:
-        emit_json(to_json(answer))
-    else:
-        show(answer)
-    if answer.infeasible is not None:
-        raise NoRoute(f"no route from {request.source}: {'; '.join(binding.text for binding in answer.infeasible.binding)}")

@@ -169,6 +169,19 @@ def test_an_empty_warehouse_says_what_to_do_next(tmp_path):
         assert "holds no link; `isochrone demo` measures some here, `isochrone import rtt-matrix FILE.csv`" in done.stderr
 
 
+def test_a_route_under_a_law_says_what_the_law_costs_or_that_it_does_not_hold(small):
+    """From Frankfurt under the GDPR only the EEA serves; from Singapore the rule does not hold and a note says so."""
+    done = run("route", "--from", "fra", "--residency", "gdpr", "--json", warehouse=small)
+    answer = json.loads(done.stdout)
+    assert {r["sites"][-1] for r in answer["routes"]} <= {"fra"} | {r["sites"][-1] for r in answer["routes"] if "eu-" in r["sites"][-1]}
+    assert answer["rule_prices"][0]["rule"] == "residency:gdpr"
+    assert "does not hold for data of people in SG" in run("route", "--from", "sin", "--residency", "gdpr", warehouse=small).stderr
+    wrong = run("route", "--from", "fra", "--residency", "gdrp", warehouse=small)
+    assert (wrong.returncode, "did you mean gdpr" in wrong.stderr) == (2, True)
+    wrong = run("route", "--from", "fra", "--availability", "pop", warehouse=small)
+    assert (wrong.returncode, "WHO=RATIO" in wrong.stderr) == (2, True)
+
+
 def test_a_workload_from_a_file(small, tmp_path):
     """A CSV with one workload is used; one with a bad row names file and line."""
     header = "name,title,model,input_tokens,output_tokens,upload_bytes,download_bytes,ttft_budget_ms,e2e_budget_ms,note\n"
