@@ -4,6 +4,7 @@
 
     IsochroneError
     +-- UserError            2  the user's mistake: argument, file, configuration
+    |   +-- BadRtt               a matrix or link with an RTT that cannot be one; also a ValueError
     |   +-- ConfigError
     |   +-- InputError          a file that cannot be read or does not say what it should (file:line)
     |   +-- UnknownSite
@@ -25,6 +26,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
+    "BadRtt",
     "CollectorUnreachable",
     "ConfigError",
     "InputError",
@@ -50,6 +52,10 @@ class UserError(IsochroneError):
     """The user's mistake; one clear message, never a traceback."""
 
     exit_status = 2
+
+
+class BadRtt(UserError, ValueError):
+    """A matrix of RTTs, or a link, that cannot be one: NaN, negative, not square; says which and what to give instead."""
 
 
 class ConfigError(UserError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import networkx as nx
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.engine import best
+from records.errors import UserError
+from routing import kernel
+from routing.engine import best, best_between
 
 
 def brute_force(direct: np.ndarray, relays: int, relay_ns: int, allowed=None):
@@ -133,17 +137,90 @@ def test_more_relays_never_cost_more_and_scaling_scales(direct_ns, factor):
     assert np.allclose(best(direct_ns * factor / 1e6, relays=2, relay_ms=0.5 * factor).cost, costs[2] * factor, rtol=0, atol=1e-6)
 
 
-def test_float32_is_close_to_the_exact_one():
-    """The fast form is good to 1e-6 of the value."""
-    direct = np.random.default_rng(1).uniform(1, 300, (80, 80))
-    assert np.allclose(best(direct, precision="float32").cost, best(direct).cost, rtol=1e-6)
+@settings(max_examples=100, deadline=None)
+@given(matrices(), st.integers(0, 2), st.sampled_from(["float32", "float64"]), st.data())
+def test_compiled_and_numpy_answer_alike_bit_for_bit_and_between_some_as_between_all(direct_ns, relays, precision, data):
+    """Costs and relays of both forms are equal, and those of some rows and columns are those of the whole."""
+    n = len(direct_ns)
+    allowed = data.draw(st.none() | st.sets(st.integers(0, n - 1)).map(sorted))
+    options = {"relays": relays, "precision": precision, "allowed": allowed}
+    forms = [best(direct_ns / 1e6, form=form, **options) for form in ("numba", "numpy")]
+    some = [data.draw(st.lists(st.integers(0, n - 1), max_size=4)) for _ in range(2)]
+    between = best_between(direct_ns / 1e6, *some, **options)
+    for name in ("cost", "via1", "via2"):
+        compiled, plain = (getattr(found, name) for found in forms)
+        assert compiled.dtype == plain.dtype
+        assert np.array_equal(compiled, plain)
+        assert np.array_equal(getattr(between, name), compiled[np.ix_(*some)])
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_blocks_of_the_compiled_loop_and_of_the_executor_do_not_show(precision):
+    """1,100 columns and 300 relays cross every block's edge; two threads give the same rows; a small case runs uncompiled."""
+    rng = np.random.default_rng(11)
+    first, rest = (rng.integers(1, 40, shape).astype(precision) for shape in ((20, 301), (301, 1100)))
+    first[rng.random(first.shape) < 0.2] = np.inf
+    relays = np.arange(301, dtype=np.int32)
+    plain = kernel.min_plus(first, rest, relays, form="numpy")
+    with ThreadPoolExecutor(2) as threads:
+        for found in (
+            kernel.min_plus(first, rest, relays, form="numba"),
+            kernel.min_plus(first, rest, relays, form="numba", executor=threads),
+            kernel.min_plus_two(first, rest, relays, form="numba")[:2],
+        ):
+            assert all(np.array_equal(a, b) for a, b in zip(found, plain, strict=True))
+    two = [kernel.min_plus_two(first, rest, relays, form=form) for form in ("numba", "numpy")]
+    assert all(np.array_equal(a, b) for a, b in zip(*two, strict=True))
+    cost, via = np.full((3, 5), np.inf, precision), np.full((3, 5), -1, np.int32)
+    kernel._one_loop(first[:3, :7], np.ascontiguousarray(rest[:7, :5]), relays[:7], cost, via)
+    assert np.array_equal(via, kernel.min_plus(first[:3, :7], rest[:7, :5], relays[:7], form="numpy")[1])
+
+
+def test_without_numba_the_answer_is_the_same(monkeypatch):
+    """`auto` falls back to NumPy where numba is not installed; asked for by name it says so."""
+    direct = np.random.default_rng(2).integers(1, 50, (40, 40)).astype(float)
+    there = best(direct, relays=2)
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", {}.get)
+    monkeypatch.setattr(kernel, "WORTH_LOADING", 0)
+    assert not kernel.uses_numba("auto", 10**12)
+    assert np.array_equal(best(direct, relays=2).via2, there.via2)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(ModuleNotFoundError):
+        best(direct, form="numba")
+
+
+@settings(max_examples=60, deadline=None)
+@given(matrices(), st.integers(1, 2), st.data())
+def test_barring_a_relay_never_improves(direct_ns, relays, data):
+    """Tightening: fewer allowed relays, or a dearer one, never makes a pair faster."""
+    n = len(direct_ns)
+    allowed = sorted(data.draw(st.sets(st.integers(0, n - 1))))
+    fewer = allowed[:-1]
+    costs = [best(direct_ns / 1e6, relays=relays, relay_ms=0.5, allowed=sites).cost for sites in (None, allowed, fewer)]
+    assert (costs[0] <= costs[1]).all()
+    assert (costs[1] <= costs[2]).all()
+    assert (best(direct_ns / 1e6, relays=relays, relay_ms=0.6, allowed=allowed).cost >= costs[1]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 2))
+def test_float32_stays_within_its_stated_error(seed, relays):
+    """Cost within 2e-7 of the route's own exact cost, and that within 4e-7 of the exact best."""
+    direct = np.random.default_rng(seed).uniform(0.1, 400, (12, 12))
+    exact, fast = best(direct, relays=relays), best(direct, relays=relays, precision="float32")
+    for i, j in itertools.permutations(range(12), 2):
+        stops = (i, *fast.relays(i, j), j)
+        own = sum(direct[a, b] for a, b in itertools.pairwise(stops)) + 0.5 * (len(stops) - 2)
+        assert fast.cost[i, j] == pytest.approx(own, rel=2e-7)
+        assert own <= exact.cost[i, j] * (1 + 4e-7) + 1e-6  # the exact one rounds legs to the ns
 
 
 @pytest.mark.parametrize(
     ("direct", "relays", "relay_ms", "says"),
     [
         (np.zeros((2, 3)), 1, 0.5, "square"),
-        (np.array([[0, np.nan], [1, 0]]), 1, 0.5, "NaN"),
+        (np.array([[0, np.nan], [1, 0]]), 1, 0.5, "from site 0 to site 1 is nan ms: NaN or negative; give 0 or more, and inf where"),
         (np.array([[0, -1.0], [1, 0]]), 1, 0.5, "negative"),
         (np.ones((2, 2)), 3, 0.5, "0, 1 or 2"),
         (np.ones((2, 2)), 1, -1.0, "cannot add"),
@@ -153,6 +230,8 @@ def test_what_is_no_matrix_of_rtts_is_refused(direct, relays, relay_ms, says):
     """NaN, negative RTTs, odd shapes and three relays raise instead of giving a number."""
     with pytest.raises(ValueError, match=says):
         best(direct, relays=relays, relay_ms=relay_ms)
+    with pytest.raises(UserError, match=says):  # from the command line: one line and exit status 2
+        best(direct, relays=relays, relay_ms=relay_ms, precision="float32")
 
 
 def test_nothing_and_one_site_are_fine():
