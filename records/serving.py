@@ -17,7 +17,9 @@ __all__ = [
     "EgressScope",
     "PerfProfile",
     "Provenance",
+    "ServedRequest",
     "ServingPool",
+    "ServingSample",
     "Workload",
 ]
 
@@ -65,6 +67,41 @@ class PerfProfile:
     error_ratio: float | None
     source: str
     as_of: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedRequest:
+    """One answered request as an inference probe saw it: what profiles are fitted to.
+
+    sent_at_ns     when its upload began, since the epoch
+    ttft_ns        from then to the first token; e2e_ns to the last byte
+    token_ns       mean time between its tokens; None: too few came, or all at once
+    prompt_tokens  as the server counts them; None: it does not say
+    request_bytes  None: not known
+    rtt_ns         round trip of the same connection by the kernel (TCP_INFO), the least seen where it says so; None: not known
+    """
+
+    sent_at_ns: int
+    ttft_ns: int
+    e2e_ns: int
+    token_ns: float | None
+    prompt_tokens: int | None
+    request_bytes: int | None
+    rtt_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingSample:
+    """What one request says of the machine alone; either half may be missing.
+
+    prompt_tokens, prefill_ns   a prompt read while nothing else was served, and how long the machine took
+    batch, token_ns             requests decoded together on the device, and the time per output token
+    """
+
+    prompt_tokens: int | None = None
+    prefill_ns: float | None = None
+    batch: float | None = None
+    token_ns: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from records.histogram import Histogram
 from records.link import Gate, LinkEstimate
 from records.measurement import Hop, MplsLabel, TracerouteResult
 from records.place import Site
+from records.serving import ServedRequest
 from warehouse.columns import tables
 from warehouse.connect import Warehouse
 from warehouse.statements import statement
@@ -34,6 +35,7 @@ __all__ = [
     "put_sites",
     "reject_counts",
     "rejects",
+    "served_requests",
     "sites",
     "throughput_series",
     "time_range",
@@ -167,6 +169,16 @@ def inference_latest(wh: Warehouse, *, now: datetime, window: timedelta | None =
     tcp_rtt_p50_ms, last_at.
     """
     return _table(wh, "inference_latest", since=_EVER if window is None else now - window, now=now)
+
+
+def served_requests(wh: Warehouse, site: str, *, now: datetime, window: timedelta | None = None) -> dict[str, list[ServedRequest]]:
+    """Model -> every answered inference request to it at a site in (now - window, now], in order of time."""
+    rows = _rows(wh, "served_requests", site=site, since=_EVER if window is None else now - window, now=now)
+    found: dict[str, list[ServedRequest]] = {}
+    for row in rows:
+        model = row.pop("model")
+        found.setdefault(model, []).append(ServedRequest(**row))
+    return found
 
 
 def agents(wh: Warehouse, now: datetime) -> pa.Table:

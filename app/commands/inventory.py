@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from app.commands.fit import fit
 from app.output import emit_json, json_option, note, table
 from inventory import check as checking
 from inventory.load import BUILT_IN, Inventory, load
@@ -267,3 +268,6 @@ def _file(file: checking.Checked) -> dict[str, object]:
 
 def _fault(fault: InputError) -> dict[str, object]:
     return {"line": fault.line, "problem": fault.problem}
+
+
+inventory.add_command(fit)
