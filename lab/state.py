@@ -18,7 +18,7 @@ from pathlib import Path
 from lab import namespaces
 from records.errors import NotPermitted, UserError
 
-__all__ = ["LabState", "clear_leftovers", "default_state_dir", "process_start", "runtime_dir"]
+__all__ = ["LabState", "clear_leftovers", "default_state_dir", "process_start", "running", "runtime_dir"]
 
 _FILE = "lab.json"
 
@@ -143,6 +143,11 @@ def _registered() -> Iterator[LabState]:
             state = _load(entry)
             if state is not None:
                 yield state
+
+
+def running() -> list[LabState]:
+    """Every lab of this user that is alive, in the order of their ids."""
+    return [state for state in _registered() if state.alive]
 
 
 def clear_leftovers() -> list[str]:

@@ -23,6 +23,9 @@ _REPORT_EVERY_S = 10.0
 
 
 @click.command()
+@click.option(
+    "--world", default="world-24", show_default=True, metavar="NAME|FILE", help="A built-in world (`isochrone lab worlds`), or a topology."
+)
 @click.option("--once", is_flag=True, help="No dashboard: measure for --seconds, print the summary, stop.")
 @click.option(
     "--seconds", type=click.FloatRange(1, 86400), help=f"How long to measure. [default: until Ctrl-C; with --once {_ONCE_SECONDS:.0f}]"
@@ -41,6 +44,7 @@ _REPORT_EVERY_S = 10.0
 @warehouse_option
 @json_option
 def demo(
+    world: str,
     once: bool,
     seconds: float | None,
     port: int,
@@ -50,7 +54,7 @@ def demo(
     warehouse: str,
     as_json: bool,
 ) -> None:
-    """Build a small world, measure it with real packets, keep it, find routes, and show it.
+    """Build a world, measure it with real packets, keep it, find routes, and show it.
 
     Example: isochrone demo --once --seconds 30 --json
     """
@@ -60,7 +64,9 @@ def demo(
     if once and seconds is None:
         seconds = _ONCE_SECONDS
     warehouse = warehouse if ":" in warehouse else str(Path(warehouse).resolve())
-    with running(warehouse=warehouse, host=host, ports=None if once else (port, collector_port), mode=mode, say=note) as session:
+    with running(
+        world=world, warehouse=warehouse, host=host, ports=None if once else (port, collector_port), mode=mode, say=note
+    ) as session:
         if not once:
             note(f"\n  open http://{host}:{port}  (the first links are on the map within seconds; Ctrl-C ends everything)\n")
         _watch(session, seconds, stopping)

@@ -6,56 +6,49 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.commands.lab_change import change, play, status
+from app.commands.lab_make import from_matrix
+from app.commands.lab_place import attached, state_dir_option
 from app.output import emit_json, json_option, note, table
-from records.errors import ToolMissing, UnknownSite
+from records.errors import ToolMissing
 from records.link import MEDIA
-from records.units import MS, ms, parse_rate_bps
+from records.units import ms
 
 if TYPE_CHECKING:
-    from lab.namespace_lab import NamespaceLab
+    from lab.topology import Topology
     from lab.world import Lab
 
 __all__ = ["lab"]
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _state_dir_option(function: F) -> F:
-    return click.option(
-        "--state-dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        envvar="ISOCHRONE_LAB",
-        default=None,
-        metavar="FOLDER",
-        help="Where the lab keeps its state; one lab lives in each. [default: one place per user; env: ISOCHRONE_LAB]",
-    )(function)
 
 
 @click.group()
 def lab() -> None:
     """An emulated wide-area network: real hosts, real packets, known true delays.
 
-    Example: isochrone lab up demo-14
+    Example: isochrone lab up world-24
     """
 
 
 @lab.command()
 @click.argument("topology")
-@_state_dir_option
+@state_dir_option
 @click.option(
     "--mode", type=click.Choice(["auto", "namespaces", "loopback"]), default="auto", show_default=True, help="What the hosts are made of."
 )
 @click.option("--foreground", is_flag=True, help="Stay, and take the lab down on Ctrl-C.")
 @click.option("--no-serving", is_flag=True, help="Start no inference servers.")
-def up(topology: str, state_dir: Path | None, mode: str, foreground: bool, no_serving: bool) -> None:
+@click.option("--seed", type=int, default=None, help="Seed of loss and jitter, in place of the topology's own.")
+@json_option
+def up(topology: str, state_dir: Path | None, mode: str, foreground: bool, no_serving: bool, seed: int | None, as_json: bool) -> None:
     """Start the lab of TOPOLOGY (a built-in world or a TOML file) and leave it running in the background.
+
+    Several labs may run at once, each in a --state-dir of its own.
 
     Example: isochrone lab up triangle
     """
@@ -63,9 +56,15 @@ def up(topology: str, state_dir: Path | None, mode: str, foreground: bool, no_se
     from lab.world import start
 
     world = load(topology)
+    if seed is not None:
+        world = replace(world, seed=seed)
     running = start(world, state_dir, mode, note, serving=not no_serving, detached=not foreground)  # type: ignore[arg-type]
     try:
-        _introduce(running, state_dir, serving=not no_serving)
+        if as_json:
+            sites = [{"id": site.id, "kind": site.place.kind, "serves": site.serves and not no_serving} for site in world.sites]
+            emit_json({"world": world.name, "seed": world.seed, "lab": running.kind, "state_dir": str(running.state_dir), "sites": sites})
+        else:
+            _introduce(running, state_dir, serving=not no_serving)
         if foreground:
             note("Ctrl-C takes it down")
             _until_told()
@@ -96,7 +95,7 @@ def _until_told() -> None:
 
 
 @lab.command()
-@_state_dir_option
+@state_dir_option
 def down(state_dir: Path | None) -> None:
     """End the lab with every process and namespace it made, and clear away what killed labs have left.
 
@@ -121,14 +120,14 @@ def down(state_dir: Path | None) -> None:
 @lab.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("host")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@_state_dir_option
+@state_dir_option
 def exec_(host: str, command: tuple[str, ...], state_dir: Path | None) -> None:
     """Run a command at a HOST of the running lab; ends with the command's exit status.
 
     Example: isochrone lab exec sin -- ping -c 3 10.2.1.1
     """
     # click leaves the "--" that sets the command apart in its place.
-    argv = _attach(state_dir).command(host, command[1:] if command[0] == "--" else command)
+    argv = attached(state_dir).command(host, command[1:] if command[0] == "--" else command)
     sys.stdout.flush()
     try:
         os.execvp(argv[0], argv)  # noqa: S606  # the user's own command, as a list
@@ -141,13 +140,13 @@ def exec_(host: str, command: tuple[str, ...], state_dir: Path | None) -> None:
 @click.option("--dst", default=None, metavar="SITE", help="Only to this site.")
 @click.option("--medium", type=click.Choice(MEDIA), default=None, help="Only over this medium.")
 @json_option
-@_state_dir_option
+@state_dir_option
 def truth(src: str | None, dst: str | None, medium: str | None, as_json: bool, state_dir: Path | None) -> None:
     """What every pair must measure over every medium: configured RTT, loss, bottleneck and hops.
 
     Example: isochrone lab truth --src sin --json
     """
-    running = _attach(state_dir)
+    running = attached(state_dir)
     for site in (src, dst):
         if site is not None:
             running.topology.site(site)
@@ -163,51 +162,54 @@ def truth(src: str | None, dst: str | None, medium: str | None, as_json: bool, s
 
 
 @lab.command()
-@click.argument("op", type=click.Choice(["fail", "restore", "degrade"]))
-@click.argument("a")
-@click.argument("b")
-@click.option("--delay-ms", type=click.FloatRange(0, 10_000), default=None, help="New one-way delay (degrade).")
-@click.option("--jitter-ms", type=click.FloatRange(0, 10_000), default=None, help="New mean jitter (degrade).")
-@click.option("--loss", type=click.FloatRange(0, 1), default=None, help="New loss ratio, 0..1 (degrade).")
-@click.option("--rate", default=None, metavar="RATE", help="New rate, such as 10Mbit/s (degrade).")
-@click.option("--medium", type=click.Choice(MEDIA), default=None, help="Which link, where several media join A and B.")
-@click.option("--one-way", is_flag=True, help="Only from A to B.")
-@_state_dir_option
-def change(
-    op: str,
-    a: str,
-    b: str,
-    delay_ms: float | None,
-    jitter_ms: float | None,
-    loss: float | None,
-    rate: str | None,
-    medium: str | None,
-    one_way: bool,
-    state_dir: Path | None,
-) -> None:
-    """Fail, restore or degrade the link between two nodes (sites or routers) A and B while the lab runs.
+@json_option
+def worlds(as_json: bool) -> None:
+    """The built-in worlds, with a line on each.
 
-    Example: isochrone lab change degrade bb-sin bb-nrt --delay-ms 80
+    Example: isochrone lab worlds
     """
-    from lab.links import Change
+    from lab.topology import available, builtin
 
-    wanted = Change(
-        op=op,  # type: ignore[arg-type]
-        delay_ns=None if delay_ms is None else round(delay_ms * MS),
-        jitter_ns=None if jitter_ms is None else round(jitter_ms * MS),
-        loss_ratio=loss,
-        rate_bps=None if rate is None else parse_rate_bps(rate),
-    )
-    running = _attach(state_dir)
-    known = [site.id for site in running.topology.sites] + [router.id for router in running.topology.routers]
-    for node in (a, b):
-        if node not in known:
-            raise UnknownSite(node, known)
-    running.change(a, b, wanted, medium=medium, both=not one_way)  # type: ignore[arg-type]
-    note(f"{op}: {a} {'->' if one_way else '<->'} {b}")
+    found = [builtin(name) for name in available()]
+    if as_json:
+        emit_json([_summary(world) for world in found])
+        return
+    table(["world", "sites", "routers", "links", "what it is"], [(*list(_summary(world).values())[:4], world.title) for world in found])
 
 
-def _attach(state_dir: Path | None) -> NamespaceLab:
-    from lab.world import attach
+def _summary(world: Topology) -> dict[str, Any]:
+    return {
+        "name": world.name,
+        "sites": len(world.sites),
+        "routers": len(world.routers),
+        "links": len(world.links) // 2,
+        "title": world.title,
+        "serving": [site.id for site in world.sites if site.serves],
+        "events": len(world.events),
+        "congestion": len(world.congestion),
+        "seed": world.seed,
+    }
 
-    return attach(state_dir)
+
+@lab.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """The labs of this user that run now, each in its own --state-dir.
+
+    Example: isochrone lab list
+    """
+    from lab.state import running
+
+    labs = [
+        {"id": s.id, "world": s.topology["name"], "sites": len(s.namespaces), "pid": s.pid, "state_dir": s.state_dir} for s in running()
+    ]
+    if as_json:
+        emit_json(labs)
+        return
+    table(["id", "world", "sites", "pid", "state dir"], [tuple(found.values()) for found in labs])
+
+
+lab.add_command(change)
+lab.add_command(play)
+lab.add_command(status)
+lab.add_command(from_matrix)

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lab.world import Lab
 
-__all__ = ["INFERENCE_PORT", "THROUGHPUT_PORT", "UDP_ECHO_PORT", "write_agent_config"]
+__all__ = ["INFERENCE_PORT", "THROUGHPUT_PORT", "UDP_ECHO_PORT", "Intervals", "intervals", "write_agent_config"]
 
 INFERENCE_PORT = 8080
 THROUGHPUT_PORT = 5201
 UDP_ECHO_PORT = 8622
 
-# Every pair within half a minute for what costs little. A transfer takes the link, and here the processor too, for a
-# moment, so each pair has one in ten minutes. All of the world shares this machine's cores with the dashboard.
+# All of the world shares this machine's cores with the dashboard, so a larger world is measured less often: no more of each
+# probe type a second, over all agents, than this. Within the shortest intervals below that is every pair within half a
+# minute for what costs little; a transfer takes the link, and here the processor too, for a moment.
+_PINGS_PER_S = 60.0
+_TRACEROUTES_PER_S = 8.5
+_TRANSFERS_PER_S = 0.4
+_INFERENCES_PER_S = 5.0
+
 _PROBES = """
 [[probe]]
 type = "ping"
 engine = "{ping_engine}"
-interval_s = 10
+interval_s = {ping_s}
 count = 5
 interval_ms = 100
 timeout_ms = 2000
 {traceroute}
 [[probe]]
 type = "throughput"
-interval_s = 600
+interval_s = {throughput_s}
 duration_s = 2
 max_bytes = 5000000
 
 [[probe]]
 type = "inference"
-interval_s = 30
+interval_s = {inference_s}
 max_tokens = 16
 timeout_ms = 10000
 """
@@ -42,15 +50,47 @@ timeout_ms = 10000
 _TRACEROUTE = """
 [[probe]]
 type = "traceroute"
-interval_s = 30
+interval_s = {traceroute_s}
 max_ttl = 24
 timeout_ms = 1000
 attempts = 2
 """
 
 
-def write_agent_config(lab: Lab, site: str, *, folder: Path, collector_socket: Path, token: str) -> Path:
-    """Write the TOML file of the agent at `site` and its token file; returns the former's path.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intervals:
+    """Seconds between two measurements of one target, by probe type."""
+
+    ping_s: int
+    traceroute_s: int
+    throughput_s: int
+    inference_s: int
+
+
+def intervals(lab: Lab) -> Intervals:
+    """How often the agents of a world measure, so that one machine can carry all of it.
+
+    >>> _at_least(10, 816, 60.0), _at_least(10, 254, 60.0)
+    (15, 10)
+    """
+    ids = [site.id for site in lab.topology.sites]
+    targets = sum(len(lab.media(src, dst)) for src in ids for dst in ids if src != dst)
+    served = sum(len(lab.media(src, dst)) for src in ids for dst in ids if src != dst and lab.topology.site(dst).serves)
+    return Intervals(
+        ping_s=_at_least(10, targets, _PINGS_PER_S),
+        traceroute_s=_at_least(30, targets, _TRACEROUTES_PER_S),
+        throughput_s=_at_least(600, targets, _TRANSFERS_PER_S),
+        inference_s=_at_least(30, served, _INFERENCES_PER_S),
+    )
+
+
+def _at_least(shortest_s: int, targets: int, per_s: float) -> int:
+    """The shortest interval that keeps to a rate, in steps of 5 s."""
+    return max(shortest_s, math.ceil(targets / per_s / 5) * 5)
+
+
+def write_agent_config(lab: Lab, site: str, often: Intervals, *, folder: Path, collector_socket: Path, token: str) -> Path:
+    """Write the TOML file of the agent at `site`, which measures so `often`, and its token file; returns the former's path.
 
     Every other site of the lab is a target once for each medium that joins the two.
     """
@@ -79,7 +119,8 @@ def write_agent_config(lab: Lab, site: str, *, folder: Path, collector_socket: P
     ]
     if not loopback:
         text += ["[serve]", 'host = "0.0.0.0"', f"throughput_port = {THROUGHPUT_PORT}", f"udp_echo_port = {UDP_ECHO_PORT}", ""]
-    text.append(_PROBES.format(ping_engine="udp" if loopback else "auto", traceroute="" if loopback else _TRACEROUTE))
+    traceroute = "" if loopback else _TRACEROUTE.format(traceroute_s=often.traceroute_s)
+    text.append(_PROBES.format(ping_engine="udp" if loopback else "auto", traceroute=traceroute, **asdict(often)))
     for target in lab.topology.sites:
         if target.id == site:
             continue

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import httpx
 
 from app.commands.up import collector_argv
-from app.demo.plan import write_agent_config
+from app.demo.plan import intervals, write_agent_config
 from app.demo.summary import Progress, Summary, boots, progress, summarise
 from app.processes import Child, require_free_port, spawn
 from app.tokens import new_tokens
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WORLD", "Demo", "running"]
 
-#: The built-in topology the demo runs on: 8 PoPs and 6 cloud regions.
-WORLD = "demo-14"
+#: The built-in topology the demo runs on: 16 PoPs and 8 cloud regions.
+WORLD = "world-24"
 
 _COLLECTOR_START_S = 30.0
 _AGENT_STOP_S = 25.0
@@ -79,16 +79,23 @@ def _stop(children: list[Child], timeout_s: float) -> None:
 
 @contextlib.contextmanager
 def running(
-    *, warehouse: str, host: str, ports: tuple[int, int] | None, mode: Literal["auto", "namespaces", "loopback"], say: Say
+    *,
+    world: str = WORLD,
+    warehouse: str,
+    host: str,
+    ports: tuple[int, int] | None,
+    mode: Literal["auto", "namespaces", "loopback"],
+    say: Say,
 ) -> Iterator[Demo]:
     """Start lab, collector, agents and the dashboard; on the way out end all of them.
 
+    world   a built-in world, or the path of a topology file
     ports   of the dashboard and the collector; None: no dashboard, and any free port for the collector
 
     Raises OutsideError when a part does not start, with what it said.
     """
     from app import dashboard as pages
-    from lab.topology import builtin
+    from lab.topology import load
     from lab.world import start
     from warehouse import open_warehouse
     from warehouse.queries import put_sites
@@ -97,7 +104,7 @@ def running(
     if port is not None:
         require_free_port(host, port, "the dashboard")
         require_free_port("127.0.0.1", collector_port, "the collector")
-    topology = builtin(WORLD)
+    topology = load(world)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isochrone-demo-")))
         with open_warehouse(warehouse, mode="write") as writer:
@@ -124,10 +131,11 @@ def running(
             dashboard = spawn("dashboard", pages.argv(host, port), log=folder / "dashboard.log", env=pages.environment(warehouse))
             stack.callback(lambda: _stop([dashboard], 10))
 
+        often = intervals(lab)
         agents: list[Child] = []
         stack.callback(lambda: _stop(agents, _AGENT_STOP_S))
         for site in topology.sites:
-            config = write_agent_config(lab, site.id, folder=folder, collector_socket=socket, token=tokens[site.id])
+            config = write_agent_config(lab, site.id, often, folder=folder, collector_socket=socket, token=tokens[site.id])
             argv = lab.command(site.id, [sys.executable, "-m", "app.cli", "agent", "run", "--config", str(config)])
             agents.append(spawn(f"agent at {site.id}", argv, log=config.with_suffix(".log")))
         say(f"agents: {len(agents)}, one at each site")

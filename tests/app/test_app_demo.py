@@ -18,7 +18,7 @@ from lab.topology import builtin
 from lab.truth import pair_truths
 from records.measurement import PROBE_TYPES
 
-WORLD = "demo-14"
+WORLD = "world-24"
 
 
 def isochrone(*argv: str) -> list[str]:
@@ -77,7 +77,7 @@ def test_once_measures_the_world_as_it_is(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     summary = json.loads(result.stdout)
     assert set(summary) == {"lab", "hosts", "measurements", "links", "routes", "best", "warehouse", "lost", "duplicated"}
-    assert summary["hosts"] == 14
+    assert summary["hosts"] == 24
     assert set(summary["measurements"]) == set(PROBE_TYPES)
     assert (summary["lost"], summary["duplicated"]) == (0, 0)
     assert summary["routes"] > 0

@@ -1,0 +1,35 @@
+"""Where a lab lives: the option that says it, and the lab that is found there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from lab.namespace_lab import NamespaceLab
+
+__all__ = ["attached", "state_dir_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def state_dir_option(function: F) -> F:
+    """The option ``--state-dir`` of every command about a running lab."""
+    return click.option(
+        "--state-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="ISOCHRONE_LAB",
+        default=None,
+        metavar="FOLDER",
+        help="Where the lab keeps its state; one lab lives in each. [default: one place per user; env: ISOCHRONE_LAB]",
+    )(function)
+
+
+def attached(state_dir: Path | None) -> NamespaceLab:
+    """The lab that runs there; raises UserError where none does."""
+    from lab.world import attach
+
+    return attach(state_dir)
