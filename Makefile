@@ -11,7 +11,7 @@ PYTEST  ?=
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-demo: system-demo $(VENV)/.app  ## Measure a lab of 14 sites on real packets and open the dashboard (DEMO="--once --seconds 30 --json")
+demo: system-demo $(VENV)/.app  ## Measure a lab of 24 sites on real packets and open the dashboard (DEMO="--once --seconds 30 --json")
 	@$(BIN)/isochrone demo $(DEMO)
 
 test: system-test $(VENV)/.dev  ## Run the tests (PYTEST="-k ping" for some of them)
