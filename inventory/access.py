@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -53,18 +53,14 @@ def read_endpoints(path: Path, regions: Container[str], faults: Faults) -> list[
     return read_table(path, ENDPOINT_COLUMNS, make, lambda found: (found.region, found.host, found.port), faults)
 
 
-def read_onramps(path: Path, regions: Container[str], faults: Faults) -> list[OnRamp]:
+def read_onramps(path: Path, regions: Iterable[str], faults: Faults) -> list[OnRamp]:
     """On-ramps of private link products from CSV; faults are noted."""
+    of_provider: dict[str | None, list[str]] = {}
+    for region in regions:
+        of_provider.setdefault(provider_of(region), []).append(region)
 
     def make(row: Row) -> OnRamp:
         provider = row.one_of("provider", tuple(PROVIDERS))
-        reached = tuple(row.text("regions").split())
-        for region in () if reached == (ANY,) else reached:
-            problem = f"regions: {region!r} is no region of {provider}; write ids as in aws:us-east-1, or any"
-            if provider_of(region) != provider:
-                raise BadRow(problem)
-            if region not in regions:
-                raise faults.missing(region, problem)
         row.text("country")
         return OnRamp(
             provider=provider,
@@ -73,12 +69,35 @@ def read_onramps(path: Path, regions: Container[str], faults: Faults) -> list[On
             country=row.country() or "",
             lat=row.number("lat", -90, 90),
             lon=row.number("lon", -180, 180),
-            regions=None if reached == (ANY,) else reached,
+            regions=_reached(row.text("regions"), provider, of_provider.get(provider, []), faults),
             source=row.text("source"),
             as_of=row.as_of(),
         )
 
     return read_table(path, ONRAMP_COLUMNS, make, lambda found: (found.provider, found.product, found.metro, found.country), faults)
+
+
+def _reached(text: str, provider: str, regions: Sequence[str], faults: Faults) -> tuple[str, ...] | None:
+    """The regions that a list of ids means, where ``any`` is every one of the provider and ``-X`` takes X out."""
+    if text == ANY:
+        return None
+    found: dict[str, None] = {}
+    for word in text.split():
+        region = word.removeprefix("-")
+        problem = f"regions: {region!r} is no region of {provider}; write ids as in aws:us-east-1, or any, or any -aws:cn-north-1"
+        if region != ANY and provider_of(region) != provider:
+            raise BadRow(problem)
+        if region != ANY and region not in regions:
+            raise faults.missing(region, problem)
+        meant = regions if region == ANY else [region]
+        for known in meant:
+            if word.startswith("-"):
+                found.pop(known, None)
+            else:
+                found[known] = None
+    if not found:
+        raise BadRow(f"regions {text!r} leaves no region")
+    return tuple(found)
 
 
 def read_links(path: Path, sites: Mapping[str, Site], faults: Faults) -> list[MediumLink]:

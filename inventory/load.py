@@ -65,7 +65,7 @@ def read(folder: Path, *, own: Path | None = None) -> Inventory:
     sites: dict[str, Site] = {}
     for site in [*(pop.site for pop in pops), *regions, *(metro.site for metro in metros)]:
         sites[site.id] = site
-    names = {region.id for region in regions}
+    names = {region.id: region for region in regions}  # in file order
     aliases = tables.read("aliases", lambda path, faults: places.read_aliases(path, set(sites), faults), lambda alias: alias.alias)
     endpoints = tables.read("endpoints", lambda path, faults: access.read_endpoints(path, names, faults), lambda found: found.region)
     onramps = tables.read(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from inventory.residency import Jurisdictions
 from records.access import Endpoint, MediumLink, OnRamp
@@ -69,10 +70,11 @@ class Inventory:
     egress: list[EgressPrice]
     jurisdictions: Jurisdictions
     rules: dict[str, ResidencyRule]
-    _names: dict[str, str] = field(init=False, repr=False, compare=False)
-    _media: dict[tuple[str, str], dict[Medium, MediumLink]] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    # Indices are made when they are first asked for: every command loads the inventory, few ask for all of it.
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
         # Names that mean one site only: a bare region (westeurope, but not us-east-1, which two clouds have).
         owners: dict[str, set[str]] = {}
         for site in self.sites.values():
@@ -80,12 +82,15 @@ class Inventory:
             for name in {bare.lower(), site.name.lower()}:
                 owners.setdefault(name, set()).add(site.id)
         names = {name: next(iter(ids)) for name, ids in owners.items() if len(ids) == 1}
-        object.__setattr__(self, "_names", names | self.aliases)
+        return names | self.aliases
+
+    @cached_property
+    def _media(self) -> dict[tuple[str, str], dict[Medium, MediumLink]]:
         media: dict[tuple[str, str], dict[Medium, MediumLink]] = {}
         for link in self.links:
             for ends in {(link.src, link.dst), (link.dst, link.src)}:
                 media.setdefault(ends, {})[link.medium] = link
-        object.__setattr__(self, "_media", media)
+        return media
 
     def _of_kind(self, kind: str) -> list[Site]:
         return [site for site in self.sites.values() if site.kind == kind]
@@ -161,6 +166,17 @@ class Inventory:
         """
         joined = self._media.get(("any", "any"), {}) | self._media.get((a, b), {})
         return {medium: joined[medium] for medium in MEDIA if medium in joined} if a != b else {}
+
+    def link_usd_per_gb(self, link: MediumLink, month_gb: float = 0.0) -> float | None:
+        """What a GB (10^9 bytes) that leaves a cloud over a private link costs in USD; None where it is not known.
+
+        The link's own price where it has one (a contract), else the region's list price for direct connect at the
+        tier that `month_gb` has reached. None for a backbone or the internet without a price of its own.
+        """
+        if link.usd_per_gb is not None or link.medium != "direct-connect":
+            return link.usd_per_gb
+        region = link.dst if self.sites[link.dst].kind == "region" else link.src
+        return self.egress_usd_per_gb(region, "direct-connect", month_gb)
 
     def egress_usd_per_gb(self, site: str, scope: EgressScope = "internet", month_gb: float = 0.0) -> float | None:
         """What the next GB (10^9 bytes) that leaves a site costs in USD; None where it is not known.

@@ -94,6 +94,8 @@ def read_pops(path: Path, faults: Faults) -> list[Pop]:
                 raise BadRow(f"node class {name!r} is not one of {', '.join(NODE_CLASSES)}")
         if ":" in row.text("id"):
             raise BadRow(f"id {row.text('id')!r}: a PoP's id has no colon; write it as in sin")
+        if row.text("id") == "any":
+            raise BadRow("id 'any' stands for every site in the table of links; write another")
         _dated(row)
         row.text("country")
         attachment = row.one_of("attachment", ATTACHMENTS) if row.optional("attachment") else None

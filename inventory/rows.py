@@ -171,13 +171,14 @@ def read_rows(path: Path, required: Sequence[str], optional: Sequence[str], faul
         for cells in reader:
             # The line a row begins on: with quoted line breaks in it, reader.line_num is the one it ends on.
             begins, line = line + 1, reader.line_num
-            if not any(cell.strip() for cell in cells):
+            fields = [cell.strip() for cell in cells]
+            if not any(fields):
                 continue
             if len(cells) != len(header):
                 faults.add(path, begins, f"{len(cells)} fields, the header names {len(header)}")
-                faults.spoil(cells[0].strip())
+                faults.spoil(fields[0])
                 continue
-            yield Row(path, begins, {name: cell.strip() for name, cell in zip(header, cells, strict=True)})
+            yield Row(path, begins, dict(zip(header, fields, strict=True)))
     except csv.Error as error:
         faults.add(path, line + 1, f"is not CSV: {error}")
 

@@ -51,7 +51,7 @@ def _onramps(inv: Inventory) -> list[dict[str, Any]]:
 
 
 def _links(inv: Inventory) -> list[dict[str, Any]]:
-    return [asdict(link) for link in inv.links]
+    return [asdict(link) | {"usd_per_gb": inv.link_usd_per_gb(link)} for link in inv.links]
 
 
 def _metros(inv: Inventory) -> list[dict[str, Any]]:

@@ -99,11 +99,20 @@ def test_land_covers_its_share_of_the_earth() -> None:
     assert abs(total) / (4 * math.pi) == pytest.approx(0.292, abs=0.01)
 
 
+#: Cities on islands too small for the outlines.
+ON_SMALL_ISLANDS = {
+    *("Malé", "Naha", "Port Louis", "Saint-Denis", "Las Palmas", "Palma", "Valletta", "Bridgetown", "Willemstad", "Fort-de-France"),
+    *("Pointe-à-Pitre", "Papeete", "Hagåtña", "Praia"),
+}
+
+
 def test_no_site_lies_in_the_open_sea() -> None:
     """Every site of the inventory is on land or within 60 km of a coast: no coordinate is swapped or has lost its sign."""
     rings = geo.land()
-    for site in load().sites.values():
-        assert inside(site.lon, site.lat, rings) or coast_km(site.lon, site.lat, rings) < 60, site
+    at_sea = {
+        site.metro for site in load().sites.values() if not inside(site.lon, site.lat, rings) and coast_km(site.lon, site.lat, rings) >= 60
+    }
+    assert at_sea == ON_SMALL_ISLANDS
 
 
 def test_borders_run_over_land() -> None:
