@@ -16,6 +16,7 @@ from lab.congestion import NO_LOAD, combined
 from lab.forwarding import Forwarder
 from lab.script import congested_links
 from lab.timeline import Event, Timeline
+from lab.topology import LinkKey
 from records.errors import UserError
 from records.units import SECOND
 
@@ -74,13 +75,15 @@ class Agenda:
         self._timeline.add(events, now_ns - self._start_ns)
 
     def report(self, now_ns: int) -> dict[str, Any]:
-        """Up time, what was done and what is to come, and which links are congested; ready for JSON."""
+        """Up time, what was done and is to come, which links were edited and which are congested; ready for JSON."""
         ahead = [{"at_s": at_ns / SECOND, "action": str(action), **action.table()} for at_ns, action in self._timeline.ahead(_NAMED)]
         congested = [state.configured.key for state, _ in self._congested if state.load != NO_LOAD]
+        edited = [key for key, state in self.forwarder.states.items() if not state.up or state.settled != state.configured]
         return {
             "up_s": (now_ns - self._start_ns) / SECOND,
             "events": {"done": self._done_count, "last": list(self._done), "ahead": ahead},
-            "congested": [{"src": src, "dst": dst, "medium": medium} for src, dst, medium in congested],
+            "edited": _keys(edited),
+            "congested": _keys(congested),
         }
 
     def _perform(self, due_ns: int, now_ns: int, action: Action) -> None:
@@ -99,3 +102,7 @@ class Agenda:
     def _congest(self, now_ns: int) -> None:
         for state, found in next(self._slices):
             state.congest(combined(one.at(now_ns) for one in found))
+
+
+def _keys(links: Iterable[LinkKey]) -> list[dict[str, str]]:
+    return [{"src": src, "dst": dst, "medium": medium} for src, dst, medium in links]

@@ -118,7 +118,7 @@ def status(links: bool, as_json: bool, state_dir: Path | None) -> None:
     events = found["events"]
     following = f"the next in {events['ahead'][0]['at_s'] - found['up_s']:.1f} s" if events["ahead"] else "none to come"
     click.echo(f"events    {events['done']:,} done, {following}")
-    click.echo(f"links     {_changed_by_hand(found):,} changed, {len(found['congested']):,} congested")
+    click.echo(f"links     {len(found['edited']):,} changed, {len(found['congested']):,} congested")
     _print_tables(found, links=links)
 
 
@@ -126,9 +126,13 @@ def _key(entry: dict[str, Any]) -> tuple[str, str, str]:
     return entry["src"], entry["dst"], entry["medium"]
 
 
-def _changed_by_hand(found: dict[str, Any]) -> int:
-    congested = {_key(entry) for entry in found["congested"]}
-    return sum(_key(entry) not in congested or not entry["up"] for entry in found["changed"])
+def _now(entry: dict[str, Any], found: dict[str, Any]) -> str:
+    """What is the matter with a link that is not as the topology says."""
+    if not entry["up"]:
+        return "down"
+    return ", ".join(
+        word for word, of in (("changed", "edited"), ("congested", "congested")) if _key(entry) in {_key(e) for e in found[of]}
+    )
 
 
 def _print_tables(found: dict[str, Any], *, links: bool) -> None:
@@ -140,11 +144,10 @@ def _print_tables(found: dict[str, Any], *, links: bool) -> None:
         table(["at s", "", "event"], [*rows, *((e["at_s"], "to come", e["action"]) for e in events["ahead"][:10])])
     if found["changed"]:
         click.echo()
-        congested = {_key(entry) for entry in found["congested"]}
         rows_now = [
             (
                 *_key(e),
-                "down" if not e["up"] else "congested" if _key(e) in congested else "changed",
+                _now(e, found),
                 e["delay_ns"] / MS,
                 e["jitter_ns"] / MS,
                 e["loss_ratio"] * 100,
