@@ -9,6 +9,7 @@ from pathlib import Path
 
 from inventory import access, places, residency, serving, sites_csv, workloads
 from inventory.model import Inventory
+from inventory.roofline import derive
 from inventory.rows import Faults
 from records.errors import InputError
 from records.place import Site
@@ -26,6 +27,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "onramps": access.ONRAMP_COLUMNS,
     "links": access.LINK_COLUMNS,
     "accelerators": serving.ACCELERATOR_COLUMNS,
+    "models": serving.MODEL_COLUMNS,
     "profiles": serving.PROFILE_COLUMNS,
     "pools": serving.POOL_COLUMNS,
     "workloads": workloads.WORKLOAD_COLUMNS,
@@ -78,7 +80,7 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
     kinds = {path: recognise(path) for path in paths}
     sites = dict(built_in.sites)
     accelerators = dict(built_in.accelerators)
-    profiles = list(built_in.profiles)
+    profiles, models = list(built_in.profiles), dict(built_in.models)
     asked = set(built_in.workloads)
     of, groups = dict(built_in.jurisdictions.named), dict(built_in.jurisdictions.groups)
     found: dict[Path, Checked] = {}
@@ -102,12 +104,17 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
                 read = serving.read_accelerators(path, faults)
                 accelerators.update((accelerator.id, accelerator) for accelerator in read)
                 rows = len(read)
+            elif kind == "models":
+                read_models = serving.read_models(path, faults)
+                models.update((model.id, model) for model in read_models)
+                rows = len(read_models)
             elif kind == "profiles":
                 read_profiles = serving.read_profiles(path, accelerators, faults)
                 profiles = [*read_profiles, *profiles]
                 rows = len(read_profiles)
             elif kind == "pools":
-                rows = len(serving.read_pools(path, sites, accelerators, profiles, faults))
+                fitting = [*profiles, *derive(accelerators.values(), models.values(), profiles)]
+                rows = len(serving.read_pools(path, sites, accelerators, fitting, faults))
             elif kind == "workloads":
                 read_workloads = workloads.read_workloads(path, faults)
                 asked |= {workload.name for workload in read_workloads}

@@ -20,6 +20,7 @@ from inventory import access, places, residency, serving
 from inventory import workloads as asking
 from inventory.check import HEADERS
 from inventory.model import Inventory
+from inventory.roofline import derive
 from inventory.rows import Faults
 from records.errors import InputError
 from records.place import Site
@@ -79,6 +80,8 @@ def read(folder: Path, *, own: Path | None = None) -> Inventory:
         lambda path, faults: serving.read_profiles(path, set(accelerators), faults),
         lambda found: (found.accelerator, found.model, found.quantisation, found.engine),
     )
+    models = tables.read("models", serving.read_models, lambda found: found.id)
+    profiles = [*profiles, *derive(devices, models, profiles)]
     pools = tables.read(
         "pools", lambda path, faults: serving.read_pools(path, set(sites), accelerators, profiles, faults), lambda pool: pool.id
     )
@@ -108,6 +111,7 @@ def read(folder: Path, *, own: Path | None = None) -> Inventory:
         onramps=onramps,
         links=links,
         accelerators=accelerators,
+        models={model.id: model for model in models},
         profiles=profiles,
         pools=pools,
         workloads=asked,

@@ -12,7 +12,7 @@ from records.errors import UnknownSite
 from records.link import MEDIA, Medium
 from records.place import PROVIDERS, Site
 from records.residency import ResidencyRule
-from records.serving import Accelerator, Application, EgressPrice, EgressScope, PerfProfile, ServingPool, Workload
+from records.serving import Accelerator, Application, EgressPrice, EgressScope, Model, PerfProfile, ServingPool, Workload
 
 __all__ = ["Inventory"]
 
@@ -50,7 +50,9 @@ class Inventory:
     endpoints       hosts of regions that may be measured, the ones to prefer first
     onramps         where the clouds' private links are handed over
     links           which media join which sites, and what they cost
-    accelerators    by id; profiles, pools and egress are tables; workloads and applications by name
+    accelerators, models   by id
+    profiles        those of the table, then a roofline for all else that fits (inventory/roofline.py)
+    pools, egress   are tables; workloads and applications by name
     jurisdictions   whose law holds in a country; rules are the residency rules by id
     """
 
@@ -63,6 +65,7 @@ class Inventory:
     onramps: list[OnRamp]
     links: list[MediumLink]
     accelerators: dict[str, Accelerator]
+    models: dict[str, Model]
     profiles: list[PerfProfile]
     pools: list[ServingPool]
     workloads: dict[str, Workload]

@@ -1,4 +1,4 @@
-"""The tables of what serves and what it costs: accelerators, performance profiles, pools, egress prices."""
+"""The tables of what serves and what it costs: accelerators, models, performance profiles, pools, egress prices."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from typing import Literal, cast
 
 from inventory.rows import BadRow, Faults, Row, read_table
 from records.place import PROVIDERS
-from records.serving import Accelerator, EgressPrice, EgressScope, PerfProfile, Provenance, ServingPool
+from records.serving import Accelerator, EgressPrice, EgressScope, Model, PerfProfile, Provenance, ServingPool
 from records.units import MS, US
 
-__all__ = ["read_accelerators", "read_egress", "read_pools", "read_profiles"]
+__all__ = ["read_accelerators", "read_egress", "read_models", "read_pools", "read_profiles"]
 
 ACCELERATOR_COLUMNS = ("id", "name", "vendor", "kind", "memory_gb", "usd_per_hour", "source", "as_of")
+ACCELERATOR_OPTIONAL = ("bandwidth_gb_per_s", "bf16_tflops", "fp8_tflops", "int8_tflops", "tdp_w")
+MODEL_COLUMNS = (
+    *("id", "title", "parameters_b", "read_parameters_b", "layers", "kv_bytes_per_token", "context_tokens", "licence"),
+    *("source", "as_of"),
+)
 PROFILE_COLUMNS = (
     *("accelerator", "model", "quantisation", "engine", "alpha_ms", "beta_ms", "gamma_ms", "delta_us"),
     *("max_batch", "provenance", "error_ratio", "source", "as_of"),
@@ -39,9 +44,37 @@ def read_accelerators(path: Path, faults: Faults) -> list[Accelerator]:
             usd_per_hour=row.optional_number("usd_per_hour", 0),
             source=row.text("source"),
             as_of=row.as_of(),
+            bandwidth_gb_per_s=row.optional_number("bandwidth_gb_per_s", 1),
+            bf16_tflops=row.optional_number("bf16_tflops", 0.01),
+            fp8_tflops=row.optional_number("fp8_tflops", 0.01),
+            int8_tflops=row.optional_number("int8_tflops", 0.01),
+            tdp_w=row.optional_number("tdp_w", 1),
         )
 
-    return read_table(path, ACCELERATOR_COLUMNS, make, lambda found: found.id, faults)
+    return read_table(path, ACCELERATOR_COLUMNS, make, lambda found: found.id, faults, optional=ACCELERATOR_OPTIONAL)
+
+
+def read_models(path: Path, faults: Faults) -> list[Model]:
+    """Models from CSV; parameters stand there in 10^9; faults are noted."""
+
+    def make(row: Row) -> Model:
+        parameters, read = row.number("parameters_b", 1e-6) * 1e9, row.number("read_parameters_b", 1e-6) * 1e9
+        if read > parameters:
+            raise BadRow(f"read_parameters_b {row.text('read_parameters_b')} is more than parameters_b {row.text('parameters_b')}")
+        return Model(
+            id=row.text("id"),
+            title=row.text("title"),
+            parameters=parameters,
+            read_parameters=read,
+            layers=row.whole("layers", 1),
+            kv_bytes_per_token=row.whole("kv_bytes_per_token", 1),
+            context_tokens=row.whole("context_tokens", 1),
+            licence=row.text("licence"),
+            source=row.text("source"),
+            as_of=row.as_of(),
+        )
+
+    return read_table(path, MODEL_COLUMNS, make, lambda model: model.id, faults)
 
 
 def read_profiles(path: Path, accelerators: Container[str], faults: Faults) -> list[PerfProfile]:

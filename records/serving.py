@@ -15,6 +15,7 @@ __all__ = [
     "Application",
     "EgressPrice",
     "EgressScope",
+    "Model",
     "PerfProfile",
     "Provenance",
     "ServedRequest",
@@ -32,7 +33,13 @@ MONTH_SECONDS = 30 * 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
-    """Hardware that serves models; usd_per_hour is one device's on-demand price, None where not known."""
+    """Hardware that serves models; usd_per_hour is one device's on-demand price.
+
+    bandwidth_gb_per_s      peak of its memory, 10^9 bytes a second
+    bf16_tflops, fp8_tflops, int8_tflops   dense peak (no sparsity), 10^12 operations a second
+    tdp_w                   thermal design power
+    None: not known, or the device cannot.
+    """
 
     id: str
     name: str
@@ -40,6 +47,34 @@ class Accelerator:
     kind: Literal["gpu", "asic", "cpu"]
     memory_gb: float
     usd_per_hour: float | None
+    source: str
+    as_of: str
+    bandwidth_gb_per_s: float | None = None
+    bf16_tflops: float | None = None
+    fp8_tflops: float | None = None
+    int8_tflops: float | None = None
+    tdp_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A language model by what serving it takes.
+
+    parameters          all of them; their bytes must fit into memory
+    read_parameters     those that one token reads and multiplies by: without an input embedding that is looked up and not
+                        multiplied, without experts that are not chosen
+    kv_bytes_per_token  keys and values of one token over all layers, at 16 bits
+    context_tokens      the longest prompt and answer together
+    """
+
+    id: str
+    title: str
+    parameters: float
+    read_parameters: float
+    layers: int
+    kv_bytes_per_token: int
+    context_tokens: int
+    licence: str
     source: str
     as_of: str
 

@@ -66,6 +66,10 @@ def _accelerators(inv: Inventory) -> list[dict[str, Any]]:
     return [asdict(accelerator) for accelerator in inv.accelerators.values()]
 
 
+def _models(inv: Inventory) -> list[dict[str, Any]]:
+    return [asdict(model) for model in inv.models.values()]
+
+
 def _profiles(inv: Inventory) -> list[dict[str, Any]]:
     return [
         {
@@ -173,6 +177,7 @@ _KINDS: dict[str, Callable[[Inventory], list[dict[str, Any]]]] = {
     "links": _links,
     "prices": _prices,
     "accelerators": _accelerators,
+    "models": _models,
     "profiles": _profiles,
     "workloads": _workloads,
     "applications": _applications,
@@ -199,8 +204,8 @@ def inventory() -> None:
 @click.argument("kind", type=click.Choice(list(_KINDS)), metavar="KIND")
 @json_option
 def list_(kind: str, as_json: bool) -> None:
-    """List one kind: pops, regions, metros, endpoints, onramps, links, prices, accelerators, profiles, workloads,
-    applications, pools or rules.
+    """List one kind: pops, regions, metros, endpoints, onramps, links, prices, accelerators, models, profiles,
+    workloads, applications, pools or rules.
 
     The JSON also says where each figure is from and when it held; '-' (null in JSON) is not known, which is not zero.
 

@@ -22,14 +22,27 @@ def isochrone(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "kind",
-    ["pops", "regions", "metros", "endpoints", "prices", "accelerators", "profiles", "workloads", "applications", "pools", "rules"],
+    [
+        "pops",
+        "regions",
+        "metros",
+        "endpoints",
+        "prices",
+        "accelerators",
+        "models",
+        "profiles",
+        "workloads",
+        "applications",
+        "pools",
+        "rules",
+    ],
 )
 def test_every_kind_is_listed(kind: str) -> None:
     """Each kind is one JSON list; the table has as many lines, and a header."""
     result = isochrone("list", kind, "--json")
     assert result.returncode == 0, result.stderr
     rows = json.loads(result.stdout)
-    assert len(rows) >= 7
+    assert len(rows) >= 6
     if kind == "regions":
         assert len(rows) == len(load().regions)
         assert {"provider": "oracle", "id": "oracle:sa-saopaulo-1", "country": "BR"}.items() <= next(
