@@ -25,7 +25,7 @@ from lab.agenda import Agenda
 from lab.fabric import Fabric
 from lab.forwarding import Forwarder
 from lab.reading import parse
-from lab.state import LabState, process_start
+from lab.state import MODEL, LabState, process_start
 from lab.topology import Topology
 from lab.world import INFERENCE_PORT
 from records.errors import IsochroneError, OutsideError
@@ -77,7 +77,7 @@ class _Hosts:
         """
         from lab import serving
 
-        model = serving.make_model(Path(self.state.state_dir) / "model.gguf")
+        model = serving.make_model(Path(self.state.state_dir) / MODEL)
         waiters = []
         for site in (site.id for site in self.topology.sites if site.serves):
             with tun.entered(self.path(site)):

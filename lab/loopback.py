@@ -125,6 +125,8 @@ def start(topology: Topology, state_dir: Path, say: Callable[[str], None], *, se
     folder = state_dir.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     say(f"loopback lab of {len(topology.sites)} sites: {CANNOT}")
+    if topology.events or topology.congestion:
+        say(f"left out: the {len(topology.events)} events and {len(topology.congestion)} rules of congestion of {topology.name}")
     argv = [sys.executable, "-m", "lab.loopback_daemon", str(folder), *(["--serving"] if serving else [])]
     with (folder / _LOG).open("wb") as log:
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True)

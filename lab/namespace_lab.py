@@ -23,7 +23,7 @@ from lab.paths import PathFinder
 from lab.reading import parse
 from lab.routers import RouterChange
 from lab.script import event_table
-from lab.state import LabState, clear_leftovers, default_state_dir
+from lab.state import MODEL, LabState, clear_leftovers, default_state_dir
 from lab.timeline import Event
 from lab.topology import Link, Topology
 from lab.truth import PairTruth, pair_truths
@@ -152,6 +152,7 @@ def start(
         raise UserError(f"a lab is already running in {folder}; end it with `isochrone lab down`, or give another --state-dir")
     for cleared in clear_leftovers():
         say(f"cleared away what the killed lab {cleared} had left")
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lab_id = secrets.token_hex(3)
     argv = [sys.executable, "-m", "lab.daemon", str(folder), lab_id]
@@ -179,12 +180,27 @@ def start(
         process.stdin.close()
         process.terminate()
         process.wait()
+        _tidy(folder, lab_id, is_new=is_new)
         raise
     finally:
         process.stdout.close()
     state = LabState.read(folder)
     assert state is not None
     return NamespaceLab(state, None if detached else process)
+
+
+def _tidy(folder: Path, lab_id: str, *, is_new: bool) -> None:
+    """Remove what a start that failed has left; a log that says something stays, since messages point at it."""
+    state = LabState.read(folder)
+    if state is not None and state.id == lab_id:
+        state.clear()
+    (folder / MODEL).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        if (folder / _LOG).stat().st_size == 0:
+            (folder / _LOG).unlink()
+    if is_new:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _await_ready(process: subprocess.Popen[bytes], messages: IO[bytes], say: Callable[[str], None], log: Path) -> None:

@@ -18,9 +18,11 @@ from pathlib import Path
 from lab import namespaces
 from records.errors import NotPermitted, UserError
 
-__all__ = ["LabState", "clear_leftovers", "default_state_dir", "process_start", "running", "runtime_dir"]
+__all__ = ["MODEL", "LabState", "clear_leftovers", "default_state_dir", "process_start", "running", "runtime_dir"]
 
 _FILE = "lab.json"
+#: The model that the inference servers of a lab share, in its state folder.
+MODEL = "model.gguf"
 
 
 def runtime_dir() -> Path:
