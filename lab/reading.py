@@ -63,10 +63,10 @@ __all__ = ["parse", "parse_file", "parse_text"]
 
 DEFAULT_QUEUE_MS = 50.0
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_TOP = ("name", "title", "seed", "sites", "routers", "links", "events", "congestion")
-_SITE = ("id", "kind", "name", "lat", "lon", "country", "provider", "metro", "serves")
-_ROUTER = ("id", "medium", "lat", "lon", "silent", "icmp_per_s", "mpls")
-_LINK = ("between", "medium", "delay_ms", "inflation", "jitter_ms", "loss", "rate", "queue_ms", "mtu", "metric")
+TOP_KEYS = ("name", "title", "seed", "sites", "routers", "links", "events", "congestion")
+SITE_KEYS = ("id", "kind", "name", "lat", "lon", "country", "provider", "metro", "serves")
+ROUTER_KEYS = ("id", "medium", "lat", "lon", "silent", "icmp_per_s", "mpls")
+LINK_KEYS = ("between", "medium", "delay_ms", "inflation", "jitter_ms", "loss", "rate", "queue_ms", "mtu", "metric")
 _MAX_DELAY_MS = 10_000.0
 #: From the least that IPv6 asks of every link (RFC 8200, section 5) to the longest packet of IPv4.
 _MTU_RANGE = (1280, 65535)
@@ -94,12 +94,12 @@ def parse(document: Mapping[str, object], source: str, lines: Mapping[TomlPath, 
 
     Raises InputError naming the file and the line, the table and the key, the value, and what is allowed.
     """
-    top = Table(document, source, "", _TOP, lines=lines)
+    top = Table(document, source, "", TOP_KEYS, lines=lines)
     name = top.text("name")
     if not _SLUG.fullmatch(name):
         top.fail("name", f"{name!r} is not a slug; use lower-case letters, digits, '.', '_', '-'")
-    sites = [_site(table) for table in top.tables("sites", _SITE)]
-    routers = [_router(table) for table in top.tables("routers", _ROUTER, required=False)]
+    sites = [_site(table) for table in top.tables("sites", SITE_KEYS)]
+    routers = [_router(table) for table in top.tables("routers", ROUTER_KEYS, required=False)]
     if not sites:
         top.fail("sites", "there is no site; add at least one [[sites]] table")
     if len(sites) > MAX_SITES:
@@ -113,7 +113,7 @@ def parse(document: Mapping[str, object], source: str, lines: Mapping[TomlPath, 
     places = _Places(sites, routers)
     links: list[Link] = []
     seen: dict[frozenset[str], dict[Medium, int]] = {}
-    for number, table in enumerate(top.tables("links", _LINK, required=False), start=1):
+    for number, table in enumerate(top.tables("links", LINK_KEYS, required=False), start=1):
         there, back = _link_pair(table, places)
         before = seen.setdefault(frozenset((there.src, there.dst)), {}).setdefault(there.medium, number)
         if before != number:
