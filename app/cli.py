@@ -36,6 +36,7 @@ COMMANDS = {
     "links": "app.commands.routes:links",
     "matrix": "app.commands.routes:matrix",
     "route": "app.commands.route:route",
+    "place": "app.commands.place:place",
 }
 
 #: Which extra brings a package, for the message when it is not installed.

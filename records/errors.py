@@ -4,12 +4,14 @@
 
     IsochroneError
     +-- UserError            2  the user's mistake: argument, file, configuration
+    |   +-- BadPlacement         a question of placement that cannot be meant: more sites than candidates, ...
     |   +-- BadRtt               a matrix or link with an RTT that cannot be one; also a ValueError
     |   +-- ConfigError
     |   +-- InputError          a file that cannot be read or does not say what it should (file:line)
     |   +-- UnknownSite
     |   +-- WarehouseMissing
     +-- NoAnswer             1  the question is sound and the answer is no
+    |   +-- NoPlacement
     |   +-- NoRoute
     +-- OutsideError         3  something outside failed
         +-- CollectorUnreachable
@@ -26,12 +28,14 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
+    "BadPlacement",
     "BadRtt",
     "CollectorUnreachable",
     "ConfigError",
     "InputError",
     "IsochroneError",
     "NoAnswer",
+    "NoPlacement",
     "NoRoute",
     "NotPermitted",
     "OutsideError",
@@ -52,6 +56,10 @@ class UserError(IsochroneError):
     """The user's mistake; one clear message, never a traceback."""
 
     exit_status = 2
+
+
+class BadPlacement(UserError, ValueError):
+    """A question of placement that cannot be meant: more sites than candidates, nobody to serve, no price for a site."""
 
 
 class BadRtt(UserError, ValueError):
@@ -91,6 +99,10 @@ class NoAnswer(IsochroneError):
     """The question is sound and the answer is no: no route, a check that failed."""
 
     exit_status = 1
+
+
+class NoPlacement(NoAnswer):
+    """No choice of sites keeps the capacities or the spending given."""
 
 
 class NoRoute(NoAnswer):

@@ -41,10 +41,10 @@ class Done:
     stderr: str
 
 
-def run(*arguments, warehouse):
+def run(*arguments, warehouse=None):
     """The command line, entry point and exit status included, in this process: a start of Python costs a second each."""
     out, err = io.StringIO(), io.StringIO()
-    before, sys.argv = sys.argv, ["isochrone", *map(str, arguments), "--warehouse", str(warehouse)]
+    before, sys.argv = sys.argv, ["isochrone", *map(str, arguments), *(() if warehouse is None else ("--warehouse", str(warehouse)))]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
             main()
