@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inventory import access, places, residency, serving, sites_csv, workloads
+from inventory import access, places, prices, residency, serving, sites_csv, workloads
 from inventory.model import Inventory
 from inventory.roofline import derive
 from inventory.rows import Faults
@@ -32,7 +32,9 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "pools": serving.POOL_COLUMNS,
     "workloads": workloads.WORKLOAD_COLUMNS,
     "applications": workloads.APPLICATION_COLUMNS,
-    "egress_prices": serving.EGRESS_COLUMNS,
+    "currencies": prices.CURRENCY_COLUMNS,
+    "compute_prices": prices.COMPUTE_COLUMNS,
+    "egress_prices": prices.EGRESS_COLUMNS,
     "jurisdictions": residency.JURISDICTION_COLUMNS,
     "country_groups": residency.GROUP_COLUMNS,
     "rules": residency.RULE_COLUMNS,
@@ -81,7 +83,7 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
     sites = dict(built_in.sites)
     accelerators = dict(built_in.accelerators)
     profiles, models = list(built_in.profiles), dict(built_in.models)
-    asked = set(built_in.workloads)
+    asked, rates = set(built_in.workloads), dict(built_in.currencies)
     of, groups = dict(built_in.jurisdictions.named), dict(built_in.jurisdictions.groups)
     found: dict[Path, Checked] = {}
     for kind in HEADERS:
@@ -121,6 +123,12 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
                 rows = len(read_workloads)
             elif kind == "applications":
                 rows = len(workloads.read_applications(path, asked, faults))
+            elif kind == "currencies":
+                read_rates = prices.read_currencies(path, faults)
+                rates |= read_rates
+                rows = len(read_rates)
+            elif kind == "compute_prices":
+                rows = len(prices.read_compute_prices(path, sites, accelerators, faults))
             elif kind == "jurisdictions":
                 read_of = residency.read_jurisdictions(path, faults)
                 of.update(read_of)
@@ -132,7 +140,7 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
             elif kind == "rules":
                 rows = len(residency.read_rules(path, residency.Jurisdictions(of, groups), faults))
             else:
-                rows = len(serving.read_egress(path, sites, faults))
+                rows = len(prices.read_egress(path, sites, rates, faults))
             found[path] = Checked(path=path, kind=kind, rows=rows, faults=tuple(faults.found))
     return [found[path] for path in dict.fromkeys(paths)]
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from inventory import access, places, residency, serving
+from inventory import access, places, prices, residency, serving
 from inventory import workloads as asking
 from inventory.check import HEADERS
 from inventory.model import Inventory
@@ -82,14 +82,26 @@ def read(folder: Path, *, own: Path | None = None) -> Inventory:
     )
     models = tables.read("models", serving.read_models, lambda found: found.id)
     profiles = [*profiles, *derive(devices, models, profiles)]
+    rates = dict(tables.read("currencies", lambda path, faults: list(prices.read_currencies(path, faults).items()), lambda found: found[0]))
+    compute = tables.read(
+        "compute_prices",
+        lambda path, faults: prices.read_compute_prices(path, set(sites), accelerators, faults),
+        lambda price: (price.provider, price.region, price.instance),
+    )
+
+    def hourly_usd(accelerator: str, site: str) -> float | None:
+        return prices.hourly_usd(compute, rates, accelerator, site)
+
     pools = tables.read(
-        "pools", lambda path, faults: serving.read_pools(path, set(sites), accelerators, profiles, faults), lambda pool: pool.id
+        "pools",
+        lambda path, faults: serving.read_pools(path, set(sites), accelerators, profiles, faults, hourly_usd),
+        lambda pool: pool.id,
     )
     asked = {found.name: found for found in tables.read("workloads", asking.read_workloads, lambda workload: workload.name)}
     applications = tables.read("applications", lambda path, faults: asking.read_applications(path, asked, faults), lambda found: found.name)
     egress = tables.read(
         "egress_prices",
-        lambda path, faults: serving.read_egress(path, set(sites), faults),
+        lambda path, faults: prices.read_egress(path, set(sites), rates, faults),
         lambda price: (price.provider, price.region, price.scope),
     )
     of = dict(
@@ -117,6 +129,8 @@ def read(folder: Path, *, own: Path | None = None) -> Inventory:
         workloads=asked,
         applications={application.name: application for application in applications},
         egress=egress,
+        compute=compute,
+        currencies=rates,
         jurisdictions=jurisdictions,
         rules={rule.id: rule for rule in rules},
     )

@@ -6,13 +6,14 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from inventory.prices import hourly_usd
 from inventory.residency import Jurisdictions
 from records.access import Endpoint, MediumLink, OnRamp
 from records.errors import UnknownSite
 from records.link import MEDIA, Medium
 from records.place import PROVIDERS, Site
 from records.residency import ResidencyRule
-from records.serving import Accelerator, Application, EgressPrice, EgressScope, Model, PerfProfile, ServingPool, Workload
+from records.serving import Accelerator, Application, ComputePrice, EgressPrice, EgressScope, Model, PerfProfile, ServingPool, Workload
 
 __all__ = ["Inventory"]
 
@@ -52,7 +53,8 @@ class Inventory:
     links           which media join which sites, and what they cost
     accelerators, models   by id
     profiles        those of the table, then a roofline for all else that fits (inventory/roofline.py)
-    pools, egress   are tables; workloads and applications by name
+    pools, egress, compute   are tables; workloads and applications by name
+    currencies      code -> USD for one unit, None where no rate is known
     jurisdictions   whose law holds in a country; rules are the residency rules by id
     """
 
@@ -71,6 +73,8 @@ class Inventory:
     workloads: dict[str, Workload]
     applications: dict[str, Application]
     egress: list[EgressPrice]
+    compute: list[ComputePrice]
+    currencies: dict[str, float | None]
     jurisdictions: Jurisdictions
     rules: dict[str, ResidencyRule]
 
@@ -180,6 +184,14 @@ class Inventory:
             return link.usd_per_gb
         region = link.dst if self.sites[link.dst].kind == "region" else link.src
         return self.egress_usd_per_gb(region, "direct-connect", month_gb)
+
+    def device_usd_per_hour(self, accelerator: str, site: str) -> float | None:
+        """What one device costs an hour at a site, in USD: the provider's list there, else the accelerator's own price.
+
+        Raises UnknownSite, and KeyError for an accelerator that is not in the table.
+        """
+        local = hourly_usd(self.compute, self.currencies, accelerator, self.site(site).id)
+        return self.accelerators[accelerator].usd_per_hour if local is None else local
 
     def egress_usd_per_gb(self, site: str, scope: EgressScope = "internet", month_gb: float = 0.0) -> float | None:
         """What the next GB (10^9 bytes) that leaves a site costs in USD; None where it is not known.

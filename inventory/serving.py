@@ -1,4 +1,4 @@
-"""The tables of what serves and what it costs: accelerators, models, performance profiles, pools, egress prices."""
+"""The tables of what serves and what it costs: accelerators, models, performance profiles, pools."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal, cast
 
 from inventory.rows import BadRow, Faults, Row, read_table
-from records.place import PROVIDERS
-from records.serving import Accelerator, EgressPrice, EgressScope, Model, PerfProfile, Provenance, ServingPool
+from records.serving import Accelerator, Model, PerfProfile, Provenance, ServingPool
 from records.units import MS, US
 
-__all__ = ["read_accelerators", "read_egress", "read_models", "read_pools", "read_profiles"]
+__all__ = ["read_accelerators", "read_models", "read_pools", "read_profiles"]
 
 ACCELERATOR_COLUMNS = ("id", "name", "vendor", "kind", "memory_gb", "usd_per_hour", "source", "as_of")
 ACCELERATOR_OPTIONAL = ("bandwidth_gb_per_s", "bf16_tflops", "fp8_tflops", "int8_tflops", "tdp_w")
@@ -25,9 +24,6 @@ PROFILE_COLUMNS = (
 )
 POOL_COLUMNS = ("id", "site", "accelerator", "device_count", "model", "source", "as_of")
 POOL_OPTIONAL = ("usd_per_hour", "quantisation", "engine")
-EGRESS_COLUMNS = ("provider", "region", "scope", "from_gb_per_month", "usd_per_gb", "source", "as_of")
-
-SCOPES = ("internet", "inter-region", "direct-connect")
 PROVENANCES = ("measured", "published", "roofline")
 
 
@@ -107,12 +103,13 @@ def read_pools(
     accelerators: Mapping[str, Accelerator],
     profiles: Sequence[PerfProfile],
     faults: Faults,
+    hourly_usd: Callable[[str, str], float | None] | None = None,
 ) -> list[ServingPool]:
     """Serving pools from CSV, each with the profile of its accelerator and model; faults are noted.
 
-    usd_per_hour of a pool is the price of all its devices: what the row says, else the device count times the
-    accelerator's price, None where that is not known. Where several profiles fit, the row's quantisation and
-    engine choose, else the first in the table.
+    usd_per_hour of a pool is the price of all its devices: what the row says, else the device count times what
+    `hourly_usd` (accelerator, site) says of one there, else times the accelerator's price, None where that is not
+    known. Where several profiles fit, the row's quantisation and engine choose, else the first in the table.
     """
 
     def make(row: Row) -> ServingPool:
@@ -121,8 +118,10 @@ def read_pools(
         accelerator = accelerators[_accelerator(row, accelerators, faults)]
         device_count = row.whole("device_count", 1)
         price = row.optional_number("usd_per_hour", 0)
-        if price is None and accelerator.usd_per_hour is not None:
-            price = device_count * accelerator.usd_per_hour
+        if price is None:
+            local = hourly_usd(accelerator.id, row.text("site")) if hourly_usd else None
+            one = accelerator.usd_per_hour if local is None else local
+            price = None if one is None else device_count * one
         row.text("source")
         row.as_of()
         return ServingPool(
@@ -158,28 +157,3 @@ def _profile(row: Row, profiles: Sequence[PerfProfile], faults: Faults) -> PerfP
     asked = " / ".join(value for column in wanted if (value := row.optional(column)))
     # A profile is named by its accelerator: where that row is bad, nothing can be said of this one.
     raise faults.missing(row.text("accelerator"), f"no profile for {asked}; add one to the table of profiles")
-
-
-def read_egress(path: Path, sites: Container[str], faults: Faults) -> list[EgressPrice]:
-    """Egress prices from CSV: a row each tier; an empty region is every region without rows of its own; faults are noted."""
-
-    def make(row: Row) -> EgressPrice:
-        provider = row.one_of("provider", tuple(PROVIDERS))
-        region = row.optional("region")
-        if region is not None:
-            problem = f"region {region!r} is no region of {provider} in the inventory"
-            if not region.startswith(f"{provider}:"):
-                raise BadRow(problem)
-            if region not in sites:
-                raise faults.missing(region, problem)
-        return EgressPrice(
-            provider=provider,
-            region=region,
-            scope=cast("EgressScope", row.one_of("scope", SCOPES)),
-            from_gb_per_month=row.number("from_gb_per_month", 0),
-            usd_per_gb=row.optional_number("usd_per_gb", 0),
-            source=row.text("source"),
-            as_of=row.as_of(),
-        )
-
-    return read_table(path, EGRESS_COLUMNS, make, lambda p: (p.provider, p.region, p.scope, p.from_gb_per_month), faults)

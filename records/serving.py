@@ -13,6 +13,7 @@ __all__ = [
     "MONTH_SECONDS",
     "Accelerator",
     "Application",
+    "ComputePrice",
     "EgressPrice",
     "EgressScope",
     "Model",
@@ -233,6 +234,8 @@ class EgressPrice:
     """What a provider charges for bytes that leave a site, in USD per GB (10^9 bytes) from a monthly tier on.
 
     region None stands for every region of the provider without a row of its own; usd_per_gb None is unknown.
+    price_per_gb is the list's own figure where the list is in another currency; usd_per_gb is then what the dated rate of
+    the table of currencies makes of it, None without one.
     """
 
     provider: str
@@ -240,5 +243,29 @@ class EgressPrice:
     scope: EgressScope
     from_gb_per_month: float
     usd_per_gb: float | None
+    source: str
+    as_of: str
+    currency: str = "USD"
+    price_per_gb: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputePrice:
+    """What an hour of an instance costs on demand, in its list's currency.
+
+    region None: every region of the provider without a row of its own for this instance
+    accelerator      what serves in it (an id of the inventory); device_count how many of them
+    vcpus            virtual processors of the instance; None: not known
+    price_per_hour   of the whole instance; None: not known
+    """
+
+    provider: str
+    region: str | None
+    instance: str
+    accelerator: str
+    device_count: int
+    vcpus: int | None
+    price_per_hour: float | None
+    currency: str
     source: str
     as_of: str

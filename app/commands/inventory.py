@@ -13,6 +13,7 @@ from app.commands.fit import fit
 from app.output import emit_json, json_option, note, table
 from inventory import check as checking
 from inventory.load import BUILT_IN, Inventory, load
+from inventory.prices import in_usd
 from inventory.residency import COUNSEL
 from records.errors import InputError, NoAnswer
 from records.place import Site
@@ -60,6 +61,18 @@ def _metros(inv: Inventory) -> list[dict[str, Any]]:
 
 def _prices(inv: Inventory) -> list[dict[str, Any]]:
     return [asdict(price) for price in inv.egress]
+
+
+def _compute(inv: Inventory) -> list[dict[str, Any]]:
+    return [
+        asdict(price) | {"usd_per_device_hour": None if usd is None else usd / price.device_count}
+        for price in inv.compute
+        for usd in (in_usd(price.price_per_hour, price.currency, inv.currencies),)
+    ]
+
+
+def _currencies(inv: Inventory) -> list[dict[str, Any]]:
+    return [{"currency": currency, "usd_per_unit": rate} for currency, rate in inv.currencies.items()]
 
 
 def _accelerators(inv: Inventory) -> list[dict[str, Any]]:
@@ -176,6 +189,8 @@ _KINDS: dict[str, Callable[[Inventory], list[dict[str, Any]]]] = {
     "onramps": _onramps,
     "links": _links,
     "prices": _prices,
+    "compute-prices": _compute,
+    "currencies": _currencies,
     "accelerators": _accelerators,
     "models": _models,
     "profiles": _profiles,
@@ -204,8 +219,8 @@ def inventory() -> None:
 @click.argument("kind", type=click.Choice(list(_KINDS)), metavar="KIND")
 @json_option
 def list_(kind: str, as_json: bool) -> None:
-    """List one kind: pops, regions, metros, endpoints, onramps, links, prices, accelerators, models, profiles,
-    workloads, applications, pools or rules.
+    """List one kind: pops, regions, metros, endpoints, onramps, links, prices, compute-prices, currencies,
+    accelerators, models, profiles, workloads, applications, pools or rules.
 
     The JSON also says where each figure is from and when it held; '-' (null in JSON) is not known, which is not zero.
 

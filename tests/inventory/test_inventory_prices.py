@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from inventory.load import load
+from inventory.check import check
+from inventory.load import BUILT_IN, load, read
+from inventory.prices import in_usd
 from records.errors import UnknownSite
 from records.place import PROVIDERS
 
@@ -101,6 +103,88 @@ def test_every_region_has_a_word_on_every_scope() -> None:
     assert {price.provider for price in inventory.egress} == set(PROVIDERS)
 
 
+def test_prices_are_plausible_and_say_where_they_are_from() -> None:
+    """Per GB at most 0.5 USD, per device and hour from 1 cent to 20 USD; every known price has a source and a date."""
+    inventory = load()
+    for price in inventory.egress:
+        assert price.usd_per_gb is None or 0 <= price.usd_per_gb <= 0.5, price
+    for compute in inventory.compute:
+        usd = in_usd(compute.price_per_hour, compute.currency, inventory.currencies)
+        assert usd is None or 0.01 <= usd / compute.device_count <= 20, compute
+        if compute.price_per_hour is None:
+            assert compute.source.startswith("not known"), compute
+
+
+def test_every_cloud_has_its_devices_and_a_small_vm_or_says_not_known() -> None:
+    """Item 5 of the issue: GPU and VM hours for all six, none passed over in silence."""
+    inventory = load()
+    for provider in PROVIDERS:
+        kinds = {inventory.accelerators[price.accelerator].kind for price in inventory.compute if price.provider == provider}
+        assert {"gpu", "cpu"} <= kinds, provider
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "site", "usd"),
+    [
+        ("h100", "aws:us-east-1", 6.88),
+        ("h200", "aws:us-east-1", 63.296 / 8),
+        ("h200", "aws:ap-northeast-2", 87.34848 / 8),
+        ("l4", "aws:us-east-1", 0.8048),  # g6.xlarge, cheaper than gr6.4xlarge with the same device
+        ("l4", "aws:eu-central-1", 1.9248),
+        ("mi300x", "oracle:eu-frankfurt-1", 6.0),  # one list for every region
+        ("a100-80", "tencent:ap-tokyo", 2.25),  # not known there: the accelerator's own price
+        ("h100", "fra", 4.25),  # a PoP has no list
+        ("cpu-epyc-9554", "fra", None),
+    ],
+)
+def test_a_device_costs_what_the_list_of_its_region_says(accelerator: str, site: str, usd: float | None) -> None:
+    """The least of the provider's instances there, by device; else the accelerator's own price; else not known."""
+    assert load().device_usd_per_hour(accelerator, site) == pytest.approx(usd)
+
+
+def test_a_list_in_another_currency_waits_for_a_dated_rate(tmp_path: Path) -> None:
+    """0.80 CNY a GB are not known in USD until a rate is put into the table; no rate is invented."""
+    assert load().egress_usd_per_gb("tencent:ap-guangzhou") is None
+    assert {c for c, rate in load().currencies.items() if rate is not None} == {"USD"}
+    own = tmp_path / "currencies.csv"
+    own.write_text("currency,usd_per_unit,source,as_of\nCNY,0.14,a test,2026-11-26\n")
+    assert read(BUILT_IN, own=tmp_path).egress_usd_per_gb("tencent:ap-guangzhou") == pytest.approx(0.112)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "says"),
+    [
+        ("egress_prices", "aws,,internet,100,0.09,s,2026,,", "from_gb_per_month 100: the first tier of aws / any / internet begins at 0"),
+        (
+            "egress_prices",
+            "aws,,internet,0,0.09,s,2026,,\naws,,internet,50,0.08,s,2026,,\naws,,internet,20,0.07,s,2026,,",
+            "20 is below the tier above, 50",
+        ),
+        ("egress_prices", "aws,,internet,0,90,s,2026,,", "usd_per_gb 90 is out of range; from 0 to 5"),
+        ("egress_prices", "aws,,internet,0,0.09,s,2026,CNY,", "usd_per_gb is in USD, and currency says CNY"),
+        ("egress_prices", "aws,,internet,0,,s,2026,,0.8", "price_per_gb is for lists in another currency than USD"),
+        ("egress_prices", "aws,,internet,0,,s,2026,yuan,0.8", "currency 'yuan' is no ISO 4217 code"),
+        ("compute_prices", "aws,aws:nowhere,x,h100,1,,1,USD,s,2026", "region 'aws:nowhere' is no region of aws"),
+        ("compute_prices", "aws,,x,h900,1,,1,USD,s,2026", "accelerator 'h900' is not in the table of accelerators"),
+        ("compute_prices", "aws,,x,h100,8,,5000,USD,s,2026", "price_per_hour 5000 is out of range"),
+        ("currencies", "CNY,0,s,2026", "usd_per_unit 0 is out of range"),
+    ],
+)
+def test_a_bad_price_is_named_by_its_line(tmp_path: Path, name: str, row: str, says: str) -> None:
+    """Prices that cannot be, tiers out of order, currencies mixed up, references to what is not there."""
+    header = {
+        "egress_prices": "provider,region,scope,from_gb_per_month,usd_per_gb,source,as_of,currency,price_per_gb",
+        "compute_prices": "provider,region,instance,accelerator,device_count,vcpus,price_per_hour,currency,source,as_of",
+        "currencies": "currency,usd_per_unit,source,as_of",
+    }[name]
+    path = tmp_path / f"{name}.csv"
+    path.write_text(f"{header}\n{row}\n")
+    (checked,) = check([path], load())
+    (fault,) = checked.faults
+    assert fault.line == 1 + len(row.splitlines())
+    assert says in fault.problem
+
+
 @pytest.mark.parametrize("accelerator", PUBLISHED_MS)
 def test_profiles_give_back_the_published_times(accelerator: str) -> None:
     """gamma + 1,024 delta is the published TTFT within 3 %, alpha + beta b the published TPOT within 7 %."""
@@ -128,9 +212,9 @@ def test_the_lab_sites_that_serve_have_a_pool() -> None:
         *("alibaba:cn-hongkong", "tencent:ap-tokyo", "oracle:sa-saopaulo-1"),
     }
     for pool in inventory.pools:
-        device = inventory.accelerators[pool.accelerator]
-        assert device.usd_per_hour is not None
-        assert pool.usd_per_hour == pool.device_count * device.usd_per_hour
+        one = inventory.device_usd_per_hour(pool.accelerator, pool.site)
+        assert one is not None
+        assert pool.usd_per_hour == pool.device_count * one
         assert (pool.profile.accelerator, pool.profile.model) == (pool.accelerator, pool.model)
 
 
