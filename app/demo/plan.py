@@ -21,8 +21,8 @@ UDP_ECHO_PORT = 8622
 # probe type a second, over all agents, than this. Within the shortest intervals below that is every pair within half a
 # minute for what costs little; a transfer takes the link, and here the processor too, for a moment.
 _PINGS_PER_S = 60.0
-_TRACEROUTES_PER_S = 8.5
-_TRANSFERS_PER_S = 0.4
+_TRACEROUTES_PER_S = 6.0
+_TRANSFERS_PER_S = 0.3
 _INFERENCES_PER_S = 5.0
 
 _PROBES = """
@@ -110,7 +110,7 @@ def write_agent_config(lab: Lab, site: str, often: Intervals, *, folder: Path, c
         "[collector]",
         f'url = "http+unix://{collector_socket}"',
         f'token_file = "{token_file}"',
-        "batch_max_age_s = 1.0",
+        "batch_max_age_s = 2.0",
         "",
         "[limits]",
         "packets_per_second = 400",
