@@ -131,6 +131,9 @@ def test_every_cloud_has_its_devices_and_a_small_vm_or_says_not_known() -> None:
         ("h200", "aws:ap-northeast-2", 87.34848 / 8),
         ("l4", "aws:us-east-1", 0.8048),  # g6.xlarge, cheaper than gr6.4xlarge with the same device
         ("l4", "aws:eu-central-1", 1.9248),
+        ("h100", "azure:eastus", 98.32 / 8),
+        ("a100-80", "azure:eastus", 3.673),  # one on PCIe is cheaper than an eighth of eight
+        ("l40s", "aws:eu-central-1", 3.75651),
         ("mi300x", "oracle:eu-frankfurt-1", 6.0),  # one list for every region
         ("a100-80", "tencent:ap-tokyo", 2.25),  # not known there: the accelerator's own price
         ("h100", "fra", 4.25),  # a PoP has no list
