@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,9 +97,9 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
             elif kind == "aliases":
                 rows = len(places.read_aliases(path, set(sites), faults))
             elif kind == "endpoints":
-                rows = len(access.read_endpoints(path, sites, faults))
+                rows = len(access.read_endpoints(path, _regions(sites), faults))
             elif kind == "onramps":
-                rows = len(access.read_onramps(path, sites, faults))
+                rows = len(access.read_onramps(path, _regions(sites), faults))
             elif kind == "links":
                 rows = len(access.read_links(path, sites, faults))
             elif kind == "accelerators":
@@ -143,6 +143,10 @@ def check(paths: Sequence[Path], built_in: Inventory) -> list[Checked]:
                 rows = len(prices.read_egress(path, sites, rates, faults))
             found[path] = Checked(path=path, kind=kind, rows=rows, faults=tuple(faults.found))
     return [found[path] for path in dict.fromkeys(paths)]
+
+
+def _regions(sites: Mapping[str, Site]) -> list[str]:
+    return [name for name, site in sites.items() if site.kind == "region"]
 
 
 def _places(kind: str, path: Path, faults: Faults) -> list[Site]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from inventory import access, places, prices, residency, serving
+from inventory import access, places, prices, residency, serving, sites_csv
 from inventory import workloads as asking
 from inventory.check import HEADERS
 from inventory.model import Inventory
@@ -26,7 +26,7 @@ from records.errors import InputError
 from records.place import Site
 from records.serving import Workload
 
-__all__ = ["BUILT_IN", "ENVIRONMENT", "FLEET", "Inventory", "load", "read", "workloads"]
+__all__ = ["BUILT_IN", "ENVIRONMENT", "FLEET", "Inventory", "beneath", "load", "own_folder", "read", "workloads"]
 
 T = TypeVar("T")
 
@@ -45,13 +45,26 @@ def load() -> Inventory:
 
     Raises InputError if a file does not hold, or the folder is none.
     """
+    return _load(own_folder())
+
+
+def own_folder() -> Path | None:
+    """The folder of a user's own tables that ISOCHRONE_INVENTORY names; None where it names none."""
     own = os.environ.get(ENVIRONMENT)
-    return _load(own or None)
+    return Path(own) if own else None
+
+
+def beneath(own: Path) -> Inventory:
+    """The built-in inventory as the tables of a user's folder find it: without the reference PoPs where they bring their own."""
+    built_in = read(BUILT_IN)
+    if not (own / "pops.csv").is_file():
+        return built_in
+    return replace(built_in, sites={name: site for name, site in built_in.sites.items() if site.kind != "pop"})
 
 
 @lru_cache(maxsize=2)
-def _load(own: str | None) -> Inventory:
-    return read(BUILT_IN, own=None if own is None else Path(own))
+def _load(own: Path | None) -> Inventory:
+    return read(BUILT_IN, own=own)
 
 
 def read(folder: Path, *, own: Path | None = None) -> Inventory:
@@ -64,9 +77,9 @@ def read(folder: Path, *, own: Path | None = None) -> Inventory:
     pops = tables.read("pops", places.read_pops, lambda pop: pop.site.id)
     metros = tables.read("metros", places.read_metros, lambda metro: metro.site.id)
     sites: dict[str, Site] = {}
-    for site in [*(pop.site for pop in pops), *regions, *(metro.site for metro in metros)]:
+    for site in [*(pop.site for pop in pops), *regions, *(metro.site for metro in metros), *tables.own_sites()]:
         sites[site.id] = site
-    names = {region.id: region for region in regions}  # in file order
+    names = {site.id: site for site in sites.values() if site.kind == "region"}  # in file order
     aliases = tables.read("aliases", lambda path, faults: places.read_aliases(path, set(sites), faults), lambda alias: alias.alias)
     endpoints = tables.read("endpoints", lambda path, faults: access.read_endpoints(path, names, faults), lambda found: found.region)
     onramps = tables.read(
@@ -169,6 +182,11 @@ class _Tables:
             return own
         subjects = {subject(row) for row in own}
         return [*(row for row in reader(path, self.faults) if subject(row) not in subjects), *own]
+
+    def own_sites(self) -> list[Site]:
+        """The places of a user's sites.csv: the shortest way to add some."""
+        path = self.own / "sites.csv" if self.own is not None else None
+        return sites_csv.read_sites(path, self.own_faults) if path is not None and path.is_file() else []
 
     def _leave_out(self, reference: Sequence[T], own: Sequence[T]) -> None:
         """Built-in rows about PoPs that the user's fleet does not have are dropped, and are no faults."""

@@ -45,9 +45,9 @@ class Inventory:
     """What `inventory.load` read, checked: every reference between its tables holds.
 
     sites           every site by id; pops, regions, metros are the same by kind, in file order
-    node_classes    PoP id -> what it can run work on (bare-metal, vm, edge-gpu)
+    node_classes    PoP id -> what it can run work on (bare-metal, vm, edge-gpu); no entry where it is not known
     attachment      PoP id -> backbone or transit; no entry where it is not known
-    population      metro id -> people, the weight of its demand
+    population      metro id -> people, the weight of its demand; no entry where it is not known
     endpoints       hosts of regions that may be measured, the ones to prefer first
     onramps         where the clouds' private links are handed over
     links           which media join which sites, and what they cost

@@ -12,7 +12,7 @@ import click
 from app.commands.fit import fit
 from app.output import emit_json, json_option, note, table
 from inventory import check as checking
-from inventory.load import BUILT_IN, Inventory, load
+from inventory.load import BUILT_IN, Inventory, beneath, load, own_folder
 from inventory.prices import in_usd
 from inventory.residency import COUNSEL
 from records.errors import InputError, NoAnswer
@@ -32,7 +32,7 @@ def _pops(inv: Inventory) -> list[dict[str, Any]]:
         _place(site)
         | {
             "jurisdiction": inv.jurisdiction_of(site),
-            "node_classes": list(inv.node_classes[site.id]),
+            "node_classes": list(inv.node_classes[site.id]) if site.id in inv.node_classes else None,
             "attachment": inv.attachment.get(site.id),
         }
         for site in inv.pops
@@ -56,7 +56,7 @@ def _links(inv: Inventory) -> list[dict[str, Any]]:
 
 
 def _metros(inv: Inventory) -> list[dict[str, Any]]:
-    return [_place(site) | {"population": inv.population[site.id]} for site in inv.metros]
+    return [_place(site) | {"population": inv.population.get(site.id)} for site in inv.metros]
 
 
 def _prices(inv: Inventory) -> list[dict[str, Any]]:
@@ -251,7 +251,7 @@ def _shown(column: str, value: object) -> object:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @json_option
 def check(files: tuple[Path, ...], as_json: bool) -> None:
-    """Check tables, the built-in ones or FILES, and name every bad row as file:line.
+    """Check tables, the built-in ones or FILES, and name every bad row as file:line; with --inventory, those of that folder.
 
     A file's kind is known by its name (sites.csv, pools.csv, egress_prices.csv, ...) or by its header. Files may refer
     to each other and to the built-in inventory. Exit status: 0 all rows hold, 1 some do not, 2 a file is missing or of
@@ -261,8 +261,14 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
     Examples:
       isochrone inventory check
       isochrone inventory check my-sites.csv my-pools.csv
+      isochrone --inventory my-network inventory check
     """
-    checked = checking.check(files or _built_in_files(), load())
+    own = own_folder()
+    if own is not None and not files:
+        files = tuple(sorted(own.glob("*.csv")))
+        if not files:
+            raise InputError(own, None, "holds no table, or is no folder; write one such as pops.csv")
+    checked = checking.check(files or _built_in_files(), beneath(own) if own is not None else load())
     faults = [fault for file in checked for fault in file.faults]
     if as_json:
         emit_json({"ok": not faults, "files": [_file(file) for file in checked]})

@@ -118,3 +118,26 @@ def test_links_are_built_for_a_fleet_of_ones_own(tmp_path: Path) -> None:
     own = read(BUILT_IN, own=tmp_path)
     assert "direct-connect" in own.media_between("lab-1", "aws:us-east-1")
     assert "direct-connect" not in own.media_between("lab-1", "aws:eu-central-1")
+
+
+def test_a_list_of_sites_adds_places(tmp_path: Path) -> None:
+    """sites.csv brings places with no more than a position; a region among them may have a host of its own."""
+    endpoints = "region,host,port,protocol,terminates,basis,source,as_of,note\noracle:xx-1,a.example,443,tcp,region,memory,mine,2026,\n"
+    sites = "id,name,lat,lon,country\nlab-2,Lab two,1,103,SG\noracle:xx-1,Cell,2,103,\n"
+    own = read(BUILT_IN, own=write(tmp_path, sites=sites, endpoints=endpoints))
+    assert own.site("Lab two").id == "lab-2"
+    assert [endpoint.host for endpoint in own.endpoints_of("oracle:xx-1")] == ["a.example"]
+    assert (own.jurisdiction_of("lab-2"), own.jurisdiction_of("oracle:xx-1")) == ("SG", None)
+    assert len(own.pops) == len(load().pops) + 1
+
+
+def test_check_takes_the_folder_and_names_all_its_faults(tmp_path: Path) -> None:
+    """With --inventory, check goes over the folder's tables as they stand over the built-in ones: status 1, each fault with its line."""
+    pools = "id,site,accelerator,device_count,model,source,as_of\na,lab-1,l4,1,llama-3.1-8b,me,2026\nb,iad,l4,1,llama-3.1-8b,me,2026\n"
+    write(tmp_path, pops=POPS + "x y,Bad,X,DE,9,0,vm,mine,2026\n", pools=pools)
+    command = [sys.executable, "-m", "app.cli", "--inventory", str(tmp_path), "inventory", "check"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert f"{tmp_path}/pops.csv:4: site id 'x y' is not a slug" in result.stderr
+    assert f"{tmp_path}/pools.csv:3: site 'iad' is not in the inventory" in result.stderr
+    assert "pools.csv:2" not in result.stderr

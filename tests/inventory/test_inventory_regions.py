@@ -117,6 +117,22 @@ def test_no_measurement_between_aws_and_azure_beats_light() -> None:
     assert 200 < impossible[True] < 300  # the grid's own note counts 243 with its coordinates
 
 
+def test_no_round_trip_of_azure_in_2026_beats_light() -> None:
+    """No 95th percentile that Microsoft publishes between 54 of its regions is below the fibre floor of our coordinates.
+
+    The straightest pairs hold the coordinates tightest: more than a tenth are within 1.5 times their floor.
+    """
+    inventory = load()
+    inflation = []
+    for row in rows("azure-latency-2026/azure_rtt_p95_2026-07-30_long.csv"):
+        src, dst = inventory.sites[f"azure:{row['src']}"], inventory.sites[f"azure:{row['dst']}"]
+        if great_circle_km(src, dst) > 30:
+            inflation.append((float(row["rtt_p95_ms"]) * 1e6 / fibre_floor_ns(src, dst), src.id, dst.id))
+    assert len(inflation) > 2500
+    assert [pair for pair in inflation if pair[0] < 0.98] == []
+    assert sum(ratio < 1.5 for ratio, _, _ in inflation) > len(inflation) / 10
+
+
 def test_the_demo_sites_are_here() -> None:
     """The lab's eight PoPs and six regions are in the inventory, one region a cloud."""
     inventory = load()
