@@ -16,17 +16,24 @@ from records.errors import InputError
 from records.place import Site
 
 
+#: How many lines of a long table are enough for its faults.
+ENOUGH = {"metros.csv": 30, "endpoints.csv": 3, "onramps.csv": 3, "links.csv": 3}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the built-in tables."""
+    """A copy of the built-in tables, the long ones cut short."""
     for table in BUILT_IN.glob("*.csv"):
-        shutil.copy(table, tmp_path)
+        lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+        (tmp_path / table.name).write_text("".join(lines[: ENOUGH.get(table.name)]), encoding="utf-8")
     return tmp_path
 
 
-def test_a_copy_reads_the_same(folder: Path) -> None:
+def test_a_copy_reads_the_same(tmp_path: Path) -> None:
     """The tables hold wherever they lie."""
-    assert read(folder) == load()
+    for table in BUILT_IN.glob("*.csv"):
+        shutil.copy(table, tmp_path)
+    assert read(tmp_path) == load()
 
 
 #: (file, what a line begins with, what replaces what, what the message says)
