@@ -15,7 +15,6 @@ from inventory.load import BUILT_IN, load, read, workloads
 from records.errors import InputError
 from records.place import Site
 
-
 #: How many lines of a long table are enough for its faults.
 ENOUGH = {"metros.csv": 30, "endpoints.csv": 3, "onramps.csv": 3, "links.csv": 3}
 
