@@ -1,30 +1,35 @@
-"""What-if: ordered, pure edits of the world, and the comparison of before with after.
+"""What-if: ordered, pure edits of the world, read from JSON; and one request before and after them.
 
 A failed site loses its links (as an end and as a relay) and its serving pools. Its users are not forgotten: they re-home
 to the surviving PoP nearest to it by RTT (measured, else assumed, else modelled), and pay that leg on every crossing. A
-metro has no PoP of its own: it simply enters at the best of those left.
+metro has no PoP of its own: it simply enters at the best of those left. What a scenario does to all demand at once, with
+its queues, is routing.outcome.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
 from records.errors import UnknownSite, UserError
-from records.link import LinkEstimate
-from records.place import Site
-from records.serving import ServingPool
+from records.link import MEDIA, LinkEstimate
+from records.place import PROVIDERS
 from routing.answer import Answer, Route
 from routing.cost import EgressPrices
+from routing.edits import OPS, AddSite, Edit, FailSite
+from routing.effects import apply_edit
 from routing.latency import HANDSHAKE_ROUND_TRIPS
 from routing.matrix import MatrixRow
 from routing.media import rank_rtt_ns
 from routing.network import Network
-from routing.planner import no_price, plan
+from routing.planner import Planner, no_price
 from routing.quantiles import Quantiles
 from routing.request import OBJECTIVES, Request
+from routing.world import MODES, Group, World
 
 __all__ = [
     "OPS",
@@ -38,65 +43,66 @@ __all__ = [
     "apply",
     "compare",
     "compare_matrix",
+    "digest",
+    "op_of",
     "parse",
     "rehome",
     "what_if",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class FailSite:
-    """A site is gone: no links, no relaying, no pools."""
+_FIELDS = ("name", "title", "workload", "objective", "rps", "groups", "edits")
 
-    site: str
-
-
-Edit = FailSite
-
-#: op in a scenario file -> the fields it takes.
-OPS: dict[str, tuple[str, ...]] = {"fail_site": ("site",)}
-_FIELDS = ("name", "workload", "objective", "edits")
+_RATIO = {"hit_ratio", "share", "loss_ratio"}
+_POSITIVE = {"rtt_factor", "throughput_factor", "radius_km", "model_gb"}
+_NUMBERS = {
+    *("add_ms", "lat", "lon", "usd_per_hour", "usd", "factor", "rps", "start_s", "rise_s", "hold_s", "fall_s", "pushes_per_month"),
+    *_RATIO,
+    *_POSITIVE,
+}
+_WHOLE = {"devices"}
+_SIGNED = {"lat", "lon"}
+_SITES = {"site", "src", "dst", "to", "origin"}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "medium": MEDIA,
+    "kind": ("pop", "region"),
+    "scope": ("internet", "inter-region", "direct-connect", "device"),
+    "mode": MODES,
+    "provider": tuple(PROVIDERS),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """Edits in order, under a name; workload and objective as the file says, None where it leaves them to the caller."""
+    """Edits in order, under a name; None where the file leaves a thing to the caller.
+
+    rps     requests a second of all demand together
+    groups  shared-risk groups that fail_group may name
+    """
 
     name: str
     edits: tuple[Edit, ...] = ()
     workload: str | None = None
     objective: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What a plan is made from: places, graded links, pools. `failed` are the places that edits took away."""
-
-    sites: Mapping[str, Site]
-    links: tuple[LinkEstimate, ...]
-    pools: tuple[ServingPool, ...]
-    failed: Mapping[str, Site]
-
-    @classmethod
-    def of(cls, sites: Mapping[str, Site], links: Iterable[LinkEstimate], pools: Iterable[ServingPool]) -> World:
-        """The world as it is."""
-        return cls(sites=dict(sites), links=tuple(links), pools=tuple(pools), failed={})
+    title: str = ""
+    rps: float | None = None
+    groups: Mapping[str, Group] = field(default_factory=dict)
 
 
 def parse(document: object, *, known: Iterable[str] | None = None) -> Scenario:
-    """A scenario from a JSON document (already decoded): {"name", "workload", "objective", "edits": [{"op", ...}]}.
+    """A scenario from a JSON document (already decoded): {"name", "workload", "objective", "edits": [{"op", ...}], ...}.
 
     `known` are the ids of the sites there are; None checks none. Raises UserError for anything that is not a
     scenario, UnknownSite for a site that is not known.
     """
     if not isinstance(document, dict):
         raise UserError(f"a scenario is a JSON object with {', '.join(_FIELDS)}; this is a {type(document).__name__}")
-    strange = sorted(set(document) - set(_FIELDS))
+    strange = sorted(str(key) for key in set(document) - set(_FIELDS))
     if strange:
         raise UserError(f"a scenario has no field {strange[0]!r}; allowed are {', '.join(_FIELDS)}")
-    for field in ("name", "workload", "objective"):
-        if field in document and not isinstance(document[field], str):
-            raise UserError(f"scenario: {field} must be a text, not {document[field]!r}")
+    for name in ("name", "title", "workload", "objective"):
+        if name in document and not isinstance(document[name], str):
+            raise UserError(f"scenario: {name} must be a text, not {document[name]!r}")
     if not document.get("name"):
         raise UserError("a scenario needs a name")
     if document.get("objective", "ttft") not in OBJECTIVES:
@@ -104,49 +110,123 @@ def parse(document: object, *, known: Iterable[str] | None = None) -> Scenario:
     edits = document.get("edits", [])
     if not isinstance(edits, list):
         raise UserError(f'scenario: edits must be a list such as [{{"op": "fail_site", "site": "sin"}}], not {edits!r}')
+    rps = document.get("rps")
+    if rps is not None and not (_is_number(rps) and rps > 0):
+        raise UserError(f"scenario: rps must be a number of requests a second above 0, not {rps!r}")
     names = None if known is None else set(known)
+    read = []
+    for number, edit in enumerate(edits, start=1):
+        read.append(_edit(edit, number, names))
+        if names is not None and isinstance(read[-1], AddSite):
+            names.add(read[-1].site)
     return Scenario(
         name=document["name"],
-        edits=tuple(_edit(edit, number, names) for number, edit in enumerate(edits, start=1)),
+        title=document.get("title", ""),
+        edits=tuple(read),
         workload=document.get("workload"),
         objective=document.get("objective"),
+        rps=None if rps is None else float(rps),
+        groups=_groups(document.get("groups", {})),
     )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _groups(given: object) -> dict[str, Group]:
+    shape = 'groups must be an object such as {"cable": {"sites": ["sin"], "links": [["sin", "dxb"]]}}'
+    if not isinstance(given, dict):
+        raise UserError(f"scenario: {shape}, not {given!r}")
+    found = {}
+    for name, group in given.items():
+        members: dict[str, Any] = group if isinstance(group, dict) else {"": None}
+        sites, links = members.get("sites", []), members.get("links", [])
+        good = set(members) <= {"sites", "links"} and isinstance(sites, list) and isinstance(links, list)
+        good = good and all(isinstance(site, str) for site in sites)
+        good = good and all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(end, str) for end in pair) for pair in links)
+        if not good:
+            raise UserError(f"scenario: group {name!r}: {shape}, not {group!r}")
+        found[name] = Group(sites=frozenset(sites), links=frozenset((a, b) for a, b in links))
+    return found
 
 
 def _edit(edit: Any, number: int, known: set[str] | None) -> Edit:
     if not isinstance(edit, dict):
         raise UserError(f'scenario: edit {number} must be an object such as {{"op": "fail_site", "site": "sin"}}, not {edit!r}')
     op = edit.get("op")
-    if op not in OPS:
+    if not isinstance(op, str) or op not in OPS:
         raise UserError(f"scenario: edit {number} has the op {op!r}; known ops are {', '.join(OPS)}")
-    if set(edit) != {"op", *OPS[op]}:
-        raise UserError(
-            f"scenario: edit {number} ({op}) takes {', '.join(OPS[op])}; this one has {', '.join(sorted(set(edit) - {'op'})) or 'none'}"
-        )
-    site = edit["site"]
-    if not isinstance(site, str):
-        raise UserError(f"scenario: edit {number} ({op}): site must be a site id, not {site!r}")
-    if known is not None and site not in known:
-        raise UnknownSite(site, known)
-    return FailSite(site)
+    record = OPS[op]
+    given = {name: value for name, value in edit.items() if name != "op"}
+    needed = [f.name for f in fields(record) if f.default is MISSING]
+    optional = [f.name for f in fields(record) if f.default is not MISSING]
+    if not set(needed) <= set(given) <= {*needed, *optional}:
+        takes = ", ".join(needed) + (f"{'; ' if needed else ''}optionally {', '.join(optional)}" if optional else "")
+        raise UserError(f"scenario: edit {number} ({op}) takes {takes}; this one has {', '.join(sorted(map(str, given))) or 'none'}")
+    where = f"scenario: edit {number} ({op})"
+    values = {name: _value(name, value, where) for name, value in given.items()}
+    if known is not None:
+        for name in _SITES & set(values):
+            if values[name] not in known and not (record is AddSite and name == "site"):
+                raise UnknownSite(values[name], known)
+    return record(**values)
+
+
+def _value(name: str, value: Any, where: str) -> Any:
+    """One field of an edit, checked; raises UserError with what is allowed."""
+    if name == "rules":
+        if not isinstance(value, list) or not all(isinstance(rule, str) for rule in value):
+            raise UserError(f"{where}: rules must be a list of rule ids such as ['gdpr'], not {value!r}")
+        return tuple(value)
+    if name in _WHOLE:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise UserError(f"{where}: {name} must be a whole number from 0 up, not {value!r}")
+        return value
+    if name in _NUMBERS:
+        low_ok = _is_number(value) and (name in _SIGNED or value >= 0) and not (name in _POSITIVE and value == 0)
+        if not low_ok or (name in _RATIO and value > 1):
+            allowed = "from 0 to 1" if name in _RATIO else "above 0" if name in _POSITIVE else "" if name in _SIGNED else "from 0 up"
+            raise UserError(f"{where}: {name} must be a number {allowed}".rstrip() + f", not {value!r}")
+        return float(value)
+    if not isinstance(value, str) or not value:
+        what = "a site id" if name in _SITES else "a text"
+        raise UserError(f"{where}: {name} must be {what}, not {value!r}")
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise UserError(f"{where}: {name} {value!r} is not one of {', '.join(_CHOICES[name])}")
+    return value
 
 
 def apply(scenario: Scenario, world: World) -> World:
     """The world after the edits, in order; the one given is not changed. Failing a site twice is failing it once.
 
-    Raises UnknownSite for a site the world never had.
+    Raises UnknownSite and UserError for edits that the world cannot take (routing.effects).
     """
+    if scenario.groups:
+        world = replace(world, groups={**world.groups, **scenario.groups})
     for edit in scenario.edits:
-        site = world.sites.get(edit.site, world.failed.get(edit.site))
-        if site is None:
-            raise UnknownSite(edit.site, world.sites)
-        world = World(
-            sites={name: other for name, other in world.sites.items() if name != edit.site},
-            links=tuple(link for link in world.links if edit.site not in (link.src, link.dst)),
-            pools=tuple(pool for pool in world.pools if pool.site != edit.site),
-            failed={**world.failed, edit.site: site},
-        )
+        world = apply_edit(edit, world)
     return world
+
+
+def digest(scenario: Scenario, *, snapshot: int | None, seed: int) -> str:
+    """SHA-256 over the scenario, the snapshot of the data and the seed: the same text stands for the same question."""
+    document = {
+        "name": scenario.name,
+        "workload": scenario.workload,
+        "objective": scenario.objective,
+        "rps": scenario.rps,
+        "groups": {name: [sorted(group.sites), sorted(group.links)] for name, group in scenario.groups.items()},
+        "edits": [{"op": op_of(edit), **asdict(edit)} for edit in scenario.edits],
+        "snapshot": snapshot,
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def op_of(edit: Edit) -> str:
+    """The name of an edit in a file."""
+    return next(op for op, record in OPS.items() if type(edit) is record)
 
 
 def rehome(site: str, before: World, after: World) -> LinkEstimate | None:
@@ -239,7 +319,7 @@ def what_if(
     the request and once for each round trip of the hand-shake. A destination that failed is freed: any site may serve.
     """
     changed = apply(scenario, world)
-    before = plan(request, links=world.links, sites=world.sites, pools=world.pools, egress=egress, seed=seed, snapshot=snapshot)
+    before = _planner(world, egress, seed, snapshot).plan(request)
     leg, extra_ns, moved = None, 0.0, request
     if request.source not in changed.sites:
         leg = rehome(request.source, world, changed)
@@ -249,8 +329,13 @@ def what_if(
         moved = replace(moved, source=leg.dst)
     if request.destination not in changed.sites:
         moved = replace(moved, destination=None)
-    after = plan(moved, links=changed.links, sites=changed.sites, pools=changed.pools, egress=egress, seed=seed, snapshot=snapshot)
+    after = _planner(changed, egress, seed, snapshot).plan(moved)
     return WhatIf(scenario=scenario, before=before, after=after, rehome=leg, delta=compare(before, after, extra_ns=extra_ns))
+
+
+def _planner(world: World, egress: EgressPrices, seed: int, snapshot: int | None) -> Planner:
+    pools = [replace(pool, usd_per_hour=world.price_of(pool)) for pool in world.pools]
+    return Planner(world.links, world.sites, pools, egress=world.egress(egress), seed=seed, snapshot=snapshot, cut=world.cut)
 
 
 def _at(route: Route | None, name: str, quantile: str) -> float | None:

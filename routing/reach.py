@@ -1,0 +1,307 @@
+"""What all demand can reach: round trips from every place with users to every site that serves, and the way they take.
+
+The same rules of evidence as routing.network, for everything at once: a pair's measured link, else its measured reverse,
+else a model; relays only over measured legs; metros enter at a PoP and never relay. Where Network names a few candidates
+for one request, this keeps the one way that is best by medians for each (place, serving site):
+
+    min over PoPs e of   near x access[m, e] + far x onward[e, s]
+
+`near` and `far` are how often a request crosses each: once, once more for every round trip of the hand-shake there, and
+once for every window of slow start that its upload waits for.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from records.link import LinkEstimate
+from records.place import EARTH_RADIUS_KM, Site
+from records.residency import ResidencyRule
+from records.units import FIBRE_KM_PER_S, MS, SECOND
+from routing.constraints import may_pass, residency_refuses_pool
+from routing.latency import HANDSHAKE_ROUND_TRIPS, INITIAL_WINDOW_SEGMENTS, MSS_BYTES, Connection
+from routing.media import fastest, rank_rtt_ns
+from routing.modelled import INFLATION_P50, MODEL_LEAST_RTT_NS
+from routing.request import RelayMode
+from routing.world import World
+
+__all__ = ["Hop", "Reach", "crossings", "upload_windows"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+def upload_windows(size_bytes: int) -> int:
+    """How many windows of slow start an upload waits for: 0 for what fits the first (routing.latency.transfer_ns)."""
+    return max(0, math.ceil(math.log2(size_bytes / (INITIAL_WINDOW_SEGMENTS * MSS_BYTES) + 1)) - 1) if size_bytes > 0 else 0
+
+
+def crossings(connection: Connection, upload_bytes: int) -> float:
+    """How often a request crosses a leg that is shaken hands on so: the request, the hand-shake, slow start."""
+    return 1.0 + HANDSHAKE_ROUND_TRIPS[connection] + upload_windows(upload_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The way from a place to a serving site: (place,) ingress, relay or none, serving site; medians in ms."""
+
+    ingress: str
+    relay: str | None
+    site: str
+
+
+@dataclass(frozen=True)
+class _Law:
+    """The same rules for several places: what they may enter at, what relays for them and where they may be served."""
+
+    rules: tuple[ResidencyRule, ...]
+    onward_ms: Floats
+    via: Ints
+    relay_ok: NDArray[np.bool_]
+    ingress_ok: NDArray[np.bool_]
+    serving_ok: NDArray[np.bool_]
+
+
+class Reach:
+    """Round trips of a world, for `serving` sites. Arrays: places [m], PoPs and regions [v], serving sites [s], all in ms.
+
+    total_ms[m, s]     what crossing the network costs a request, hand-shakes and slow start included; inf: no way
+    ingress[m, s]      index of the PoP it enters at (of the place itself where that is no metro and stands)
+    """
+
+    def __init__(
+        self,
+        world: World,
+        serving: Sequence[str],
+        *,
+        relays: int = 1,
+        relay_ms: float = 0.5,
+        connection: Connection = "cold",
+        onward: Connection = "warm",
+        relay_mode: RelayMode = "forward",
+    ) -> None:
+        self.world = world
+        self.relay_ms = relay_ms
+        self.relay_mode = relay_mode
+        self.use_relays = relays > 0
+        self.places = sorted(world.demand)
+        # Users of a place that failed are still there: what they know of the network is from before the failure.
+        self.infra = sorted(name for name, site in world.all_sites.items() if site.kind != "metro")
+        self.index = {name: i for i, name in enumerate(self.infra)}
+        self.serving = list(serving)
+        self.target = np.array([self.index[name] for name in self.serving], dtype=np.intp)
+        size = 0 if world.workload is None else world.workload.upload_bytes
+        self.near = np.full(len(self.places), crossings(connection, size))
+        self.far = np.full(len(self.places), crossings(onward, size))
+        self.onward_crossings = crossings(onward, size)
+        self._legs(world)
+        self._access(world)
+        self.laws: list[_Law] = []
+        self.law_of = np.zeros(len(self.places), dtype=np.intp)
+        self._by_law(world)
+        self.gone = np.array([name in world.down for name in self.infra], dtype=bool)
+        self.total_ms, self.ingress = self._best(np.arange(len(self.places)))
+        self._blocked(self.total_ms)
+
+    # ---- legs
+
+    def _legs(self, world: World) -> None:
+        """known_ms[v, v]: measured, else assumed from the reverse; direct_ms: else modelled. Cut pairs are inf in both."""
+        chosen = fastest(link for link in world.all_links if link.evidence != "modelled")
+        given = fastest(link for link in world.all_links if link.evidence == "modelled")
+        self.links: dict[tuple[str, str], LinkEstimate] = {**given, **chosen}
+        n = len(self.infra)
+        measured = np.full((n, n), np.inf)
+        _fill(measured, chosen, self.index)
+        assumed = np.where(np.isfinite(measured), measured, measured.T)
+        modelled = _model_ms(world, self.infra, self.infra)
+        _fill(modelled, given, self.index, over=True)
+        self.known_ms = measured
+        self.direct_ms = np.where(np.isfinite(assumed), assumed, modelled)
+        for src, dst in world.cut:
+            i, j = self.index.get(src), self.index.get(dst)
+            if i is not None and j is not None:
+                self.known_ms[i, j] = self.direct_ms[i, j] = np.inf
+        np.fill_diagonal(self.direct_ms, 0.0)
+
+    def _access(self, world: World) -> None:
+        """access_ms[m, v]: from each place to the PoPs it may enter at; straight to a region only where that was measured."""
+        n = len(self.infra)
+        access = np.full((len(self.places), n), np.inf)
+        pops = np.array([world.all_sites[name].kind == "pop" for name in self.infra], dtype=bool)
+        metros = [i for i, name in enumerate(self.places) if world.all_sites[name].kind == "metro"]
+        if metros:
+            modelled = _model_ms(world, [self.places[i] for i in metros], self.infra)
+            rows = {self.places[i]: row for row, i in enumerate(metros)}
+            known = np.full_like(modelled, np.inf)
+            for (src, dst), link in self.links.items():
+                if src in rows and dst in self.index and link.evidence != "modelled":
+                    known[rows[src], self.index[dst]] = (rank_rtt_ns(link) or 0) / MS
+                elif dst in rows and src in self.index and link.evidence == "measured":
+                    at = (rows[dst], self.index[src])
+                    known[at] = min(known[at], math.inf if (dst, src) in self.links else (rank_rtt_ns(link) or 0) / MS)
+            access[metros] = np.where(np.isfinite(known), known, np.where(pops, modelled, np.inf))
+            # A region is no ingress: what was measured to it from a metro serves that region only.
+            self.straight_ms = np.full_like(access, np.inf)
+            self.straight_ms[metros] = np.where(pops, np.inf, known)
+            access[:, ~pops] = np.inf
+        else:
+            self.straight_ms = np.full_like(access, np.inf)
+        for i, name in enumerate(self.places):
+            own = self.index.get(name)
+            if own is None:
+                continue
+            if name not in world.down:
+                access[i, own] = 0.0
+                self.far[i] = self.near[i]  # the client is here: its connection crosses the whole way
+            else:
+                self._rehome(access, i, pops & ~np.array([other in world.down for other in self.infra]))
+        for src, dst in world.cut:
+            if src in self.places and dst in self.index:
+                access[self.places.index(src), self.index[dst]] = np.inf
+        self.access_ms = access
+
+    def _rehome(self, access: Floats, m: int, stands: NDArray[np.bool_]) -> None:
+        """Users of a failed PoP go to the nearest one that stands, by what was known before."""
+        at = self.index[self.places[m]]
+        legs = np.where(stands, self.direct_ms[at], np.inf)
+        access[m] = np.inf
+        nearest = int(np.argmin(legs))
+        if np.isfinite(legs[nearest]):
+            access[m, nearest] = legs[nearest]
+
+    # ---- law and relays
+
+    def _by_law(self, world: World) -> None:
+        """One set of relays and masks for every different set of rules that holds somewhere."""
+        sets: dict[tuple[str, ...], int] = {}
+        for m, name in enumerate(self.places):
+            country = world.all_sites[name].country
+            rules = tuple(rule for rule in world.residency if country is None or country in rule.applies_to)
+            key = tuple(rule.id for rule in rules)
+            if key not in sets:
+                sets[key] = len(self.laws)
+                self.laws.append(self._law(world, rules))
+            self.law_of[m] = sets[key]
+
+    def _law(self, world: World, rules: tuple[ResidencyRule, ...]) -> _Law:
+        sites = [world.all_sites[name] for name in self.infra]
+        stands = np.array([name not in world.down for name in self.infra], dtype=bool)
+        relay_ok = stands & np.array([may_pass(rules, self.relay_mode, site) for site in sites], dtype=bool)
+        ingress_ok = stands & np.array([may_pass(rules, self.relay_mode, site, ingress=True) for site in sites], dtype=bool)
+        serving_ok = np.array(
+            [stands[i] and not any(residency_refuses_pool(rule, sites[i]) for rule in rules) for i in self.target], dtype=bool
+        )
+        onward, via = self.relayed(np.arange(len(self.infra)), relay_ok)
+        return _Law(rules, onward, via, relay_ok, ingress_ok, serving_ok)
+
+    def relayed(self, sources: Ints, relay_ok: NDArray[np.bool_]) -> tuple[Floats, Ints]:
+        """(ms, relay) [sources, serving] over at most one relay of `relay_ok`; relay -1 is the direct way."""
+        best = self.direct_ms[np.ix_(sources, self.target)].copy()
+        via = np.full(best.shape, -1, dtype=np.intp)
+        relays = np.flatnonzero(relay_ok) if self.use_relays else np.array([], dtype=np.intp)
+        if relays.size:
+            first = self.known_ms[np.ix_(sources, relays)]
+            for column, target in enumerate(self.target):
+                way = first + (self.known_ms[relays, target] + self.relay_ms)
+                k = np.argmin(way, axis=1)
+                cost = way[np.arange(len(sources)), k]
+                better = cost < best[:, column]
+                best[better, column] = cost[better]
+                via[better, column] = relays[k[better]]
+        return best, via
+
+    # ---- the best way
+
+    def _best(self, rows: Ints) -> tuple[Floats, Ints]:
+        """(total ms, ingress) [rows, serving]."""
+        total = np.full((len(rows), len(self.serving)), np.inf)
+        ingress = np.zeros(total.shape, dtype=np.intp)
+        for number, law in enumerate(self.laws):
+            mine = np.flatnonzero(self.law_of[rows] == number)
+            entry = np.where(law.ingress_ok, self.access_ms[rows[mine]], np.inf) * self.near[rows[mine], None]
+            for m, access in zip(mine, entry, strict=True):
+                usable = np.flatnonzero(np.isfinite(access))
+                if not usable.size:
+                    continue
+                way = access[usable, None] + self.far[rows[m]] * law.onward_ms[usable]
+                e = np.argmin(way, axis=0)
+                total[m], ingress[m] = way[e, np.arange(len(self.serving))], usable[e]
+        straight = self.straight_ms[np.ix_(rows, self.target)] * self.near[rows, None]
+        shorter = straight < total
+        total[shorter] = straight[shorter]
+        ingress[shorter] = np.broadcast_to(self.target, total.shape)[shorter]
+        return total, ingress
+
+    def _blocked(self, total: Floats) -> None:
+        for number, law in enumerate(self.laws):
+            total[np.ix_(self.law_of == number, ~law.serving_ok)] = np.inf
+
+    def without(self, sites: Collection[str]) -> Reach:
+        """The same world without some more sites, from what is known already: only what used them is sought anew."""
+        new = copy.copy(self)
+        lost = np.array([name in sites for name in self.infra], dtype=bool)
+        new.gone = self.gone | lost
+        touched = np.zeros(len(self.places), dtype=bool)
+        moved = [m for m, name in enumerate(self.places) if name in sites and name in self.index and not self.gone[self.index[name]]]
+        if moved:
+            pops = np.array([self.world.all_sites[name].kind == "pop" for name in self.infra], dtype=bool)
+            new.access_ms, new.far = self.access_ms.copy(), self.far.copy()
+            for m in moved:
+                new._rehome(new.access_ms, m, pops & ~new.gone)
+                new.far[m] = self.onward_crossings
+                touched[m] = True
+        new.laws = []
+        for number, law in enumerate(self.laws):
+            relay_ok = law.relay_ok & ~lost
+            used = (law.via >= 0) & lost[law.via]
+            rows = np.flatnonzero(used.any(axis=1))
+            onward, via = law.onward_ms, law.via
+            if rows.size:
+                onward, via = onward.copy(), via.copy()
+                onward[rows], via[rows] = self.relayed(rows, relay_ok)
+            mine = self.law_of == number
+            changed = used[self.ingress, np.arange(len(self.serving))[None, :]] | lost[self.ingress]
+            touched |= mine & changed.any(axis=1)
+            new.laws.append(_Law(law.rules, onward, via, relay_ok, law.ingress_ok & ~lost, law.serving_ok & ~lost[self.target]))
+        new.total_ms, new.ingress = self.total_ms.copy(), self.ingress.copy()
+        rows = np.flatnonzero(touched)
+        if rows.size:
+            new.total_ms[rows], new.ingress[rows] = new._best(rows)
+        new._blocked(new.total_ms)
+        return new
+
+    def hop(self, m: int, s: int) -> Hop:
+        """The way that place m takes to serving site s; total_ms[m, s] must be finite."""
+        e = int(self.ingress[m, s])
+        relay = int(self.laws[self.law_of[m]].via[e, s])
+        return Hop(self.infra[e], None if relay < 0 or e == self.target[s] else self.infra[relay], self.serving[s])
+
+
+def _fill(table: Floats, links: Mapping[tuple[str, str], LinkEstimate], index: Mapping[str, int], *, over: bool = False) -> None:
+    for (src, dst), link in links.items():
+        i, j = index.get(src), index.get(dst)
+        if i is not None and j is not None and (over or not np.isfinite(table[i, j])):
+            table[i, j] = (rank_rtt_ns(link) or 0) / MS
+
+
+def _model_ms(world: World, sources: Sequence[str], targets: Sequence[str]) -> Floats:
+    """[sources, targets] medians of routing.modelled.model_link, all at once (haversine on arrays)."""
+    a, b = (_radians(world.all_sites[name] for name in names) for names in (sources, targets))
+    half_lat = (b[None, :, 0] - a[:, None, 0]) / 2
+    half_lon = (b[None, :, 1] - a[:, None, 1]) / 2
+    h = np.sin(half_lat) ** 2 + np.cos(a[:, None, 0]) * np.cos(b[None, :, 0]) * np.sin(half_lon) ** 2
+    km = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(1.0, np.sqrt(h)))
+    found: Floats = np.maximum(MODEL_LEAST_RTT_NS, np.rint(np.rint(2 * km / FIBRE_KM_PER_S * SECOND) * INFLATION_P50)) / MS
+    return found
+
+
+def _radians(sites: Iterable[Site]) -> Floats:
+    found = [(math.radians(site.lat), math.radians(site.lon)) for site in sites]
+    return np.array(found, dtype=np.float64).reshape(len(found), 2)
