@@ -27,7 +27,7 @@ from records.units import FIBRE_KM_PER_S, MS, SECOND
 from routing.constraints import may_pass, residency_refuses_pool
 from routing.latency import HANDSHAKE_ROUND_TRIPS, INITIAL_WINDOW_SEGMENTS, MSS_BYTES, Connection
 from routing.media import fastest, rank_rtt_ns
-from routing.modelled import INFLATION_P50, MODEL_LEAST_RTT_NS
+from routing.modelled import INFLATION_P50, MODEL_LEAST_RTT_NS, assumed_link, model_link
 from routing.request import RelayMode
 from routing.world import World
 
@@ -99,6 +99,7 @@ class Reach:
         size = 0 if world.workload is None else world.workload.upload_bytes
         self.near = np.full(len(self.places), crossings(connection, size))
         self.far = np.full(len(self.places), crossings(onward, size))
+        self._made: dict[tuple[str, str], LinkEstimate] = {}
         self.onward_crossings = crossings(onward, size)
         self._legs(world)
         self._access(world)
@@ -276,6 +277,24 @@ class Reach:
             new.total_ms[rows], new.ingress[rows] = new._best(rows)
         new._blocked(new.total_ms)
         return new
+
+    def enters(self, m: int) -> bool:
+        """Whether a place's users enter at a PoP that ends their connection; else they are at a site of ours already."""
+        own = self.index.get(self.places[m])
+        return own is None or bool(self.gone[own])
+
+    def leg(self, src: str, dst: str) -> LinkEstimate:
+        """The link of a pair: measured, else assumed from its reverse, else modelled; the same object every time."""
+        found = self.links.get((src, dst))
+        if found is not None and found.evidence != "modelled":
+            return found
+        if (src, dst) not in self._made:
+            reverse = self.links.get((dst, src))
+            if reverse is not None and reverse.evidence == "measured":
+                self._made[src, dst] = assumed_link(reverse)
+            else:
+                self._made[src, dst] = found or model_link(self.world.all_sites[src], self.world.all_sites[dst])
+        return self._made[src, dst]
 
     def hop(self, m: int, s: int) -> Hop:
         """The way that place m takes to serving site s; total_ms[m, s] must be finite."""
