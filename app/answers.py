@@ -22,6 +22,7 @@ from records.residency import ResidencyRule
 from records.serving import ServingPool, Workload
 from routing import gates, matrix, scenario
 from routing.answer import Answer, link_json
+from routing.cost import EgressPrices
 from routing.gates import GatePolicy
 from routing.matrix import MatrixRow
 from routing.planner import Planner
@@ -39,6 +40,7 @@ __all__ = [
     "matrix_json",
     "matrix_rows",
     "planner_of",
+    "prices_of",
     "require_links",
     "residency_rules",
     "route_answer",
@@ -173,7 +175,7 @@ def planner_of(
         known.links,
         known.sites,
         inventory.pools if pools is None else pools,
-        egress=_prices(inventory),
+        egress=prices_of(inventory),
         seed=seed,
         snapshot=known.snapshot,
         availability=availability,
@@ -206,7 +208,7 @@ def what_if_answer(
     """A request before and after a scenario, over the links of a snapshot."""
     inventory = inventory or load()
     world = World.of(known.sites, known.links, inventory.pools if pools is None else pools)
-    return scenario.what_if(edits, world, request, egress=_prices(inventory), seed=seed, snapshot=known.snapshot)
+    return scenario.what_if(edits, world, request, egress=prices_of(inventory), seed=seed, snapshot=known.snapshot)
 
 
 def matrix_rows(
@@ -251,7 +253,7 @@ def write_parquet(rows: Sequence[MatrixRow], path: Path) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _prices(inventory: Inventory) -> Any:
+def prices_of(inventory: Inventory) -> EgressPrices:
     """Egress prices; a region that only the warehouse knows has no price, which is unknown and not an error."""
 
     def price(site: str, scope: Any, month_gb: float) -> float | None:

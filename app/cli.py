@@ -37,6 +37,7 @@ COMMANDS = {
     "matrix": "app.commands.routes:matrix",
     "route": "app.commands.route:route",
     "place": "app.commands.place:place",
+    "whatif": "app.commands.whatif:whatif",
 }
 
 #: Which extra brings a package, for the message when it is not installed.

@@ -26,6 +26,7 @@ from routing.planner import OWN, no_price
 from routing.queueing import Queue, capacity_rps, service_ns, solve
 from routing.reach import Reach
 from routing.request import Objective, RelayMode
+from routing.resplit import mend
 from routing.world import World
 
 __all__ = ["Fleet", "FleetOptions", "PoolCurve", "legs_of", "settle"]
@@ -148,6 +149,7 @@ def settle(
     """Let a world's demand settle on its pools.
 
     before  the state that traffic moves away from: what a place now sends to a pool it did not use finds a cold cache
+            (and a split that can be shown to be best still is kept or mended, see routing.resplit)
     reach   of the same world, where it is known already (Reach.without)
 
     Raises UserError for a world without workload, demand, or a pool for the workload's model.
@@ -199,7 +201,11 @@ def settle(
     )
     if hints is None and before is not None and before.pools == pools and before.reach.places == reach.places:
         hints = before.split.hints
-    split = solve_split(cost, rate, _as_curves(curves), weight=weight, limits=limits, hints=hints)
+    split = None
+    if before is not None and before.pools == pools and before.reach.places == reach.places and (rate == _rates(before)).all():
+        split = mend(before.split, cost, rate, _as_curves(curves), weight)
+    if split is None:
+        split = solve_split(cost, rate, _as_curves(curves), weight=weight, limits=limits, hints=hints)
     return Fleet(
         world=world,
         options=options,
@@ -211,6 +217,10 @@ def settle(
         prefill_ns=prefill,
         egress=world.egress(egress),
     )
+
+
+def _rates(fleet: Fleet) -> Floats:
+    return np.array([fleet.world.demand[name] for name in fleet.reach.places])
 
 
 def _as_curves(curves: Sequence[PoolCurve]) -> Sequence[Curve]:

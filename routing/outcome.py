@@ -22,16 +22,36 @@ from routing.fleet import Fleet, legs_of
 from routing.latency import connect_ns, decode_ns, transfer_ns
 from routing.quantiles import link_draws_ns, uniforms
 
-__all__ = ["HOURS_PER_MONTH", "Cache", "Outcome", "PlaceOutcome", "PoolOutcome", "measure", "tiered_usd"]
+__all__ = ["FULL", "HOURS_PER_MONTH", "Cache", "Outcome", "PlaceOutcome", "PoolOutcome", "Totals", "measure", "tiered_usd", "totals"]
 
 Floats = NDArray[np.float64]
-#: What a place sends to a pool: the pool's index, requests a second, draws of TTFT in ns, the links crossed.
-Flow = tuple[int, float, Floats, Sequence[LinkEstimate]]
 
 #: A month is 30 days, as in routing.cost.
 HOURS_PER_MONTH = 720
 DRAWS = 512
-_FULL = 1 - 1e-4
+#: From this share of its cap on a pool is called full.
+FULL = 1 - 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What place m sends to pool p: requests a second, draws of TTFT in ns, the links crossed."""
+
+    m: int
+    p: int
+    rate: float
+    ttft_ns: Floats
+    legs: tuple[LinkEstimate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """All demand together, without the places: what a sweep ranks by."""
+
+    lost_share: float
+    miss_share: float
+    ttft_p95_ns: float | None
+    e2e_p95_ns: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +124,13 @@ class Outcome:
 
 
 class Cache:
-    """Draws of links and ways, kept between outcomes of worlds that share their links."""
+    """Draws of links and ways, kept between outcomes of worlds that share their links and their workload."""
 
     def __init__(self, seed: int = 0, draws: int = DRAWS) -> None:
         self.seed = seed
         self.draws = draws
         self.links: dict[int, tuple[LinkEstimate, Floats]] = {}
-        self.ways: dict[tuple[object, ...], Floats] = {}
+        self.ways: dict[tuple[object, ...], tuple[Floats, tuple[LinkEstimate, ...]]] = {}
 
     def link(self, link: LinkEstimate) -> Floats:
         """[draws] RTTs in ns."""
@@ -120,10 +140,9 @@ class Cache:
         return known[1]
 
 
-def measure(fleet: Fleet, cache: Cache | None = None) -> Outcome:
-    """The outcome of a settled fleet; `cache` is shared between worlds whose links are the same."""
-    cache = cache or Cache()
-    world, workload, split = fleet.world, fleet.workload, fleet.split
+def _flows(fleet: Fleet, cache: Cache) -> tuple[list[Flow], list[float]]:
+    """(what goes where, decode by pool) of a settled fleet."""
+    workload, split = fleet.workload, fleet.split
     queues = [curve.queue(load) for curve, load in zip(fleet.curves, split.load, strict=True)]
     waits = [
         queue.wait_draws_ns(uniforms(f"queue/{pool.id}", cache.seed, cache.draws)) for queue, pool in zip(queues, fleet.pools, strict=True)
@@ -132,24 +151,65 @@ def measure(fleet: Fleet, cache: Cache | None = None) -> Outcome:
         decode_ns(pool.profile.alpha_ns, pool.profile.beta_ns, workload.output_tokens, queue.batch)
         for pool, queue in zip(fleet.pools, queues, strict=True)
     ]
-    by_place: dict[int, list[Flow]] = defaultdict(list)
+    flows = []
     for m, p in fleet.serves():
-        legs = legs_of(fleet.reach, m, int(fleet.column[p]))
-        relayed = fleet.reach.hop(m, int(fleet.column[p])).relay is not None
-        ttft = _network_ns(fleet, cache, m, relayed, legs) + waits[p] + fleet.prefill_ns[m, p]
-        by_place[m].append((p, float(split.rate[m, p]), ttft, legs))
+        network_ns, legs = _way(fleet, cache, m, int(fleet.column[p]))
+        rate = float(split.rate[m, p])
+        flows.append(Flow(m, p, rate, network_ns + (waits[p] + fleet.prefill_ns[m, p]), legs))
+    return flows, decode
+
+
+def totals(fleet: Fleet, cache: Cache) -> Totals:
+    """What measure says of all demand together, quantiles to 0.1 % (log buckets): a hundredth of its time, for sweeps."""
+    flows, decode = _flows(fleet, cache)
+    total = sum(fleet.world.demand.values())
+    lost = float(fleet.split.lost.sum())
+    if not flows:
+        return Totals(lost_share=_share(lost, total), miss_share=_share(lost, total), ttft_p95_ns=None, e2e_p95_ns=None)
+    ttft = np.stack([flow.ttft_ns for flow in flows])
+    e2e = ttft + np.array([decode[flow.p] for flow in flows])[:, None]
+    rate = np.array([flow.rate for flow in flows])
+    late = np.zeros(ttft.shape, dtype=bool)
+    if fleet.workload.ttft_budget_ns is not None:
+        late |= ttft > fleet.workload.ttft_budget_ns
+    if fleet.workload.e2e_budget_ns is not None:
+        late |= e2e > fleet.workload.e2e_budget_ns
+    return Totals(
+        lost_share=_share(lost, total),
+        miss_share=_share(lost + float(rate @ late.mean(axis=1)), total),
+        ttft_p95_ns=_bucketed(ttft, rate, 0.95),
+        e2e_p95_ns=_bucketed(e2e, rate, 0.95),
+    )
+
+
+def _bucketed(values_ns: Floats, rate: Floats, q: float) -> float:
+    """The q-quantile of a mixture [flows, draws] by log buckets of 0.2 %: within 0.1 %."""
+    step = 0.002
+    bucket = np.maximum(0, np.log(np.maximum(values_ns, 1.0)) / step).astype(np.intp)
+    mass = np.bincount(bucket.ravel(), weights=np.repeat(rate, values_ns.shape[1]))
+    reached = np.cumsum(mass)
+    return float(np.exp((np.searchsorted(reached, q * reached[-1] * (1 - 1e-12)) + 0.5) * step))
+
+
+def measure(fleet: Fleet, cache: Cache | None = None) -> Outcome:
+    """The outcome of a settled fleet; `cache` is shared between worlds whose links and workload are the same."""
+    cache = cache or Cache()
+    world, split = fleet.world, fleet.split
+    found, decode = _flows(fleet, cache)
+    flows: dict[int, list[Flow]] = defaultdict(list)
+    for flow in found:
+        flows[flow.m].append(flow)
     rates = np.array([world.demand[name] for name in fleet.reach.places])
-    places = tuple(_place(fleet, m, rates[m], float(split.lost[m]), by_place[m], decode) for m in range(len(rates)) if rates[m] > 0)
-    everything = [(rate, ttft, decode[p]) for found in by_place.values() for p, rate, ttft, _ in found]
-    ttft_p50, ttft_p95 = _quantiles([(rate, ttft) for rate, ttft, _ in everything])
-    e2e_p50, e2e_p95 = _quantiles([(rate, ttft + rest) for rate, ttft, rest in everything])
+    places = tuple(_place(fleet, m, float(rates[m]), flows[m], decode) for m in range(len(rates)) if rates[m] > 0)
+    ttft_p50, ttft_p95 = _quantiles([(flow.rate, flow.ttft_ns) for flow in found])
+    e2e_p50, e2e_p95 = _quantiles([(flow.rate, flow.ttft_ns + decode[flow.p]) for flow in found])
     total = float(rates.sum())
-    devices, egress, push, unpriced = _bill(fleet, by_place)
-    served = sum(rate for rate, _, _ in everything)
+    devices, egress, push, unpriced = _bill(fleet, found)
+    queues = [curve.queue(load) for curve, load in zip(fleet.curves, split.load, strict=True)]
     return Outcome(
         rps=total,
         lost_share=_share(float(split.lost.sum()), total),
-        miss_share=_share(sum(place.miss_share * place.rps for place in places), total),
+        miss_share=_share(float(split.lost.sum()) + _missed(fleet, found, decode), total),
         ttft_p50_ns=ttft_p50,
         ttft_p95_ns=ttft_p95,
         e2e_p50_ns=e2e_p50,
@@ -158,7 +218,7 @@ def measure(fleet: Fleet, cache: Cache | None = None) -> Outcome:
         usd_egress=egress,
         usd_push=push,
         unpriced=unpriced,
-        measured_share=_share(sum(place.measured * place.rps * (1 - place.lost_share) for place in places), served),
+        measured_share=_share(_measured(found), sum(flow.rate for flow in found)),
         places=places,
         pools=tuple(_pool(fleet, p, queues[p].wait_mean_ns, queues[p].utilisation) for p in range(len(fleet.pools))),
         provider_price=split.provider_price,
@@ -173,16 +233,19 @@ def _share(part: float, whole: float) -> float:
     return 0.0 if ratio < 1e-6 else min(1.0, ratio)
 
 
-def _network_ns(fleet: Fleet, cache: Cache, m: int, relayed: bool, legs: Sequence[LinkEstimate]) -> Floats:
-    """[draws] connect, upload, relay and network of a request from place m, ns; as routing.evaluate adds them."""
+def _way(fleet: Fleet, cache: Cache, m: int, site: int) -> tuple[Floats, tuple[LinkEstimate, ...]]:
+    """([draws] connect, upload, relay and network of a request from place m to a serving site, ns; its links), as
+    routing.evaluate adds them."""
     options = fleet.options
     access = fleet.reach.enters(m)
-    key = (tuple(id(leg) for leg in legs), access, fleet.workload.upload_bytes)
-    if key in cache.ways and all(id(leg) in cache.links for leg in legs):
+    hop = fleet.reach.hop(m, site)
+    key = (m, hop, access)
+    if key in cache.ways:
         return cache.ways[key]
+    legs = legs_of(fleet.reach, m, site)
     drawn = [cache.link(leg) for leg in legs]
     network = np.sum(drawn, axis=0) if drawn else np.zeros(cache.draws)
-    rtt = network + (options.relay_ms * MS if relayed else 0.0)
+    rtt = network + (options.relay_ms * MS if hop.relay is not None else 0.0)
     if access and drawn:
         connect = connect_ns(drawn[0], options.connection) + connect_ns(rtt - drawn[0], options.onward)
     else:
@@ -195,9 +258,8 @@ def _network_ns(fleet: Fleet, cache: Cache, m: int, relayed: bool, legs: Sequenc
         throughput_bps=min(rates, default=None),
         loss_ratio=float(1 - np.prod([1 - loss for loss in losses])) if losses else None,
     )
-    found: Floats = connect + rtt + transfer
-    cache.ways[key] = found
-    return found
+    cache.ways[key] = (connect + rtt + transfer, legs)
+    return cache.ways[key]
 
 
 def _quantiles(weighted: Sequence[tuple[float, Floats]]) -> tuple[float | None, float | None]:
@@ -212,41 +274,43 @@ def _quantiles(weighted: Sequence[tuple[float, Floats]]) -> tuple[float | None, 
     return found[0], found[1]
 
 
-def _place(
-    fleet: Fleet,
-    m: int,
-    rps: float,
-    lost: float,
-    found: Sequence[tuple[int, float, Floats, Sequence[LinkEstimate]]],
-    decode: Sequence[float],
-) -> PlaceOutcome:
-    workload = fleet.workload
-    ttft_p50, ttft_p95 = _quantiles([(rate, ttft) for _, rate, ttft, _ in found])
-    e2e_p50, e2e_p95 = _quantiles([(rate, ttft + decode[p]) for p, rate, ttft, _ in found])
-    missed = lost
-    for p, rate, ttft, _ in found:
-        late = np.zeros(len(ttft), dtype=bool)
+def _missed(fleet: Fleet, found: Sequence[Flow], decode: Sequence[float]) -> float:
+    """Served requests a second that miss a budget of the workload."""
+    workload, missed = fleet.workload, 0.0
+    for flow in found:
+        late = np.zeros(len(flow.ttft_ns), dtype=bool)
         if workload.ttft_budget_ns is not None:
-            late |= ttft > workload.ttft_budget_ns
+            late |= flow.ttft_ns > workload.ttft_budget_ns
         if workload.e2e_budget_ns is not None:
-            late |= ttft + decode[p] > workload.e2e_budget_ns
-        missed += rate * float(late.mean())
-    served = sum(rate for _, rate, _, _ in found)
-    hops = [fleet.reach.hop(m, int(fleet.column[p])) for p, _, _, _ in found]
-    measured = sum(rate for _, rate, _, legs in found if all(leg.evidence != "modelled" for leg in legs))
+            late |= flow.ttft_ns + decode[flow.p] > workload.e2e_budget_ns
+        missed += flow.rate * float(late.mean())
+    return missed
+
+
+def _measured(found: Sequence[Flow]) -> float:
+    """Requests a second that cross no modelled link."""
+    return sum(flow.rate for flow in found if all(leg.evidence != "modelled" for leg in flow.legs))
+
+
+def _place(fleet: Fleet, m: int, rps: float, found: Sequence[Flow], decode: Sequence[float]) -> PlaceOutcome:
+    lost = float(fleet.split.lost[m])
+    ttft_p50, ttft_p95 = _quantiles([(flow.rate, flow.ttft_ns) for flow in found])
+    e2e_p50, e2e_p95 = _quantiles([(flow.rate, flow.ttft_ns + decode[flow.p]) for flow in found])
+    served = sum(flow.rate for flow in found)
+    hops = [fleet.reach.hop(m, int(fleet.column[flow.p])) for flow in found]
     return PlaceOutcome(
         site=fleet.reach.places[m],
         rps=rps,
         lost_share=_share(lost, rps),
-        miss_share=_share(missed, rps),
+        miss_share=_share(lost + _missed(fleet, found, decode), rps),
         ttft_p50_ns=ttft_p50,
         ttft_p95_ns=ttft_p95,
         e2e_p50_ns=e2e_p50,
         e2e_p95_ns=e2e_p95,
-        served=tuple(sorted(((fleet.pools[p].id, rate / rps) for p, rate, _, _ in found), key=lambda item: (-item[1], item[0]))),
+        served=tuple(sorted(((fleet.pools[flow.p].id, flow.rate / rps) for flow in found), key=lambda item: (-item[1], item[0]))),
         ingress=tuple(dict.fromkeys(hop.ingress for hop in hops)),
         relays=tuple(dict.fromkeys(hop.relay for hop in hops if hop.relay is not None)),
-        measured=_share(measured, served),
+        measured=_share(_measured(found), served),
         price=float(fleet.split.demand_price[m]),
     )
 
@@ -254,7 +318,7 @@ def _place(
 def _pool(fleet: Fleet, p: int, wait_ns: float, utilisation: float) -> PoolOutcome:
     pool, load, cap = fleet.pools[p], float(fleet.split.load[p]), fleet.curves[p].cap_rps
     down = fleet.reach.gone[fleet.reach.index[pool.site]] or pool not in fleet.world.pools
-    state = "down" if down else "idle" if load <= 1e-9 * cap else "full" if load >= _FULL * cap else "ok"
+    state = "down" if down else "idle" if load <= 1e-9 * cap else "full" if load >= FULL * cap else "ok"
     return PoolOutcome(
         id=pool.id,
         site=pool.site,
@@ -267,7 +331,7 @@ def _pool(fleet: Fleet, p: int, wait_ns: float, utilisation: float) -> PoolOutco
     )
 
 
-def _bill(fleet: Fleet, by_place: dict[int, list[Flow]]) -> tuple[float | None, float | None, float | None, tuple[str, ...]]:
+def _bill(fleet: Fleet, flows: Sequence[Flow]) -> tuple[float | None, float | None, float | None, tuple[str, ...]]:
     """(devices, egress, pushes, what has no price): USD a month of the pools that stand and of the bytes that leave clouds."""
     world = fleet.world
     unpriced: list[str] = []
@@ -280,10 +344,9 @@ def _bill(fleet: Fleet, by_place: dict[int, list[Flow]]) -> tuple[float | None, 
         else:
             devices += price * HOURS_PER_MONTH
     leaves: dict[tuple[str, EgressScope], float] = defaultdict(float)
-    for found in by_place.values():
-        for _, rate, _, legs in found:
-            for site, scope, size in exits(legs, world.all_sites, fleet.workload):
-                leaves[site, scope] += rate * size * HOURS_PER_MONTH * 3600 / GB
+    for flow in flows:
+        for site, scope, size in exits(flow.legs, world.all_sites, fleet.workload):
+            leaves[site, scope] += flow.rate * size * HOURS_PER_MONTH * 3600 / GB
     egress, missing = _priced(leaves, fleet.egress)
     pushed: dict[tuple[str, EgressScope], float] = {}
     if world.push is not None and world.all_sites[world.push.origin].provider is not None:

@@ -1,0 +1,1 @@
+"""Scenarios that come with Isochrone, one JSON file each; docs/cases.md works their numbers."""

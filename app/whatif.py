@@ -1,0 +1,170 @@
+"""From a scenario to its comparison: the composition behind `isochrone whatif`, over a warehouse or over models alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from app.answers import Links, prices_of, workload_of
+from inventory.load import Inventory
+from records.errors import InputError, UserError
+from routing import harm
+from routing.compare import compare_outcomes, single_points, to_json
+from routing.fleet import Fleet, FleetOptions, settle
+from routing.harm import Loss
+from routing.outcome import Cache, measure
+from routing.queueing import capacity_rps
+from routing.scenario import Scenario, apply, digest, parse
+from routing.variants import Variant
+from routing.world import Stock, World
+
+__all__ = ["Question", "baseline", "case_names", "compared", "losses", "modelled_links", "ranking", "read_document", "swept"]
+
+#: Demand where nobody says: this share of what all pools of the model can take together.
+USUAL_LOAD = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a scenario is asked over: the links known, the inventory, and how the fleet serves."""
+
+    known: Links
+    inventory: Inventory
+    options: FleetOptions
+    workload: str
+    rps: float | None = None
+    seed: int = 0
+
+    @property
+    def snapshot(self) -> int | None:
+        """The warehouse's snapshot; None over models alone."""
+        return self.known.snapshot if self.known.links else None
+
+
+def modelled_links(inventory: Inventory) -> Links:
+    """No measurement at all: every link is modelled when it is needed."""
+    return Links((), inventory.sites, -1, "models alone")
+
+
+def case_names() -> list[str]:
+    """The scenarios that come with Isochrone."""
+    return sorted(entry.name.removesuffix(".json") for entry in resources.files("app.cases").iterdir() if entry.name.endswith(".json"))
+
+
+def read_document(name: str) -> dict[str, Any]:
+    """The JSON of a scenario file, or of a shipped case by its name. Raises UserError, InputError."""
+    if name in case_names():
+        document: Any = json.loads((resources.files("app.cases") / f"{name}.json").read_text(encoding="utf-8"))
+        assert isinstance(document, dict)
+        return document
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(f"no scenario file {name!r}, nor a shipped one of that name; shipped are {', '.join(case_names())}")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, None, f"cannot be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise InputError(path, error.lineno, f"is not JSON: {error.msg}") from error
+    if not isinstance(document, dict):
+        raise InputError(path, None, f"a scenario is a JSON object, not a {type(document).__name__}")
+    return document
+
+
+def baseline(question: Question, scenario: Scenario | None = None) -> World:
+    """The world before: the inventory's pools, demand of every metro by its people, the workload asked for.
+
+    All demand together is the scenario's rps, else the question's, else half of what the pools of the model can take.
+    """
+    inventory = question.inventory
+    workload = workload_of((scenario.workload if scenario else None) or question.workload, inventory)
+    serving = [pool for pool in inventory.pools if pool.model == workload.model]
+    room = sum(capacity_rps(pool.profile, pool.device_count, workload.input_tokens, workload.output_tokens) for pool in serving)
+    rps = (scenario.rps if scenario else None) or question.rps or USUAL_LOAD * room
+    people = {name: count for name, count in inventory.population.items() if name in question.known.sites}
+    if rps <= 0 or not people:
+        raise UserError(f"no demand: {rps:g} requests a second over {len(people)} metros; --rps gives some")
+    total = sum(people.values())
+    return World.of(
+        question.known.sites,
+        question.known.links,
+        inventory.pools,
+        demand={name: rps * count / total for name, count in people.items()},
+        workload=workload,
+        stock=Stock(
+            profiles=tuple(inventory.profiles),
+            device_usd_per_hour={a.id: a.usd_per_hour for a in inventory.accelerators.values() if a.usd_per_hour is not None},
+            workloads=inventory.workloads,
+            rules=inventory.rules,
+        ),
+    )
+
+
+def _options(question: Question, scenario: Scenario) -> FleetOptions:
+    return question.options if scenario.objective is None else replace(question.options, objective=scenario.objective)  # type: ignore[arg-type]
+
+
+def _settled(question: Question, world: World, options: FleetOptions, before: Fleet | None = None) -> Fleet:
+    return settle(world, options, egress=prices_of(question.inventory), before=before)
+
+
+def compared(question: Question, scenario: Scenario, *, points: bool = True) -> dict[str, Any]:
+    """A scenario beside its baseline, as JSON; `points` looks for new single points of failure, which takes the longest."""
+    world = baseline(question, scenario)
+    options = _options(question, scenario)
+    before = _settled(question, world, options)
+    changed = apply(scenario, world)
+    after = before if changed == world else _settled(question, changed, options, before)
+    was = measure(before, Cache(question.seed))
+    now = was if after is before else measure(after, Cache(question.seed))
+    found = ((), ()) if not points or after is before else (single_points(before), single_points(after))
+    change = compare_outcomes(was, now, points=found)
+    return to_json(
+        change,
+        scenario_hash=digest(scenario, snapshot=question.snapshot, seed=question.seed),
+        scenario=scenario.name,
+        title=scenario.title,
+        snapshot=question.snapshot,
+        seed=question.seed,
+        workload=after.workload.name,
+        objective=options.objective,
+    )
+
+
+def swept(question: Question, variants: Sequence[Variant]) -> list[dict[str, Any]]:
+    """The deltas of many scenarios over one baseline, in their order."""
+    rows = []
+    for variant in variants:
+        found = compared(question, variant.scenario, points=False)
+        rows.append({"values": dict(variant.values), "deltas": found["deltas"], "scenario_hash": found["scenario_hash"]})
+    return rows
+
+
+def losses(world: World, *, single: bool, groups: bool, pairs: Iterable[Loss] = ()) -> list[Loss]:
+    """What a ranking looks at."""
+    found = harm.single_losses(world) if single else []
+    found += harm.groups_of(world) if groups else []
+    return [*found, *harm.pairs_of(pairs)]
+
+
+def ranking(question: Question, scenario: Scenario | None, *, single: bool, groups: bool, pairs: int) -> list[dict[str, Any]]:
+    """Every single failure, shared-risk group, and pair of the `pairs` worst sites, by the harm they do."""
+    world = baseline(question, scenario)
+    if scenario is not None:
+        world = apply(scenario, world)
+    fleet = _settled(question, world, question.options if scenario is None else _options(question, scenario))
+    found = harm.rank(fleet, losses(world, single=single or pairs > 0, groups=groups), seed=question.seed)
+    if pairs:
+        worst = [one.loss for one in found if one.loss.kind == "site" and one.touched][:pairs]
+        kept = [one for one in found if single or one.loss.kind == "group"]
+        found = sorted([*kept, *harm.rank(fleet, harm.pairs_of(worst), seed=question.seed)], key=lambda one: one.order)
+    return harm.to_json(found)
+
+
+def scenario_of(document: dict[str, Any], question: Question) -> Scenario:
+    """The scenario of a document over the question's sites."""
+    return parse(document, known=question.known.sites)

@@ -1,0 +1,89 @@
+"""A comparison or a ranking as a person reads it in a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from app.output import table
+
+__all__ = ["show_comparison", "show_ranking"]
+
+_WORST = 10
+
+
+def show_comparison(answer: dict[str, Any]) -> None:
+    """Print a scenario beside its baseline: totals, the places that lose most, pools that are full, new single points."""
+    before, after, deltas = answer["baseline"], answer["proposed"], answer["deltas"]
+    if answer.get("title"):
+        click.echo(answer["title"])
+    where = "models alone" if answer["snapshot"] is None else f"snapshot {answer['snapshot']}"
+    click.echo(
+        f"{answer['workload']}, least {answer['objective']}, {before['rps']:.1f} requests/s, over {where}; links {after['evidence']}\n"
+    )
+    table(
+        ["", "baseline", "proposed", "change"],
+        [
+            ["TTFT p95 ms", before["ttft_ms"]["p95"], after["ttft_ms"]["p95"], deltas["ttft_p95_ms"]],
+            ["E2E p95 ms", before["e2e_ms"]["p95"], after["e2e_ms"]["p95"], deltas["e2e_p95_ms"]],
+            ["USD a month", before["usd_per_month"], after["usd_per_month"], deltas["usd_per_month"]],
+            ["late or lost %", before["slo_miss_share"] * 100, after["slo_miss_share"] * 100, deltas["slo_miss_share"] * 100],
+            ["lost %", before["lost_share"] * 100, after["lost_share"] * 100, deltas["lost_share"] * 100],
+            ["served elsewhere %", None, deltas["moved_share"] * 100, None],
+            ["enters elsewhere %", None, deltas["rehomed_share"] * 100, None],
+        ],
+    )
+    missing = sorted({*before["unpriced"], *after["unpriced"]})
+    if missing:
+        click.echo(f"No price known for {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}.")
+    worse = [row for row in answer["per_metro"] if (row["regret_ms"] or 0) > 0.05 or row["lost_share"] > 0][:_WORST]
+    if worse:
+        click.echo("\nWorst off:")
+        table(
+            ["place", "requests/s", "TTFT p95 ms before", "after", "lost %", "served then by"],
+            [
+                [
+                    row["site"],
+                    row["rps"],
+                    row["ttft_p95_ms"]["before"],
+                    row["ttft_p95_ms"]["after"],
+                    row["lost_share"] * 100,
+                    ", ".join(share["pool"] for share in row["served"]["after"]) or None,
+                ]
+                for row in worse
+            ],
+        )
+    full = [pool for pool in after["pools"] if pool["state"] == "full"]
+    for pool in full:
+        click.echo(
+            f"{pool['id']} is healthy but full at {pool['load_rps']:.1f} requests/s; one more would save {pool['capacity_price']:.1f} each"
+        )
+    for point in answer["new_single_points"]:
+        click.echo(f"new single point of failure: {point['kind']} {point['name']} ({point['lost_share'] * 100:.1f} % of demand)")
+    click.echo(f"\nscenario {answer['scenario_hash'][:16]}")
+
+
+def show_ranking(found: list[dict[str, Any]]) -> None:
+    """Print the losses that are noticed, the worst first."""
+    noticed = [row for row in found if row["touched"]]
+    table(
+        ["#", "loss of", "kind", "lost %", "late %", "TTFT p95 ms", "E2E p95 ms", "moved %", "then full"],
+        [
+            [
+                row["rank"],
+                row["name"],
+                row["kind"],
+                row["lost_share"] * 100,
+                row["slo_miss_share"] * 100,
+                row["ttft_p95_ms"],
+                row["e2e_p95_ms"],
+                row["moved_share"] * 100,
+                ", ".join(row["full"]) or None,
+            ]
+            for row in noticed[:40]
+        ],
+    )
+    click.echo(
+        f"\n{len(found)} losses looked at, {len(noticed)} noticed by any request" + (", the worst 40 shown" if len(noticed) > 40 else "")
+    )
