@@ -9,6 +9,8 @@
 ``fail_site``, ``restore_site``         ``site``
 ``set_router``                          ``router``, and at least one of ``silent icmp_per_s``
 ``restore_router``                      ``router``
+``congest``                             the keys of a rule of congestion, see lab/rules.py; its times count from the lab's start
+``calm``                                ``links``, ``site`` or ``medium``, ``one_way``: no congestion there any more
 ======================================  ==========================================================================
 """
 
@@ -19,16 +21,29 @@ from typing import Literal, Protocol
 
 from lab.links import LINK_OPS, Change
 from lab.routers import RouterChange
-from lab.tables import Table, like
+from lab.rules import CONGESTION_KEYS, WHERE_KEYS, Rule, Where, joined, read_rule, read_where
+from lab.tables import Table
 from lab.topology import Topology
 from records.link import Medium
-from records.units import MS
+from records.units import MS, SECOND
 
-__all__ = ["ACTION_KEYS", "OPS", "Action", "LinkAction", "Network", "RouterAction", "SiteAction", "joined", "read_action"]
+__all__ = [
+    "ACTION_KEYS",
+    "OPS",
+    "Action",
+    "CalmAction",
+    "CongestAction",
+    "LinkAction",
+    "Network",
+    "RouterAction",
+    "SiteAction",
+    "read_action",
+]
 
-OPS = (*LINK_OPS, "fail_site", "restore_site", "set_router", "restore_router")
+OPS = (*LINK_OPS, "fail_site", "restore_site", "set_router", "restore_router", "congest", "calm")
 _DEGRADE = ("delay_ms", "jitter_ms", "loss", "rate", "mtu")
-ACTION_KEYS = ("op", "between", "medium", "one_way", *_DEGRADE, "metric", "site", "router", "silent", "icmp_per_s")
+_OWN_KEYS = ("op", "between", "medium", "one_way", *_DEGRADE, "metric", "site", "router", "silent", "icmp_per_s")
+ACTION_KEYS = (*_OWN_KEYS, *(key for key in CONGESTION_KEYS if key not in _OWN_KEYS))
 _TAKES = {
     **dict.fromkeys(("fail", "restore"), ("between", "medium", "one_way")),
     "degrade": ("between", "medium", "one_way", *_DEGRADE),
@@ -36,15 +51,19 @@ _TAKES = {
     **dict.fromkeys(("fail_site", "restore_site"), ("site",)),
     "set_router": ("router", "silent", "icmp_per_s"),
     "restore_router": ("router",),
+    "congest": CONGESTION_KEYS,
+    "calm": WHERE_KEYS,
 }
 
 
 class Network(Protocol):
-    """What actions are done to; see lab.forwarding.Forwarder."""
+    """What actions are done to; see lab.agenda.Agenda."""
 
     def change(self, src: str, dst: str, medium: Medium | None, change: Change) -> None: ...
     def change_router(self, router: str, change: RouterChange) -> None: ...
     def change_site(self, site: str, op: Literal["fail", "restore"]) -> None: ...
+    def congest(self, rule: Rule) -> None: ...
+    def calm(self, where: Where) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +147,43 @@ class RouterAction:
         return f"{self.change.op} router {self.router}{values}"
 
 
-Action = LinkAction | SiteAction | RouterAction
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CongestAction:
+    """Another rule of congestion, beside those there are."""
+
+    rule: Rule
+
+    def perform(self, network: Network) -> None:
+        """Do it."""
+        network.congest(self.rule)
+
+    def table(self) -> dict[str, object]:
+        """The action as `read_action` reads it."""
+        return {"op": "congest"} | self.rule.table()
+
+    def __str__(self) -> str:
+        return f"congest {self.rule.where}, every {self.rule.period_ns / SECOND:g} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalmAction:
+    """No rule of congestion any more for some links."""
+
+    where: Where
+
+    def perform(self, network: Network) -> None:
+        """Do it."""
+        network.calm(self.where)
+
+    def table(self) -> dict[str, object]:
+        """The action as `read_action` reads it."""
+        return {"op": "calm"} | self.where.table()
+
+    def __str__(self) -> str:
+        return f"calm {self.where}"
+
+
+Action = LinkAction | SiteAction | RouterAction | CongestAction | CalmAction
 
 
 def read_action(table: Table, topology: Topology) -> Action:
@@ -144,6 +199,10 @@ def read_action(table: Table, topology: Topology) -> Action:
         return _link_action(table, op, topology)
     if op in ("fail_site", "restore_site"):
         return SiteAction(site=table.known("site", topology.by_id, "site"), op="fail" if op == "fail_site" else "restore")
+    if op == "congest":
+        return CongestAction(rule=read_rule(table, topology))
+    if op == "calm":
+        return CalmAction(where=read_where(table, topology))
     router = table.known("router", topology.router_by_id, "router")
     silent = table.flag("silent") if "silent" in table else None
     icmp_per_s = table.whole("icmp_per_s", 1, 1_000_000)
@@ -170,19 +229,3 @@ def _link_action(table: Table, op: str, topology: Topology) -> LinkAction:
             metric=metric,
         )
     return LinkAction(ends=(src, dst), change=change, medium=medium, one_way=table.flag("one_way"))
-
-
-def joined(table: Table, key: str, ends: tuple[str, str], medium: Medium | None, topology: Topology) -> tuple[str, str, Medium]:
-    """The link that two nodes stand for, as its key; refuses `key` when there is none, or several and no medium."""
-    found = [link for link in topology.link_by_key if link[:2] == ends and medium in (None, link[2])]
-    src, dst = ends
-    if len(found) > 1:
-        table.fail(key, f"{src} and {dst} are joined over {', '.join(link[2] for link in found)}; say which medium")
-    if not found:
-        near = sorted({link[1] for link in topology.link_by_key if link[0] == src})
-        if not near:
-            table.fail(key, f"there is no site or router {src!r}{like(src, [*topology.by_id, *topology.router_by_id])}")
-        table.fail(
-            key, f"there is no link from {src!r} to {dst!r}{f' over {medium}' if medium else ''}; {src} is joined to {', '.join(near)}"
-        )
-    return found[0]

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 from lab.actions import Action
-from lab.congestion import NO_LOAD, combined
+from lab.congestion import NO_LOAD, Congestion, combined
 from lab.forwarding import Forwarder
-from lab.script import congested_links
+from lab.links import Change
+from lab.routers import RouterChange
+from lab.rules import Rule, Where, congested_links
 from lab.timeline import Event, Timeline
 from lab.topology import LinkKey
 from records.errors import UserError
+from records.link import Medium
 from records.units import SECOND
 
 __all__ = ["Agenda"]
@@ -37,17 +40,14 @@ class Agenda:
         self._timeline: Timeline[Action] = Timeline(forwarder.topology.events)
         self._done: deque[dict[str, Any]] = deque(maxlen=_NAMED)
         self._done_count = 0
-        congested = [(forwarder.states[key], found) for key, found in congested_links(forwarder.topology).items()]
-        self._congested = congested
-        slices = [congested[n : n + _SLICE] for n in range(0, len(congested), _SLICE)]
-        self._slices = itertools.cycle(slices)
-        step_ns = min((one.step_ns for _, found in congested for one in found), default=0)
-        self._slice_ns = step_ns // max(1, len(slices))
+        self._rules: dict[LinkKey, tuple[Congestion, ...]] = {}
+        self._slices: Iterator[list[LinkKey]] = iter(())
+        self._slice_ns = 0
         self._congest_at_ns: int | None = None
-        if slices:
-            for _ in slices:
-                self._congest(0)
-            self._congest_at_ns = self._slice_ns
+        self._now_ns = 0
+        for rule in forwarder.topology.congestion:
+            self._rule(rule)
+        self._recut()
 
     @property
     def due_ns(self) -> int | None:
@@ -58,6 +58,7 @@ class Agenda:
     def advance(self, now_ns: int) -> None:
         """Do everything that is due by now."""
         now_ns -= self._start_ns
+        self._now_ns = now_ns
         for at_ns, action in self._timeline.take(now_ns):
             self._perform(at_ns, now_ns, action)
         if self._congest_at_ns is not None and self._congest_at_ns <= now_ns:
@@ -67,8 +68,33 @@ class Agenda:
 
     def perform(self, action: Action, now_ns: int) -> None:
         """Do something at once because somebody asked; raises UserError when it cannot be done."""
-        action.perform(self.forwarder)
-        self._note(now_ns - self._start_ns, now_ns - self._start_ns, action, "asked", None)
+        self._now_ns = now_ns - self._start_ns
+        action.perform(self)
+        self._note(self._now_ns, self._now_ns, action, "asked", None)
+
+    def change(self, src: str, dst: str, medium: Medium | None, change: Change) -> None:
+        """Change a directed link; raises UserError."""
+        self.forwarder.change(src, dst, medium, change)
+
+    def change_router(self, router: str, change: RouterChange) -> None:
+        """Change a router; raises UserError."""
+        self.forwarder.change_router(router, change)
+
+    def change_site(self, site: str, op: Literal["fail", "restore"]) -> None:
+        """Fail or restore all links of a site; raises UnknownSite."""
+        self.forwarder.change_site(site, op)
+
+    def congest(self, rule: Rule) -> None:
+        """Put another rule of congestion beside those there are."""
+        self._rule(rule)
+        self._recut()
+
+    def calm(self, where: Where) -> None:
+        """Take all congestion off some links."""
+        for key in where.keys(self.forwarder.topology):
+            if self._rules.pop(key, None) is not None:
+                self.forwarder.states[key].congest(NO_LOAD)
+        self._recut()
 
     def play(self, events: Iterable[Event[Action]], now_ns: int) -> None:
         """Take in a script that starts now."""
@@ -77,7 +103,7 @@ class Agenda:
     def report(self, now_ns: int) -> dict[str, Any]:
         """Up time, what was done and is to come, which links were edited and which are congested; ready for JSON."""
         ahead = [{"at_s": at_ns / SECOND, "action": str(action), **action.table()} for at_ns, action in self._timeline.ahead(_NAMED)]
-        congested = [state.configured.key for state, _ in self._congested if state.load != NO_LOAD]
+        congested = [key for key in self._rules if self.forwarder.states[key].load != NO_LOAD]
         edited = [key for key, state in self.forwarder.states.items() if not state.up or state.settled != state.configured]
         return {
             "up_s": (now_ns - self._start_ns) / SECOND,
@@ -89,7 +115,7 @@ class Agenda:
     def _perform(self, due_ns: int, now_ns: int, action: Action) -> None:
         problem = None
         try:
-            action.perform(self.forwarder)
+            action.perform(self)
         except UserError as error:  # every action was checked when it was read
             problem = str(error)
         self._note(due_ns, now_ns, action, "script", problem)
@@ -99,9 +125,24 @@ class Agenda:
         entry = {"at_s": now_ns / SECOND, "due_s": due_ns / SECOND, "by": by, "action": str(action), **action.table()}
         self._done.append(entry if problem is None else {**entry, "problem": problem})
 
+    def _rule(self, rule: Rule) -> None:
+        for key, congestion in congested_links(self.forwarder.topology, rule).items():
+            self._rules[key] = (*self._rules.get(key, ()), congestion)
+
+    def _recut(self) -> None:
+        """Cut the congested links into slices anew, and bring all of them up to date."""
+        keys = list(self._rules)
+        slices = [keys[n : n + _SLICE] for n in range(0, len(keys), _SLICE)]
+        self._slices = itertools.cycle(slices)
+        step_ns = min((one.step_ns for found in self._rules.values() for one in found), default=0)
+        self._slice_ns = step_ns // max(1, len(slices))
+        for _ in slices:
+            self._congest(self._now_ns)
+        self._congest_at_ns = self._now_ns + self._slice_ns if slices else None
+
     def _congest(self, now_ns: int) -> None:
-        for state, found in next(self._slices):
-            state.congest(combined(one.at(now_ns) for one in found))
+        for key in next(self._slices):
+            self.forwarder.states[key].congest(combined(one.at(now_ns) for one in self._rules[key]))
 
 
 def _keys(links: Iterable[LinkKey]) -> list[dict[str, str]]:

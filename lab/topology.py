@@ -21,7 +21,7 @@ from records.units import MS
 
 if TYPE_CHECKING:
     from lab.actions import Action
-    from lab.script import Rule
+    from lab.rules import Rule
     from lab.timeline import Event
 
 __all__ = ["Link", "LinkKey", "Router", "Topology", "TopologySite", "available", "builtin", "load"]
@@ -145,7 +145,7 @@ class Topology:
 
     def document(self) -> dict[str, object]:
         """The topology as the tables of its TOML form, ready for JSON; `lab.reading.parse` reads it back the same."""
-        from lab.script import event_table, rule_table
+        from lab.script import event_table
 
         document: dict[str, object] = {
             "name": self.name,
@@ -158,7 +158,7 @@ class Topology:
         if self.events:
             document["events"] = [event_table(event) for event in self.events]
         if self.congestion:
-            document["congestion"] = [rule_table(rule) for rule in self.congestion]
+            document["congestion"] = [rule.table() for rule in self.congestion]
         return document
 
 

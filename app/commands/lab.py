@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.commands.lab_change import change, play, status
+from app.commands.lab_congest import calm, congest
 from app.commands.lab_make import from_matrix
 from app.commands.lab_place import attached, state_dir_option
 from app.output import emit_json, json_option, note, table
@@ -210,6 +211,8 @@ def list_(as_json: bool) -> None:
 
 
 lab.add_command(change)
+lab.add_command(congest)
+lab.add_command(calm)
 lab.add_command(play)
 lab.add_command(status)
 lab.add_command(from_matrix)

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from app.commands.lab_place import attached, state_dir_option
+from app.commands.lab_place import attached, do, state_dir_option
 from app.output import emit_json, json_option, note, table
-from records.errors import InputError, UserError
+from records.errors import UserError
 from records.link import MEDIA
 from records.units import MS
 
@@ -46,9 +46,6 @@ def change(op: str, node: str, other: str | None, state_dir: Path | None, medium
 
     Example: isochrone lab change degrade bb-sin bb-nrt --delay-ms 80
     """
-    from lab.actions import ACTION_KEYS, read_action
-    from lab.tables import Table
-
     request: dict[str, object] = {"op": op.replace("-", "_")}
     if op in _LINK_OPS:
         if other is None:
@@ -59,13 +56,7 @@ def change(op: str, node: str, other: str | None, state_dir: Path | None, medium
     else:
         request["site" if op in _SITE_OPS else "router"] = node
     request |= {key: value for key, value in {**values, "medium": medium, "one_way": one_way or None}.items() if value is not None}
-    running = attached(state_dir)
-    try:
-        action = read_action(Table(request, "lab change", "", ACTION_KEYS), running.topology)
-    except InputError as error:
-        raise UserError(error.problem.partition(": ")[2] or error.problem) from None
-    running.do(action)
-    note(str(action))
+    do(attached(state_dir), request)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Where a lab lives: the option that says it, and the lab that is found there."""
+"""Where a lab lives: the option that says it, the lab that is found there, and something done to it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from app.output import note
+from records.errors import InputError, UserError
+
 if TYPE_CHECKING:
     from lab.namespace_lab import NamespaceLab
 
-__all__ = ["attached", "state_dir_option"]
+__all__ = ["attached", "do", "state_dir_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,3 +36,16 @@ def attached(state_dir: Path | None) -> NamespaceLab:
     from lab.world import attach
 
     return attach(state_dir)
+
+
+def do(running: NamespaceLab, request: dict[str, object]) -> None:
+    """Do what a request says, in the words of lab/actions.py, and say it; raises UserError with what is wrong with it."""
+    from lab.actions import ACTION_KEYS, read_action
+    from lab.tables import Table
+
+    try:
+        action = read_action(Table(request, "the command", "", ACTION_KEYS), running.topology)
+    except InputError as error:
+        raise UserError(error.problem.partition(": ")[2] or error.problem) from None
+    running.do(action)
+    note(str(action))

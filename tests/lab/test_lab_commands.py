@@ -9,11 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from app.cli import root
 from lab import namespaces
 from lab.state import LabState, runtime_dir
 from lab.topology import available, builtin
+from records.errors import IsochroneError
 
 
 def isochrone(*argv: str, status: int = 0) -> tuple[str, str]:
@@ -24,9 +28,25 @@ def isochrone(*argv: str, status: int = 0) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+def at_once(*argv: str, status: int = 0) -> tuple[str, str]:
+    """The same without a process of its own, for commands that only ask."""
+    result = CliRunner().invoke(root, argv, standalone_mode=False)
+    error = result.exception
+    if isinstance(error, click.ClickException):
+        assert status == error.exit_code
+        return result.stdout, error.format_message()
+    if isinstance(error, IsochroneError):
+        assert status == error.exit_status, error
+        return result.stdout, str(error)
+    if error is not None:
+        raise error
+    assert status == 0
+    return result.stdout, result.stderr
+
+
 def said(*argv: str) -> Any:
     """The JSON document of a command."""
-    return json.loads(isochrone(*argv, "--json")[0])
+    return json.loads(at_once(*argv, "--json")[0])
 
 
 def test_worlds_are_listed() -> None:
@@ -35,7 +55,7 @@ def test_worlds_are_listed() -> None:
     assert set(listed) == set(available()) >= {"world-24", "triangle", "ecmp", "lossy", "asymmetric", "blackout", "diurnal", "demo-14"}
     assert listed["world-24"]["sites"] == 24
     assert listed["blackout"]["events"] == 4
-    shown = isochrone("lab", "worlds")[0]
+    shown = at_once("lab", "worlds")[0]
     assert all(builtin(name).title in shown for name in available())
 
 
@@ -44,13 +64,13 @@ def test_a_lab_is_changed_and_scripted_as_it_runs(namespace_support: namespaces.
     """Two labs side by side; every form of change, a script, and what status and truth make of it."""
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     try:
-        up = said("lab", "up", "triangle", "--no-serving", "--seed", "77", "--state-dir", one)
+        up = json.loads(isochrone("lab", "up", "triangle", "--no-serving", "--seed", "77", "--json", "--state-dir", one)[0])
         isochrone("lab", "up", "asymmetric", "--no-serving", "--state-dir", two)
         assert (up["world"], up["seed"], [site["id"] for site in up["sites"]]) == ("triangle", 77, ["a", "b", "hub", "aws:eu-west-2"])
         assert {(lab["world"], lab["state_dir"]) for lab in said("lab", "list")} >= {("triangle", one), ("asymmetric", two)}
 
         def at(state_dir: str, *argv: str, status: int = 0) -> tuple[str, str]:
-            return isochrone("lab", *argv, "--state-dir", state_dir, status=status)
+            return at_once("lab", *argv, "--state-dir", state_dir, status=status)
 
         def truth(state_dir: str, src: str, dst: str, medium: str = "internet") -> list[dict[str, Any]]:
             return said("lab", "truth", "--src", src, "--dst", dst, "--medium", medium, "--state-dir", state_dir)  # type: ignore[no-any-return]
@@ -60,6 +80,13 @@ def test_a_lab_is_changed_and_scripted_as_it_runs(namespace_support: namespaces.
         at(two, "change", "shift", "edge-a", "north", "--metric", "1000", "--one-way")
         assert truth(two, "a", "b")[0]["rtt_ms"] == 80
         assert "south" in truth(two, "a", "b")[0]["nodes"]
+
+        # Busy hours by command: with a day of many years it is the peak now, and stays it.
+        at(two, "congest", "edge-a", "uplink", "--one-way", "--period-s", "300000000", "--peak-at-s", "0", "--delay-ms", "2:20")
+        assert truth(two, "a", "uplink")[0]["rtt_ms"] == pytest.approx(60, abs=1e-3)
+        assert len(said("lab", "status", "--state-dir", two)["congested"]) == 1
+        at(two, "calm", "--site", "uplink")
+        assert truth(two, "a", "uplink")[0]["rtt_ms"] == 40
 
         at(one, "change", "fail-site", "hub")
         assert truth(one, "a", "hub") == []
@@ -94,6 +121,9 @@ def test_a_lab_is_changed_and_scripted_as_it_runs(namespace_support: namespaces.
             (("change", "set-router", "in-ab"), "set changes nothing"),
             (("change", "shift", "a", "in-ab"), "shift needs a metric"),
             (("change", "degrade", "a", "in-ab", "--metric", "3"), "degrade takes no metric"),
+            (("congest", "a", "--delay-ms", "3"), "give both ends of one link, or --site, or --medium"),
+            (("congest", "--site", "a", "--delay-ms", "3"), "say when the peak is"),
+            (("congest", "--site", "a", "--delay-ms", "3:x"), "is not a number, nor two as QUIET:PEAK"),
             (("play", str(tmp_path / "none.toml")), "none.toml: there is no such file"),
         ]:
             assert words in at(one, *argv, status=2)[1]

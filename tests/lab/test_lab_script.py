@@ -192,6 +192,47 @@ def test_congestion_comes_on_top(world: Topology, at_s: int, delay_ms: float, lo
     assert now["a", "r", "internet"].delay_ns == link.delay_ns
 
 
+def test_congestion_comes_and_goes_by_events(world: Topology) -> None:
+    """A rule by event adds to the file's own; calm takes off both; what is not meant keeps its load; tables read back."""
+    text = (
+        BASE
+        + """
+[[events]]
+at_s = 300
+op = "congest"
+links = [["a", "r"]]
+period_s = 10
+peak_at_s = 5
+delay_ms = [3, 20]
+
+[[events]]
+at_s = 400
+op = "calm"
+site = "a"
+one_way = true
+"""
+    )
+    world = parse_text(text, "pair.toml")
+    assert parse(json.loads(json.dumps(world.document())), "again") == world
+    agenda = Agenda(Forwarder(world), start_ns=0)
+    there, back = (agenda.forwarder.states[key].load for key in (("a", "r", "internet"), ("r", "a", "internet")))
+    assert (there.delay_ns, back.delay_ns) == (MS, 0)
+    agenda.advance(360 * S)  # the file's own peak, and the event's quiet moment
+    there, back = (agenda.forwarder.states[key].load for key in (("a", "r", "internet"), ("r", "a", "internet")))
+    assert (there.delay_ns, back.delay_ns) == (9 * MS + 3 * MS, 3 * MS)
+    agenda.advance(405 * S)
+    there, back = (agenda.forwarder.states[key].load for key in (("a", "r", "internet"), ("r", "a", "internet")))
+    assert (there.delay_ns > 20 * MS, back.delay_ns) == (True, 0)
+    assert [event["action"] for event in agenda.report(405 * S)["events"]["last"][-2:]] == [
+        "congest a <-> r (internet), every 10 s", "calm site a inwards"]  # fmt: skip
+    for where, words in (
+        ('site = "a"\nmedium = "internet"', "exactly one of links"),
+        ('links = [["r", "s"]]', "there is no link from 'r' to 's'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            parse_text(BASE + f'[[events]]\nat_s = 1\nop = "calm"\n{where}\n', "x")
+
+
 def test_many_congested_links_are_all_brought_up_to_date() -> None:
     """In a world of more links than one slice holds, every link has the load of its time after one step of the clock."""
     text = (
