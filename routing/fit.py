@@ -35,6 +35,8 @@ MIN_SAMPLES = 8
 #: Least span of batches, in requests, and least ratio of long to short prompts, that show a slope.
 MIN_BATCH_SPAN = 0.5
 MIN_PROMPT_RATIO = 1.5
+#: A slope whose interval holds zero is unknown if it may also make more than this share of the typical time over what was seen.
+_MUCH = 0.5
 _CONFIDENCE = 0.95
 _FOLDS = 5
 #: Residuals (natural logarithm) below this are agreement; keeps the scale of exact data above zero.
@@ -104,9 +106,20 @@ def fit_profile(samples: Sequence[ServingSample]) -> ProfileFit:
         prefill = _without_slope(x, y, why)
     x, y = _columns(batches)
     decode = fit_line(x, y, why_no_slope=_equal_batches(x))
+    if _is_lost_in_noise(decode):
+        why = f"batches of {decode.x_min:.3g} to {decode.x_max:.3g} do not differ in time beyond the noise; ask with more requests at once"
+        decode = _without_slope(x, y, why)
     if decode.intercept.value_ns is not None and decode.intercept.value_ns <= 0:
         decode = _without_slope(x, y, "the time per token grows in proportion to the batch: no alpha shows; measure smaller batches")
     return ProfileFit(prefill=prefill, decode=decode)
+
+
+def _is_lost_in_noise(line: Line) -> bool:
+    """Whether a slope may be nothing, and may as well be much: zero is in its interval, and so is half of what is measured."""
+    low, high = line.slope.low_ns, line.slope.high_ns
+    if low is None or high is None or line.x_min is None or line.x_max is None or line.typical_ns is None:
+        return False
+    return low == 0 and high * (line.x_max - line.x_min) > _MUCH * line.typical_ns
 
 
 def fit_line(x: Floats, y: Floats, *, why_no_slope: str | None) -> Line:

@@ -58,20 +58,20 @@ def test_exact_data_give_back_the_coefficients(alpha: float, beta: float, gamma:
 
 @pytest.mark.parametrize("paused", [0, 4])
 def test_intervals_cover_the_truth(paused: int) -> None:
-    """Over 50 machines with 5 % noise the 95 % intervals hold the truth about as often as they say, pauses or none.
+    """Over 40 machines with 5 % noise the 95 % intervals hold the truth about as often as they say, pauses or none.
 
-    Binomial 50 at 0.95: fewer than 86 % happens once in 100. Over 300 machines it was 92 to 94 % for each coefficient, also
+    Binomial 40 at 0.95: fewer than 85 % happens once in 200. Over 300 machines it was 92 to 94 % for each coefficient, also
     where four of 60 requests met a pause and took six times as long.
     """
     held = np.zeros(4)
-    for seed in range(50):
+    for seed in range(40):
         rng = np.random.default_rng(1000 + seed)
         truth = (rng.uniform(1, 50) * MS, rng.uniform(0.05, 0.5) * MS, rng.uniform(2, 20) * MS, rng.uniform(10, 200) * US)
         fit = fit_profile(drawn(truth, seed=seed, paused=paused))
         for i, (part, true) in enumerate(zip(parts(fit), truth, strict=True)):
             # An unknown coefficient claims nothing, and so covers.
             held[i] += part.value_ns is None or part.low_ns <= true <= part.high_ns
-    assert (held / 50 >= 0.86).all(), held / 50
+    assert (held / 40 >= 0.85).all(), held / 40
 
 
 def test_the_stated_error_is_that_of_new_requests() -> None:
@@ -102,6 +102,16 @@ def test_one_batch_size_tells_neither_alpha_nor_beta() -> None:
     assert fit.error_ratio is None
 
 
+def test_a_batch_that_costs_nothing_is_known_to_cost_nothing() -> None:
+    """A beta of zero with little noise is a finding and not an unknown: it is at most a small share of alpha."""
+    rng = np.random.default_rng(4)
+    flat = [ServingSample(batch=float(1 + i % 8), token_ns=20 * MS * float(np.exp(rng.normal(0, 0.02)))) for i in range(40)]
+    beta = fit_profile(flat).decode.slope
+    assert beta.value_ns is not None
+    assert beta.low_ns == 0
+    assert 0 <= beta.value_ns <= (beta.high_ns or 0) < 0.2 * MS
+
+
 def test_what_else_cannot_be_told_is_said() -> None:
     """Equal prompts, prompts whose length does not show in the noise, too few samples, none at all."""
     rng = np.random.default_rng(3)
@@ -111,6 +121,9 @@ def test_what_else_cannot_be_told_is_said() -> None:
         ServingSample(prompt_tokens=int(rng.integers(10, 100)), prefill_ns=100 * MS * float(np.exp(rng.normal(0, 0.5)))) for _ in range(20)
     ]
     assert "do not differ in time beyond the noise" in (fit_profile(drowned).prefill.slope.why or "")
+    noise = np.exp(rng.normal(0, 0.5, 20))
+    crowd = [ServingSample(batch=1.0 + (i % 2), token_ns=9 * MS * float(noise[i])) for i in range(20)]
+    assert "batches of 1 to 2 do not differ in time beyond the noise" in (fit_profile(crowd).decode.slope.why or "")
     few = drawn((20 * MS, 0.3 * MS, 5 * MS, 60 * US), seed=1, count=MIN_SAMPLES - 1)
     assert "7 usable samples, 8 are needed" in (fit_profile(few).decode.slope.why or "")
     assert fit_profile([]).prefill.typical_ns is None
