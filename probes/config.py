@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+from probes.http.config import parse_url
 from probes.model import Target
 from probes.policy import is_host_name, parse_ip, refusal
 from probes.registry import PROBE_TYPES
@@ -210,6 +211,8 @@ def _check_target(target: Target, agent: AgentSettings) -> None:
     check_port("throughput_port", target.throughput_port)
     if target.inference_url is not None:
         _check_inference_url(target.inference_url, agent)
+    if target.http_url is not None:
+        _check_address(parse_url(target.http_url).host, agent)
 
 
 def _check_address(address: str, agent: AgentSettings) -> None:

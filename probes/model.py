@@ -25,6 +25,7 @@ class Target:
     throughput_port  of its throughput server; None when it has none
     inference_url    base URL of its OpenAI-compatible API, ending in ``/v1``; None when it serves no model
     inference_model  the model to ask for; None asks the server for its first one
+    http_url         what the http probe measures, as in ``https://host/`` or ``tcp://host:443``; None when there is nothing
     api_key_file     file with the bearer token of the inference endpoint; never the token itself
     """
 
@@ -36,6 +37,7 @@ class Target:
     inference_url: str | None = None
     inference_model: str | None = None
     api_key_file: str | None = None
+    http_url: str | None = None
 
 
 class Header(TypedDict):

@@ -94,4 +94,15 @@ PROBE_TYPES: dict[str, ProbeFactory] = {
         packets=lambda _: 0,
         longest_s=lambda config: 10 + 2 * config.timeout_ms / 1000,
     ),
+    "http": ProbeFactory(
+        help="a connection by phase: name look-up, TCP (the kernel's RTT), TLS in full and resumed, HTTP",
+        module="probes.http",
+        config_name="HttpConfig",
+        probe_name="HttpProbe",
+        at_once=64,
+        needs=lambda _: "http_url",
+        # Hand-shakes, request, acknowledgements and closing; what the answer's size adds is bounded in bytes.
+        packets=lambda config: 20 if config.resume else 10,
+        longest_s=lambda config: 10 + 12 * config.timeout_ms / 1000,
+    ),
 }

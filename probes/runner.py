@@ -44,8 +44,7 @@ class Guard:
     async def check(self, target: Target) -> None:
         """Raise NotPermitted when a name of the target leads to an address that must not be measured."""
         hosts = [target.address]
-        if target.inference_url is not None:
-            hosts.append(urlsplit(target.inference_url).hostname or "")
+        hosts += [urlsplit(url).hostname or "" for url in (target.inference_url, target.http_url) if url is not None]
         for host in hosts:
             if parse_ip(host) is None and (reason := await self._refusal(host)) is not None:
                 raise NotPermitted(f"{host} leads to {reason}; allow it with agent.allow_private_targets or correct the name")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 __all__ = ["TcpInfo", "available_congestion_controls", "parse_tcp_info", "read_tcp_info"]
 
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
+_OFFSET_UNACKED = 24
 _OFFSET_RTT_US = 68
 _OFFSET_RTTVAR_US = 72
 _OFFSET_TOTAL_RETRANS = 100
@@ -33,6 +34,7 @@ class TcpInfo:
     retransmits                segments sent again since the connection began
     acked_bytes                payload the other end has acknowledged
     delivery_rate_bps          newest rate at which data was delivered, bits per second
+    unacked_segments           sent and not acknowledged yet
     """
 
     rtt_ns: int | None = None
@@ -41,13 +43,14 @@ class TcpInfo:
     retransmits: int | None = None
     acked_bytes: int | None = None
     delivery_rate_bps: int | None = None
+    unacked_segments: int | None = None
 
 
 def parse_tcp_info(raw: bytes) -> TcpInfo:
     """The fields above from what getsockopt returned; never fails, short input has fewer fields.
 
-    >>> parse_tcp_info(b"")
-    TcpInfo(rtt_ns=None, rtt_variation_ns=None, min_rtt_ns=None, retransmits=None, acked_bytes=None, delivery_rate_bps=None)
+    >>> parse_tcp_info(b"") == TcpInfo()
+    True
     """
 
     def field(layout: struct.Struct, offset: int) -> int | None:
@@ -70,6 +73,7 @@ def parse_tcp_info(raw: bytes) -> TcpInfo:
         retransmits=field(_U32, _OFFSET_TOTAL_RETRANS),
         acked_bytes=field(_U64, _OFFSET_BYTES_ACKED),
         delivery_rate_bps=rate * 8 if rate else None,
+        unacked_segments=field(_U32, _OFFSET_UNACKED),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass
 
 from records.measurement import (
     AgentStatus,
+    HttpResult,
     InferenceResult,
     PingResult,
     ThroughputResult,
@@ -36,7 +37,7 @@ HEADER_AGENT = "Isochrone-Agent"
 HEADER_BOOT = "Isochrone-Boot"
 HEADER_SEQUENCE = "Isochrone-Sequence"
 
-Line = PingResult | TracerouteResult | ThroughputResult | InferenceResult | AgentStatus
+Line = PingResult | TracerouteResult | ThroughputResult | InferenceResult | HttpResult | AgentStatus
 
 #: The `type` of a line -> the record it decodes to.
 LINE_TYPES: dict[str, type] = {
@@ -44,6 +45,7 @@ LINE_TYPES: dict[str, type] = {
     "traceroute": TracerouteResult,
     "throughput": ThroughputResult,
     "inference": InferenceResult,
+    "http": HttpResult,
     "status": AgentStatus,
 }
 _TYPE_NAMES = {record: name for name, record in LINE_TYPES.items()}

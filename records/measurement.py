@@ -15,7 +15,12 @@ from records.link import Medium
 __all__ = [
     "PROBE_TYPES",
     "AgentStatus",
+    "FailureSource",
     "Hop",
+    "HttpOutcome",
+    "HttpPhase",
+    "HttpProtocol",
+    "HttpResult",
     "InferenceResult",
     "Measurement",
     "MplsLabel",
@@ -34,7 +39,26 @@ PingOutcome = Literal["reply", "timeout", "unreachable", "send_failed"]
 TsSource = Literal["kernel_txrx", "kernel_rx", "user", "tcp_info"]
 
 #: Name of every probe type, in the order people read them.
-PROBE_TYPES = ("ping", "traceroute", "throughput", "inference")
+PROBE_TYPES = ("ping", "traceroute", "throughput", "inference", "http")
+
+#: How far an http measurement goes: the TCP hand-shake, TLS over it, and one HTTP request over either.
+HttpProtocol = Literal["tcp", "tls", "http", "https"]
+HttpPhase = Literal["dns", "tcp", "tls", "http"]
+HttpOutcome = Literal[
+    "ok",
+    "no_such_name",
+    "resolver_failed",
+    "refused",
+    "unreachable",
+    "timeout",
+    "reset",
+    "tls_failed",
+    "protocol_error",
+    "agent_failed",
+]
+
+#: Whose failure it was, as far as one end can tell: the name service, the network between, the other end, this host.
+FailureSource = Literal["resolver", "path", "target", "agent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +275,73 @@ class InferenceResult(Measurement):
             raise ValueError("an answered request has a time to first token")
         if self.outcome != "ok" and self.error is None:
             raise ValueError(f"outcome {self.outcome!r} needs an error that says why")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpResult(Measurement):
+    """One TCP connection of its own, from the look-up of a name to the end of an HTTP answer, split by phase.
+
+    tcp_rtt_ns is the RTT: the kernel's own of the hand-shake (TCP_INFO), which no busy process can delay. Every
+    other time is of this process's monotonic clock, and each phase starts where the one before it ended; ttfb_ns and
+    e2e_ns are taken from the start of the request's upload.
+
+    protocol        how far it was to go: tcp, tls, http (tcp and a request), https (tls and a request)
+    outcome         ok: every phase asked for ended; any HTTP status is an answer
+    failed_phase, failure_source, error   which phase failed, whose failure it was, and what happened in one sentence;
+                    None exactly when the outcome is ok
+    address         the IP address connected to, or the last one that was tried; None where there is none
+    dns_ns          None when nothing was looked up (an address, or a look-up that an earlier connection made)
+    tcp_ns          user-space time of the hand-shake; of the address that answered
+    tcp_rtt_ns      None without a sample (no connection, or no TCP_INFO on this system)
+    tcp_retransmits segments sent again up to the end of the hand-shake: a SYN that was lost
+    tcp_min_rtt_ns  least RTT of the connection at its end
+    tls_ns          TLS hand-shake, in full or resumed
+    tls_resumed     a session of an earlier connection was offered and the server took it (True) or not (False);
+                    None: none was offered
+    tls_verified    the certificate and the name were accepted; a certificate that is not does not stop the timing
+    tls_error       why it was not accepted
+    http_status, upload_ns, ttfb_ns, e2e_ns   of the request; e2e_ns to the last byte that was read
+    is_cut_off      reading stopped at the limit of bytes, before the answer's end
+    total_ns        from the first thing done to the last
+    """
+
+    protocol: HttpProtocol
+    outcome: HttpOutcome
+    failed_phase: HttpPhase | None = None
+    failure_source: FailureSource | None = None
+    error: str | None = None
+    address: str | None = None
+    dns_ns: int | None = None
+    tcp_ns: int | None = None
+    tcp_rtt_ns: int | None = None
+    tcp_min_rtt_ns: int | None = None
+    tcp_retransmits: int | None = None
+    tls_ns: int | None = None
+    tls_version: str | None = None
+    tls_cipher: str | None = None
+    tls_alpn: str | None = None
+    tls_resumed: bool | None = None
+    tls_verified: bool | None = None
+    tls_error: str | None = None
+    http_status: int | None = None
+    upload_ns: int | None = None
+    ttfb_ns: int | None = None
+    e2e_ns: int | None = None
+    request_bytes: int | None = None
+    response_bytes: int | None = None
+    is_cut_off: bool | None = None
+    total_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        told = (self.failed_phase, self.failure_source, self.error)
+        if self.outcome == "ok" and any(part is not None for part in told):
+            raise ValueError("outcome 'ok' with a failed phase, a source or an error: nothing failed")
+        if self.outcome != "ok" and any(part is None for part in told):
+            raise ValueError(f"outcome {self.outcome!r} needs a failed phase, a source and an error that says why")
+        if self.outcome == "ok" and self.tcp_ns is None:
+            raise ValueError("a connection that was made took some time: give tcp_ns")
+        if (self.tls_verified is False) != (self.tls_error is not None):
+            raise ValueError("a certificate that is not accepted says why, and no other does")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,19 @@ from datetime import datetime
 import pyarrow as pa
 
 from records.batch import BatchName
-from records.measurement import AgentStatus, InferenceResult, Measurement, PingResult, ThroughputResult, TracerouteResult
+from records.measurement import AgentStatus, HttpResult, InferenceResult, Measurement, PingResult, ThroughputResult, TracerouteResult
 
-__all__ = ["COLUMNS", "Row", "agent_status_rows", "inference_rows", "ping_rows", "tables", "throughput_rows", "traceroute_rows"]
+__all__ = [
+    "COLUMNS",
+    "Row",
+    "agent_status_rows",
+    "http_rows",
+    "inference_rows",
+    "ping_rows",
+    "tables",
+    "throughput_rows",
+    "traceroute_rows",
+]
 
 Row = tuple[object, ...]
 Columns = dict[str, pa.DataType]
@@ -43,6 +53,18 @@ _HOPS = pa.list_(
 
 _HEAD: Columns = dict.fromkeys(("measurement_id", "agent", "boot", "src", "dst", "medium", "target", "engine"), _TEXT) | {"started_at": _AT}
 _TAIL: Columns = {"batch_boot": _TEXT, "batch_sequence": _INT, "received_at": _AT}
+
+#: The fields of HttpResult beyond the common ones, in the record's order and under its names.
+_HTTP: Columns = {
+    **dict.fromkeys(("protocol", "outcome", "failed_phase", "failure_source", "error", "address"), _TEXT),
+    **dict.fromkeys(("dns_ns", "tcp_ns", "tcp_rtt_ns", "tcp_min_rtt_ns", "tcp_retransmits", "tls_ns"), _INT),
+    **dict.fromkeys(("tls_version", "tls_cipher", "tls_alpn"), _TEXT),
+    **dict.fromkeys(("tls_resumed", "tls_verified"), _BOOL),
+    "tls_error": _TEXT,
+    **dict.fromkeys(("http_status", "upload_ns", "ttfb_ns", "e2e_ns", "request_bytes", "response_bytes"), _INT),
+    "is_cut_off": _BOOL,
+    "total_ns": _INT,
+}
 
 COLUMNS: dict[str, Columns] = {
     "ping_sample": {
@@ -94,6 +116,11 @@ COLUMNS: dict[str, Columns] = {
         "is_streamed": _BOOL,
         **dict.fromkeys(("request_bytes", "response_bytes", "tcp_rtt_ns", "tcp_min_rtt_ns"), _INT),
         "error": _TEXT,
+        **_TAIL,
+    },
+    "http": {
+        **_HEAD,
+        **_HTTP,
         **_TAIL,
     },
     "agent_status": {
@@ -244,6 +271,11 @@ def inference_rows(m: InferenceResult, batch: BatchName, received_at: datetime) 
             *_tail(batch, received_at),
         )
     ]
+
+
+def http_rows(m: HttpResult, batch: BatchName, received_at: datetime) -> list[Row]:
+    """One row per connection."""
+    return [(*_head(m), *(getattr(m, name) for name in _HTTP), *_tail(batch, received_at))]
 
 
 def agent_status_rows(s: AgentStatus, batch: BatchName, received_at: datetime) -> list[Row]:

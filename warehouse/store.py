@@ -18,7 +18,7 @@ from warehouse.statements import statement
 __all__ = ["Outcome", "store", "store_rejected"]
 
 #: Tables whose rows carry a measurement id that may have been stored before.
-_MEASUREMENTS = ("ping_sample", "traceroute", "throughput", "inference")
+_MEASUREMENTS = ("ping_sample", "traceroute", "throughput", "inference", "http")
 
 
 class Outcome(Enum):

@@ -22,9 +22,15 @@ def test_fields_are_at_their_offsets() -> None:
         + struct.pack("=6I", 4, 5, 6, 99, 7, 8)
         + struct.pack("=Q", 125_000)
     )
-    # rtt is word 15 after rto, rttvar 16, total_retrans the last; bytes_acked the third quad; min_rtt the fourth word after
+    # unacked is word 4 after rto, rtt 15, rttvar 16, total_retrans the last; bytes_acked the third quad; min_rtt the fourth word after
     assert parse_tcp_info(raw) == TcpInfo(
-        rtt_ns=1015_000, rtt_variation_ns=1016_000, min_rtt_ns=99_000, retransmits=1023, acked_bytes=777, delivery_rate_bps=1_000_000
+        rtt_ns=1015_000,
+        rtt_variation_ns=1016_000,
+        min_rtt_ns=99_000,
+        retransmits=1023,
+        acked_bytes=777,
+        delivery_rate_bps=1_000_000,
+        unacked_segments=1004,
     )
 
 

@@ -326,7 +326,7 @@ def test_people_views(wh: Warehouse) -> None:
 def test_rounds_are_counted_once_however_many_packets_they_have(wh: Warehouse) -> None:
     """A ping round is one measurement."""
     put(wh, ping(1, [1] * 5), ping(2, [None] * 3), trace(3), request(4, 5))
-    assert queries.measurement_counts(wh) == {"ping": 2, "traceroute": 1, "throughput": 0, "inference": 1, "rtt_matrix": 0}
+    assert queries.measurement_counts(wh) == {"ping": 2, "traceroute": 1, "throughput": 0, "inference": 1, "http": 0, "rtt_matrix": 0}
     assert queries.time_range(wh) == (NOW - timedelta(minutes=1), NOW - timedelta(minutes=1) + timedelta(milliseconds=40))
 
 

@@ -4,4 +4,5 @@ SELECT
     (SELECT count(*) FROM traceroute WHERE NOT is_duplicate_id) AS traceroute,
     (SELECT count(*) FROM throughput WHERE NOT is_duplicate_id) AS throughput,
     (SELECT count(*) FROM inference WHERE NOT is_duplicate_id) AS inference,
+    (SELECT count(*) FROM http WHERE NOT is_duplicate_id) AS http,
     (SELECT count(*) FROM rtt_matrix) AS rtt_matrix;

@@ -8,4 +8,6 @@ FROM (
     SELECT min(started_at), max(started_at) FROM throughput WHERE started_at <= received_at + INTERVAL 1 DAY
     UNION ALL
     SELECT min(started_at), max(started_at) FROM inference WHERE started_at <= received_at + INTERVAL 1 DAY
+    UNION ALL
+    SELECT min(started_at), max(started_at) FROM http WHERE started_at <= received_at + INTERVAL 1 DAY
 );
