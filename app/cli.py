@@ -27,6 +27,8 @@ COMMANDS = {
     "traceroute": "app.commands.measure:traceroute",
     "throughput": "app.commands.measure:throughput",
     "infer": "app.commands.measure:infer",
+    "http": "app.commands.measure:http",
+    "survey": "app.commands.survey:survey",
     "lab": "app.commands.lab:lab",
     "doctor": "app.commands.doctor:doctor",
     "import": "app.commands.data:import_",

@@ -6,7 +6,7 @@ import click
 
 from app.output import table
 from records.batch import Line
-from records.measurement import Hop, InferenceResult, PingResult, PingSample, ThroughputResult, TracerouteResult
+from records.measurement import Hop, HttpResult, InferenceResult, PingResult, PingSample, ThroughputResult, TracerouteResult
 from records.statistics import jitter_rfc3550_ns, loss_ratio, percentile_ns
 from records.units import ms
 
@@ -21,12 +21,14 @@ def is_answered(line: Line) -> bool:
         return line.reached
     if isinstance(line, ThroughputResult):
         return line.throughput_bps is not None
-    return isinstance(line, InferenceResult) and line.outcome == "ok"
+    return isinstance(line, InferenceResult | HttpResult) and line.outcome == "ok"
 
 
 def unresolved(line: Line) -> str | None:
     """The target's name when it has no address; None otherwise."""
     if isinstance(line, PingResult) and line.samples and all((sample.error or "").startswith("EAI_") for sample in line.samples):
+        return line.target
+    if isinstance(line, HttpResult) and line.outcome == "no_such_name":
         return line.target
     return None
 
@@ -53,6 +55,8 @@ def summary_of(line: Line) -> dict[str, object]:
             "rtt_under_load_ms": ms(line.tcp_rtt_ns),
             "min_rtt_ms": ms(line.tcp_min_rtt_ns),
         }
+    if isinstance(line, HttpResult):
+        return _http_summary(line)
     assert isinstance(line, InferenceResult)
     return {
         "outcome": line.outcome,
@@ -61,6 +65,26 @@ def summary_of(line: Line) -> dict[str, object]:
         "network_rtt_ms": ms(line.tcp_min_rtt_ns),
         "tpot_ms": ms(percentile_ns(line.token_gaps_ns, 0.5)),
         "output_tokens": line.output_tokens,
+    }
+
+
+def _http_summary(line: HttpResult) -> dict[str, object]:
+    return {
+        "outcome": line.outcome,
+        "failed_phase": line.failed_phase,
+        "failure_source": line.failure_source,
+        "address": line.address,
+        "rtt_ms": ms(line.tcp_rtt_ns),
+        "dns_ms": ms(line.dns_ns),
+        "connect_ms": ms(line.tcp_ns),
+        "tls_ms": ms(line.tls_ns),
+        "tls_version": line.tls_version,
+        "tls_resumed": line.tls_resumed,
+        "tls_verified": line.tls_verified,
+        "http_status": line.http_status,
+        "ttfb_ms": ms(line.ttfb_ns),
+        "last_byte_ms": ms(line.e2e_ns),
+        "total_ms": ms(line.total_ns),
     }
 
 
@@ -96,6 +120,8 @@ def show(line: Line) -> None:
         _show_throughput(line)
     elif isinstance(line, InferenceResult):
         _show_inference(line)
+    elif isinstance(line, HttpResult):
+        _show_http(line)
 
 
 def _ms(value_ns: float | None) -> str:
@@ -182,3 +208,32 @@ def _show_inference(line: InferenceResult) -> None:
             f"  TTFT {_ms(line.ttft_ns)} ms (first byte {_ms(line.ttfb_ns)}; network RTT {_ms(line.tcp_min_rtt_ns)})  "
             f"E2E {_ms(line.e2e_ns)} ms  {line.output_tokens} tokens, {_ms(gap)} ms apart"
         )
+
+
+def _show_http(line: HttpResult) -> None:
+    at = "" if line.address is None else f" at {line.address}"
+    resumed = {None: "", True: ", TLS resumed", False: ", TLS session not taken"}[line.tls_resumed]
+    click.echo(f"{line.target}{at}{resumed}")
+    if line.outcome != "ok":
+        click.echo(f"  {line.outcome} ({line.failure_source}): {line.error}")
+    phases = [
+        ("dns", line.dns_ns),
+        ("connect", line.tcp_ns),
+        ("tls", line.tls_ns),
+        ("first byte", line.ttfb_ns),
+        ("last byte", line.e2e_ns),
+    ]
+    parts = [f"{name} {_ms(value)}" for name, value in phases if value is not None]
+    if line.tcp_rtt_ns is not None:
+        parts.insert(0, f"RTT {_ms(line.tcp_rtt_ns)}")
+    if parts:
+        click.echo(f"  {'  '.join(parts)} ms")
+    notes = [part for part in (line.tls_version, line.tls_cipher, line.tls_alpn) if part is not None]
+    if line.tls_verified is False:
+        notes.append(f"certificate not accepted: {line.tls_error}")
+    if line.http_status is not None:
+        notes.append(f"HTTP {line.http_status}, {line.response_bytes} bytes{' (cut off)' if line.is_cut_off else ''}")
+    if line.tcp_retransmits:
+        notes.append(f"{line.tcp_retransmits} segments sent again before the connection stood")
+    if notes:
+        click.echo(f"  {', '.join(notes)}")

@@ -1,4 +1,4 @@
-"""`isochrone ping / traceroute / throughput / infer`: one measurement now, for a person or as JSON, kept on request."""
+"""`isochrone ping / traceroute / throughput / infer / http`: one measurement now, for a person or as JSON, kept on request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from records.errors import NoAnswer, UserError
 from records.link import MEDIA
 from records.units import parse_duration_ns, parse_size_bytes
 
-__all__ = ["infer", "ping", "throughput", "traceroute"]
+__all__ = ["MS", "http", "infer", "keep_lines", "ping", "throughput", "traceroute"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,7 +43,8 @@ class _Quantity(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-_MS = _Quantity("duration", parse_duration_ns, 1_000_000)
+#: A duration in ms, typed with its unit.
+MS = _Quantity("duration", parse_duration_ns, 1_000_000)
 _S = _Quantity("duration", parse_duration_ns, 1_000_000_000)
 _BYTES = _Quantity("size", parse_size_bytes, 1)
 
@@ -107,17 +108,22 @@ def _run(probe: ProbeType, targets: Sequence[Target], keep: _Keep, *, as_json: b
     if as_json:
         emit_json([{"measurement": json.loads(encode_line(line)), "summary": summary_of(line)} for line in lines])
     if keep.place is not None:
-        if "://" in keep.place:
-            asyncio.run(store(lines, url=keep.place, token_file=keep.token_file, vantage=vantage))
-        else:
-            _store_in_folder(lines, keep.place, vantage)
-        note(f"stored {len(lines)} measurements at {keep.place} as batch {vantage.boot}/0 of agent {vantage.agent}")
+        keep_lines(lines, keep.place, keep.token_file, vantage)
     for line in lines:
         if (name := unresolved(line)) is not None:
             raise UserError(f"{name!r} has no address (it does not resolve); check the name, or give an IP address")
     silent = sorted({target.address for target in targets} - {target.address for target, line in results if is_answered(line)})
     if silent:
         raise NoAnswer(f"no answer from {', '.join(silent)}")
+
+
+def keep_lines(lines: Sequence[Line], place: str, token_file: Path | None, vantage: Vantage) -> None:
+    """Keep measurements as one batch: `place` is a collector's URL or a warehouse folder. Raises as probes.oneshot.store does."""
+    if "://" in place:
+        asyncio.run(store(lines, url=place, token_file=token_file, vantage=vantage))
+    else:
+        _store_in_folder(lines, place, vantage)
+    note(f"stored {len(lines)} measurements at {place} as batch {vantage.boot}/0 of agent {vantage.agent}")
 
 
 def _store_in_folder(lines: Sequence[Line], folder: str, vantage: Vantage) -> None:
@@ -135,8 +141,8 @@ def _store_in_folder(lines: Sequence[Line], folder: str, vantage: Vantage) -> No
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.option("-c", "--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="Probe packets to each target.")
-@click.option("-i", "--interval", type=_MS, default="100ms", show_default=True, help="From one packet to the next.")
-@click.option("--timeout", type=_MS, default="2s", show_default=True, help="A reply later than this counts as lost.")
+@click.option("-i", "--interval", type=MS, default="100ms", show_default=True, help="From one packet to the next.")
+@click.option("--timeout", type=MS, default="2s", show_default=True, help="A reply later than this counts as lost.")
 @click.option("-s", "--size", type=_BYTES, default="56B", show_default=True, help="Payload of a packet.")
 @click.option(
     "--engine", type=click.Choice(["auto", "icmp", "icmplib", "udp"]), default="auto", show_default=True, help="How it is measured."
@@ -167,7 +173,7 @@ def ping(
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.option("-m", "--max-ttl", type=click.IntRange(1, 64), default=30, show_default=True, help="Longest path looked at.")
-@click.option("--timeout", type=_MS, default="1s", show_default=True, help="A hop silent for so long is silent.")
+@click.option("--timeout", type=MS, default="1s", show_default=True, help="A hop silent for so long is silent.")
 @click.option("--attempts", type=click.IntRange(1, 10), default=2, show_default=True, help="Probe packets to a silent hop.")
 @click.option("--flows", type=click.IntRange(1, 64), default=1, show_default=True, help="Flows to trace, to see paths in parallel (ECMP).")
 @click.option("--protocol", type=click.Choice(["icmp", "udp"]), default="icmp", show_default=True, help="What the probe packets are.")
@@ -223,7 +229,7 @@ def throughput(targets: tuple[str, ...], port: int, duration: float, max_bytes: 
 @click.option("--model", metavar="NAME", help="The model to ask for.  [default: the server's first]")
 @click.option("--prompt-tokens", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="About how long the prompt is.")
 @click.option("--max-tokens", type=click.IntRange(1, 100_000), default=16, show_default=True, help="Most tokens of the answer.")
-@click.option("--timeout", type=_MS, default="30s", show_default=True, help="For the whole request.")
+@click.option("--timeout", type=MS, default="30s", show_default=True, help="For the whole request.")
 @click.option("--warm", is_flag=True, help="Measure over a kept connection, which pays no hand-shakes.")
 @click.option("--api-key-file", type=click.Path(path_type=Path), metavar="FILE", help="Bearer token of the endpoint.")
 @_common
@@ -272,3 +278,56 @@ def _host(url: str) -> str:
     host = urlsplit(url).hostname
     assert host is not None
     return host
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="URL...")
+@click.option("-n", "--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Times each is measured.")
+@click.option("--no-resume", is_flag=True, help="Do not open a second connection that resumes the TLS session.")
+@click.option("--method", type=click.Choice(["GET", "HEAD"]), default="GET", show_default=True, help="The request of http:// and https://.")
+@click.option("--timeout", type=MS, default="3s", show_default=True, help="A phase that takes longer has failed.")
+@click.option("--max-bytes", type=_BYTES, default="64kB", show_default=True, help="The answer is read up to here.")
+@click.option("--family", type=click.Choice(["auto", "ipv4", "ipv6"]), default="auto", show_default=True, help="Which addresses to use.")
+@click.option("--ca-file", default="", metavar="FILE", help="PEM file of the authority behind the certificates.  [default: the system's]")
+@click.option("--contact", default="", metavar="TEXT", help="Whom the endpoint's owner may ask; stands in the User-Agent.")
+@_common
+def http(
+    targets: tuple[str, ...],
+    count: int,
+    method: str,
+    timeout: float,
+    max_bytes: float,
+    family: str,
+    ca_file: str,
+    contact: str,
+    *,
+    no_resume: bool,
+    **options: Any,
+) -> None:
+    """Time a connection to each URL by phase: name look-up, TCP (RTT by the kernel), TLS in full and resumed, HTTP.
+
+    URL says how far to go: tcp://host:port, tls://host, http://host/ or https://host/ (a bare host means that).
+    A certificate that is not accepted is said, and does not stop the timing. Exit status 1 when one did not answer.
+
+    Example: isochrone http https://192.0.2.1/ tcp://192.0.2.1:22
+    """
+    from probes.http import HttpConfig, HttpProbe
+    from probes.http.config import parse_url
+
+    as_json = options.pop("as_json")
+    keep = _keep(options, len(targets))
+    config = HttpConfig(
+        resume=not no_resume,
+        method=method,
+        timeout_ms=max(1, round(timeout)),
+        max_response_bytes=int(max_bytes),
+        family=family,
+        ca_file=ca_file,
+        contact=contact,
+    )
+    hosts = [parse_url(url).host for url in targets]
+    whom = [
+        Target(site=site, address=host, medium=keep.medium, http_url=url)  # type: ignore[arg-type]
+        for site, host, url in zip(_sites(hosts, keep), hosts, targets, strict=True)
+    ]
+    _run(HttpProbe(config), whom, keep, as_json=as_json, rounds=count)
