@@ -90,10 +90,10 @@ def timed_out(phase: HttpPhase, where: str, limit_ms: int, *, is_unacknowledged:
         return Failure(outcome="timeout", phase=phase, source="resolver", error=f"the resolver gave no answer for {where} {within}")
     if phase == "tcp":
         return Failure(outcome="timeout", phase=phase, source="path", error=f"{where} did not answer {within}: no reply to a SYN")
-    text = f"no {'TLS hand-shake with' if phase == 'tls' else 'answer from'} {where} {within}"
+    text = f"no {'TLS hand-shake with' if phase == 'tls' else 'whole answer from'} {where} {within}"
     if is_unacknowledged:
         return Failure(outcome="timeout", phase=phase, source="path", error=f"{text}: what was sent was not acknowledged")
-    return Failure(outcome="timeout", phase=phase, source="target", error=f"{text}: it acknowledged and kept silent")
+    return Failure(outcome="timeout", phase=phase, source="target", error=f"{text}: it acknowledged what was sent and said no more")
 
 
 def broken(phase: HttpPhase, where: str, code: int) -> Failure:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from records.batch import LINE_TYPES, SCHEMA_VERSION, encode_line, type_of
-from records.measurement import AgentStatus, Hop, InferenceResult, PingResult, PingSample, ThroughputResult, TracerouteResult
+from records.measurement import AgentStatus, Hop, HttpResult, InferenceResult, PingResult, PingSample, ThroughputResult, TracerouteResult
 
 HEADER = {
     "id": "b-1",
@@ -104,6 +104,14 @@ lines = st.one_of(
         st.lists(times),
     ),
     st.builds(
+        lambda rtt, tls, resumed: HttpResult(
+            **HEADER, protocol="tls", outcome="ok", tcp_ns=rtt, tcp_rtt_ns=rtt, tls_ns=tls, tls_resumed=resumed, tls_verified=True
+        ),
+        times,
+        times,
+        st.sampled_from([None, True, False]),
+    ),
+    st.builds(
         lambda p, r: AgentStatus(
             agent="sin",
             site="sin",
@@ -121,6 +129,18 @@ lines = st.one_of(
         st.lists(st.text(max_size=20), max_size=3),
     ),
 )
+
+
+def test_a_connection_that_failed_says_where_and_whose_failure_it_was() -> None:
+    """Phase, source and error belong to a failure and to nothing else; a refused certificate says why."""
+    with pytest.raises(ValueError, match="needs a failed phase, a source and an error"):
+        HttpResult(**HEADER, protocol="tcp", outcome="refused", error="connection refused")
+    with pytest.raises(ValueError, match="nothing failed"):
+        HttpResult(**HEADER, protocol="tcp", outcome="ok", tcp_ns=5, error="?")
+    with pytest.raises(ValueError, match="give tcp_ns"):
+        HttpResult(**HEADER, protocol="tcp", outcome="ok")
+    with pytest.raises(ValueError, match="says why"):
+        HttpResult(**HEADER, protocol="tls", outcome="ok", tcp_ns=5, tls_verified=False)
 
 
 @given(lines)

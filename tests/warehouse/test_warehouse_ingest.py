@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from warehouse_builders import BOOT, NOW, at_ns, content, ping, report, request, trace, transfer
+from warehouse_builders import BOOT, NOW, at_ns, content, ping, report, request, trace, transfer, visit
 
 from records.batch import LINE_TYPES, BatchName, encode_line
 from warehouse.ingest import MAX_LINE_BYTES, TooLarge, Unreadable, decompress, parse
@@ -94,7 +94,8 @@ def test_a_backslash_before_u0000_is_text() -> None:
 
 def test_every_type_becomes_rows_that_hold_the_record() -> None:
     """What a row holds is what the record said, times in UTC and NULL for what is not known."""
-    lines = [ping(1, [1000, None]), trace(2), transfer(3, 8_000_000), request(4, 9_000_000, [10, 20]), report(NOW, produced={"ping": 1})]
+    lines = [ping(1, [1000, None]), trace(2), transfer(3, 8_000_000), request(4, 9_000_000, [10, 20])]
+    lines += [visit(5, 7_000, tls_resumed=False, address="192.0.2.7"), report(NOW, produced={"ping": 1})]
     batch = parse(content(lines), NAME, received_at=NOW)
     assert batch.rejects == ()
     assert set(batch.counts) == set(LINE_TYPES)
@@ -108,6 +109,9 @@ def test_every_type_becomes_rows_that_hold_the_record() -> None:
     assert [entry["label"] for entry in rows["traceroute"][0]["hops"][2]["mpls"]] == [16, 17]
     assert rows["throughput"][0]["throughput_bps"] == 8_000_000
     assert rows["inference"][0]["token_gaps_ns"] == [10, 20]
+    http = rows["http"][0]
+    assert (http["tcp_rtt_ns"], http["tls_ns"], http["tls_resumed"], http["tls_verified"]) == (7_000, 14_000, False, True)
+    assert (http["protocol"], http["address"], http["http_status"], http["error"]) == ("tls", "192.0.2.7", None, None)
     assert dict(rows["agent_status"][0]["produced"]) == {"ping": 1}
     assert rows["agent_status"][0]["clock_error_ns"] is None
 

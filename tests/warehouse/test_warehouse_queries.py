@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from warehouse_builders import BOOT, NOW, SECOND, at_ns, batch, ping, put, report, request, trace, transfer
+from warehouse_builders import BOOT, NOW, SECOND, at_ns, batch, ping, put, report, request, trace, transfer, visit
 
 from records.errors import UserError
 from records.histogram import Histogram
@@ -338,6 +338,7 @@ def test_times_before_1970_and_now_are_no_trouble(wh: Warehouse) -> None:
 
 def test_the_records_of_the_tests_are_those_of_the_wire() -> None:
     """A batch of the builders parses without a reject, so that the tests above test what agents send."""
-    made = batch([ping(1, [1, None]), trace(2), transfer(3, 1), transfer(4, None), request(5, 1, [1]), request(6, None), report(NOW)])
-    assert made.rejects == ()
+    made = batch([ping(1, [1, None]), trace(2), transfer(3, 1), transfer(4, None), request(5, 1, [1]), request(6, None)])
+    made_too = batch([visit(7, 1), visit(8, None), report(NOW)])
+    assert made.rejects == made_too.rejects == ()
     assert isinstance(ping(1, [SECOND]), PingResult)

@@ -12,6 +12,7 @@ from records.batch import BatchName, Line, encode_line
 from records.measurement import (
     AgentStatus,
     Hop,
+    HttpResult,
     InferenceResult,
     MplsLabel,
     PingResult,
@@ -80,6 +81,13 @@ def request(
     """An inference request; ttft None is one that timed out."""
     outcome = {"outcome": "ok", "ttft_ns": ttft_ns} if ttft_ns is not None else {"outcome": "timeout", "error": "no token in 5 s"}
     return InferenceResult(**{**head(n, at), "model": "tiny", "connection": "cold", "token_gaps_ns": tuple(gaps_ns), **outcome, **other})
+
+
+def visit(n: int, rtt_ns: int | None, at: datetime = NOW - timedelta(minutes=1), **other: Any) -> HttpResult:
+    """A connection with TLS; rtt None is one that was refused."""
+    went = {"outcome": "ok", "tcp_ns": rtt_ns, "tcp_rtt_ns": rtt_ns, "tls_ns": 2 * rtt_ns, "tls_verified": True} if rtt_ns is not None else {}
+    refused = {"outcome": "refused", "failed_phase": "tcp", "failure_source": "target", "error": "connection refused"}
+    return HttpResult(**{**head(n, at), "protocol": "tls", **(went or refused), **other})
 
 
 def report(at: datetime, *, grade: str = "ok", produced: dict[str, int] | None = None, **other: Any) -> AgentStatus:
