@@ -7,10 +7,11 @@ from typing import Literal
 
 from records.histogram import Histogram
 
-__all__ = ["EVIDENCE", "GATES", "MEDIA", "Evidence", "Gate", "LinkEstimate", "Medium"]
+__all__ = ["EVIDENCE", "GATES", "MEDIA", "Evidence", "Gate", "LinkEstimate", "Medium", "RttFrom"]
 
 Medium = Literal["internet", "backbone", "direct-connect"]
 Evidence = Literal["measured", "modelled", "assumed"]
+RttFrom = Literal["ping", "tcp", "import"]
 Gate = Literal["ok", "faster_than_light", "asymmetric", "stale", "thin", "ungraded"]
 
 MEDIA: tuple[Medium, ...] = ("internet", "backbone", "direct-connect")
@@ -40,6 +41,7 @@ class LinkEstimate:
     gate           `ok`, or why it is kept out of the graph
     fibre_floor_ns least possible RTT over the great circle; inflation = rtt_p50_ns / fibre_floor_ns
     histogram      the RTT's distribution where samples are known; None for a matrix or a model
+    rtt_from       what the RTT was taken from: probe packets (ping), TCP hand-shakes (tcp) or an import; None for a model
     """
 
     src: str
@@ -58,6 +60,7 @@ class LinkEstimate:
     fibre_floor_ns: int | None = None
     inflation: float | None = None
     histogram: Histogram | None = None
+    rtt_from: RttFrom | None = None
 
     @property
     def key(self) -> tuple[str, str, Medium]:

@@ -239,6 +239,7 @@ def link_json(link: LinkEstimate) -> dict[str, Any]:
         "gate": link.gate,
         "fibre_floor_ms": _ms(link.fibre_floor_ns),
         "inflation": link.inflation,
+        "rtt_from": link.rtt_from,
     }
 
 

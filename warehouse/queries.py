@@ -82,9 +82,11 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
     """What is known of every (src, dst, medium) from measurements in (now - window, now], and from imports; sorted by key.
 
     Least RTT and quantiles are exact over the window (nearest rank); the histogram is beside them. Where a link has
-    probe packets they win over an imported matrix. Packets of a degraded agent count only where there are no others; the
-    gate is then ``ungraded``, else ``ok``: the other gates are routing's. window None: everything up to `now`. An
-    imported RTT without a number of samples has sample_count None, without a date age_s None.
+    probe packets that were answered, they are the estimate; else the TCP hand-shakes of its connections are, which know
+    no packet loss; else an imported matrix is. They are never mixed, and `rtt_from` says which. Packets or connections of
+    a degraded agent count only where there are no others; the gate is then ``ungraded``, else ``ok``: the other gates are
+    routing's. window None: everything up to `now`. An imported RTT without a number of samples has sample_count None,
+    without a date age_s None.
     """
     since = _EVER if window is None else now - window
     rates = {(r["src"], r["dst"], r["medium"]): r["throughput_bps"] for r in _rows(wh, "link_throughput", since=since, now=now)}
@@ -101,9 +103,30 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
             loss_ratio=row["loss_ratio"],
             throughput_bps=rates.get(key),
             age_s=None if row["measured_at"] is None else (now - row["measured_at"]).total_seconds(),
+            rtt_from="import",
+        )
+    by_tcp = {(row["src"], row["dst"], row["medium"]): row for row in _rows(wh, "link_http", since=since, now=now)}
+    for key, row in by_tcp.items():
+        p50, p95, p99 = row["rtt_quantiles_ns"]
+        links[key] = LinkEstimate(
+            src=row["src"],
+            dst=row["dst"],
+            medium=row["medium"],
+            rtt_min_ns=row["rtt_min_ns"],
+            rtt_p50_ns=p50,
+            rtt_p95_ns=p95,
+            rtt_p99_ns=p99,
+            throughput_bps=rates.get(key),
+            sample_count=row["reply_count"],
+            age_s=(now - row["newest_started_at"]).total_seconds(),
+            gate="ungraded" if row["is_ungraded"] else "ok",
+            histogram=Histogram.from_counts((bucket, count) for bucket, count in row["buckets"]),
+            rtt_from="tcp",
         )
     for row in _rows(wh, "link_pings", since=since, now=now):
         key = (row["src"], row["dst"], row["medium"])
+        if not row["reply_count"] and key in by_tcp:
+            continue  # a target that answers no ping, as many clouds' do
         p50, p95, p99 = row["rtt_quantiles_ns"] or (None, None, None)
         gate: Gate = "ungraded" if row["is_ungraded"] else "ok"
         links[key] = LinkEstimate(
@@ -120,6 +143,7 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
             age_s=(now - row["newest_sent_at"]).total_seconds(),
             gate=gate,
             histogram=Histogram.from_counts((bucket, count) for bucket, count in row["buckets"] or ()),
+            rtt_from="ping",
         )
     return [links[key] for key in sorted(links)]
 

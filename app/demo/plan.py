@@ -45,6 +45,10 @@ type = "inference"
 interval_s = {inference_s}
 max_tokens = 16
 timeout_ms = 10000
+
+[[probe]]
+type = "http"
+interval_s = 30
 """
 
 _TRACEROUTE = """
@@ -132,7 +136,7 @@ def write_agent_config(lab: Lab, site: str, often: Intervals, *, folder: Path, c
             text += [f"throughput_port = {THROUGHPUT_PORT}", f"udp_echo_port = {UDP_ECHO_PORT}"]
             url = lab.inference_url(site, target.id, medium)
             if url is not None:
-                text += _pairs({"inference_url": url})
+                text += _pairs({"inference_url": url, "http_url": url.removesuffix("/v1") + "/health"})
             text.append("")
     path = folder / f"{_name(site)}.toml"
     path.write_text("\n".join(text))

@@ -49,17 +49,19 @@ def test_relative_paths_start_at_the_files_folder() -> None:
 
 
 def test_a_probe_measures_only_targets_that_have_what_it_needs() -> None:
-    """Throughput needs a throughput_port, inference an inference_url, UDP ping a udp_echo_port."""
+    """Throughput needs a throughput_port, inference an inference_url, http an http_url, UDP ping a udp_echo_port."""
     text = BASE + FRA + '[[target]]\nsite = "iad"\naddress = "10.0.0.2"\nthroughput_port = 5201\n'
-    text += '[[target]]\nsite = "nrt"\naddress = "10.0.0.3"\nudp_echo_port = 8622\ninference_url = "http://10.0.0.3:8080/v1"\n'
+    text += '[[target]]\nsite = "nrt"\naddress = "10.0.0.3"\nudp_echo_port = 8622\ninference_url = "http://10.0.0.3:8080/v1"\nhttp_url = "tcp://10.0.0.3:443"\n'
     text += PING + PING + 'engine = "udp"\n'
     text += '[[probe]]\ntype = "throughput"\ninterval_s = 60\n[[probe]]\ntype = "inference"\ninterval_s = 60\n'
+    text += '[[probe]]\ntype = "http"\ninterval_s = 60\n'
     config = parse(text)
     assert [(probe.kind, [target.site for target in probe.targets]) for probe in config.probes] == [
         ("ping", ["fra", "iad", "nrt"]),
         ("ping#2", ["nrt"]),
         ("throughput", ["iad"]),
         ("inference", ["nrt"]),
+        ("http", ["nrt"]),
     ]
 
 
@@ -127,6 +129,8 @@ def test_targets_are_chosen_by_site_and_medium() -> None:
         ),
         (BASE + FRA + 'inference_url = "10.0.0.1/v1"\n', "inference_url is not http://"),
         (BASE + FRA + 'inference_url = "http://u:secret@10.0.0.1/v1"\n', "put the token into api_key_file"),
+        (BASE + FRA + 'http_url = "tcp://10.0.0.1"\n', r"\[\[target\]\] 1: .* has no port"),
+        (BASE.replace("true", "false") + FRA.replace("10.0.0.1", "9.9.9.9") + 'http_url = "https://[::1]/"\n', "::1 is loopback"),
         (BASE + FRA + PING.replace("= 10", "= 0.1"), "10.0.0.1 would get 50 packets/s, packets_per_second_per_target allows 20"),
         (
             BASE + "".join(FRA.replace("fra", f"s{n}").replace("0.1", f"0.{n}") for n in range(1, 60)) + PING.replace("= 10", "= 1"),

@@ -222,13 +222,14 @@ def test_check_tries_everything_and_says_what_fails(collector: Collector, tmp_pa
 
 
 def test_a_name_does_not_lead_where_an_address_may_not(tmp_path: Path) -> None:
-    """localhost is a name for 127.0.0.1: refused without allow_private_targets, also as the host of an inference URL."""
+    """localhost is a name for 127.0.0.1: refused without allow_private_targets, also as the host of a URL."""
     target = Target(site="x", address="localhost")
     by_url = Target(site="x", address="8.8.8.8", inference_url="http://localhost:8080/v1")
+    by_web = Target(site="x", address="8.8.8.8", http_url="tcp://localhost:8080")
 
     async def go() -> None:
         strict = Guard(is_private_allowed=False)
-        for one in (target, by_url, target):
+        for one in (target, by_url, by_web, target):
             with pytest.raises(NotPermitted, match=r"localhost leads to .*loopback"):
                 await strict.check(one)
         await Guard(is_private_allowed=True).check(target)

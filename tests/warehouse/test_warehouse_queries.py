@@ -179,6 +179,30 @@ def test_of_several_imports_the_newest_wins_link_by_link(wh: Warehouse) -> None:
     assert links["sin", "iad", "internet"].rtt_p50_ns == 2_000
 
 
+def test_hand_shakes_stand_in_where_no_packet_was_answered(wh: Warehouse) -> None:
+    """Three kinds of evidence for one link each: pings win while any is answered, then TCP, then the import; never a mixture."""
+    _import(wh, *(("sin", dst, 99, None, 99, None) for dst in ("fra", "iad", "nrt", "syd")))
+    put(wh, *(visit(n, rtt, dst=dst) for n, (dst, rtt) in enumerate([("fra", 40), ("iad", 50), ("iad", 30), ("iad", 70), ("nrt", None)])))
+    put(wh, ping(7, [10, 20], dst="fra"), ping(8, [None] * 4, dst="iad"))
+    links = {link.dst: link for link in queries.link_estimates(wh, now=NOW)}
+    assert {dst: link.rtt_from for dst, link in links.items()} == {"fra": "ping", "iad": "tcp", "nrt": "import", "syd": "import"}
+    assert (links["fra"].rtt_min_ns, links["fra"].sample_count) == (10, 2)
+    iad = links["iad"]
+    assert (iad.rtt_min_ns, iad.rtt_p50_ns, iad.rtt_p99_ns, iad.sample_count, iad.loss_ratio) == (30, 50, 70, 3, None)
+    assert iad.histogram == Histogram.of([30, 50, 70])
+
+
+def test_http_links_count_what_failed(wh: Warehouse) -> None:
+    """The view has tries, failures, RTT and both hand-shakes apart, of the newest day."""
+    put(wh, visit(1, 4_000_000, dns_ns=1_000_000), visit(2, 6_000_000, tls_resumed=True), visit(3, None))
+    put(wh, visit(4, 1, at=NOW - timedelta(hours=30)))
+    with wh.cursor() as cursor:
+        rows = cursor.execute(
+            "SELECT tried_count, failed_count, rtt_min_ms, rtt_p95_ms, dns_p50_ms, tls_full_p50_ms, tls_resumed_p50_ms FROM http_links"
+        ).fetchall()
+    assert rows == [(3, 1, 4.0, 6.0, 1.0, 8.0, 12.0)]
+
+
 def test_ping_series_has_every_bucket(wh: Warehouse) -> None:
     """Buckets of [start, end) hold what was sent in them; empty ones are there with NULL and not with zero ms."""
     start = NOW - timedelta(minutes=10)

@@ -85,7 +85,9 @@ def request(
 
 def visit(n: int, rtt_ns: int | None, at: datetime = NOW - timedelta(minutes=1), **other: Any) -> HttpResult:
     """A connection with TLS; rtt None is one that was refused."""
-    went = {"outcome": "ok", "tcp_ns": rtt_ns, "tcp_rtt_ns": rtt_ns, "tls_ns": 2 * rtt_ns, "tls_verified": True} if rtt_ns is not None else {}
+    went = (
+        {"outcome": "ok", "tcp_ns": rtt_ns, "tcp_rtt_ns": rtt_ns, "tls_ns": 2 * rtt_ns, "tls_verified": True} if rtt_ns is not None else {}
+    )
     refused = {"outcome": "refused", "failed_phase": "tcp", "failure_source": "target", "error": "connection refused"}
     return HttpResult(**{**head(n, at), "protocol": "tls", **(went or refused), **other})
 
