@@ -48,7 +48,7 @@ timeout_ms = 10000
 
 [[probe]]
 type = "http"
-interval_s = 30
+interval_s = {inference_s}
 """
 
 _TRACEROUTE = """

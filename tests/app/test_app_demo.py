@@ -106,6 +106,7 @@ def test_once_measures_the_world_as_it_is(tmp_path: Path) -> None:
         assert summary["measurements"]["traceroute"] > 0
     assert summary["measurements"]["ping"] > 0
     assert summary["measurements"]["inference"] > 0
+    assert summary["measurements"]["http"] > 0
 
 
 @pytest.mark.timeout(180)
