@@ -20,11 +20,13 @@ from records.link import LinkEstimate
 from records.place import PROVIDERS, Site
 from records.residency import ResidencyRule
 from records.serving import ServingPool, Workload
-from routing import gates, matrix, scenario
+from records.units import ms
+from routing import gates, matrix, modelled, scenario
 from routing.answer import Answer, link_json
 from routing.cost import EgressPrices
 from routing.gates import GatePolicy
 from routing.matrix import MatrixRow
+from routing.media import quantile_ns
 from routing.planner import Planner
 from routing.request import Request
 from routing.scenario import Scenario, WhatIf, World
@@ -41,10 +43,12 @@ __all__ = [
     "matrix_rows",
     "planner_of",
     "prices_of",
+    "quantile_name",
     "require_links",
     "residency_rules",
     "route_answer",
     "site_id",
+    "unmeasured",
     "what_if_answer",
     "workload_of",
     "write_parquet",
@@ -218,9 +222,31 @@ def matrix_rows(
     return matrix.rows(known.links, relays=relays, relay_ms=relay_ms, min_gain_ms=min_gain_ms, fail=fail)
 
 
-def links_json(links: Sequence[LinkEstimate]) -> list[dict[str, Any]]:
-    """`isochrone links --json`."""
-    return [link_json(link) for link in links]
+def links_json(links: Sequence[LinkEstimate], asked: Sequence[float] = ()) -> list[dict[str, Any]]:
+    """`isochrone links --json`; `asked` are more quantiles (0..1), each listed under its percentage, as in "p90"."""
+    found = []
+    for link in links:
+        document = link_json(link)
+        document["rtt_ms"] |= {quantile_name(q): ms(quantile_ns(link, q)) for q in asked}
+        found.append(document)
+    return found
+
+
+def quantile_name(q: float) -> str:
+    """What a quantile is called: 0.9 is p90, 0.999 is p99.9.
+
+    >>> quantile_name(0.9), quantile_name(0.999)
+    ('p90', 'p99.9')
+    """
+    return f"p{round(q * 100, 6):g}"
+
+
+def unmeasured(known: Links) -> list[LinkEstimate]:
+    """Modelled (or, from a measured reverse, assumed) links for the pairs of measured places that have no usable link."""
+    ends = sorted({end for link in known.links for end in (link.src, link.dst)} & known.sites.keys())
+    usable = [link for link in known.links if link.gate == "ok"]
+    found = modelled.links_between([known.sites[name] for name in ends], usable)
+    return [link for link in found if not (known.sites[link.src].kind == known.sites[link.dst].kind == "metro")]
 
 
 def matrix_json(rows: Sequence[MatrixRow]) -> list[dict[str, Any]]:

@@ -38,6 +38,7 @@ COMMANDS = {
     "links": "app.commands.routes:links",
     "matrix": "app.commands.routes:matrix",
     "route": "app.commands.route:route",
+    "alternatives": "app.commands.alternatives:alternatives",
     "place": "app.commands.place:place",
     "whatif": "app.commands.whatif:whatif",
 }

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["DEFAULT_WAREHOUSE", "emit_json", "json_option", "note", "table", "warehouse_option"]
+__all__ = ["DEFAULT_WAREHOUSE", "emit_json", "json_option", "json_text", "note", "table", "warehouse_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,7 +35,12 @@ def warehouse_option(function: F) -> F:
 
 def emit_json(document: object) -> None:
     """Print one JSON document; a number that JSON cannot carry is a fault of ours and raises ValueError."""
-    click.echo(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False, default=_plain))
+    click.echo(json_text(document), nl=False)
+
+
+def json_text(document: object) -> str:
+    """One JSON document as `emit_json` prints it, with the line's end."""
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False, default=_plain) + "\n"
 
 
 def _plain(value: object) -> object:

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from records.link import Evidence, LinkEstimate
 from records.units import MS
-from routing.engine import best
+from routing.engine import Floats, best
 from routing.media import fastest, rank_rtt_ns, worst_evidence
 
-__all__ = ["MatrixRow", "rows"]
+__all__ = ["LinkTable", "MatrixRow", "link_table", "rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTable:
+    """Links as the matrix that the engine takes.
+
+    names      the sites that have a usable link, in the order of their ids
+    index      the row and column of each
+    direct_ms  [N, N] ranking RTT in ms of the fastest usable link; inf where there is none
+    legs       the link behind each finite cell
+    """
+
+    names: tuple[str, ...]
+    index: Mapping[str, int]
+    direct_ms: Floats
+    legs: Mapping[tuple[str, str], LinkEstimate]
+
+
+def link_table(links: Iterable[LinkEstimate], *, without: Collection[str] = ()) -> LinkTable:
+    """The usable links as a matrix, of parallel media the fastest (routing.media), without some sites."""
+    legs = fastest(links, without=without)
+    names = tuple(sorted({name for pair in legs for name in pair}))
+    index = {name: i for i, name in enumerate(names)}
+    direct = np.full((len(names), len(names)), np.inf)
+    if legs:
+        ends = np.fromiter((index[name] for pair in legs for name in pair), dtype=np.intp, count=2 * len(legs)).reshape(-1, 2)
+        direct[ends[:, 0], ends[:, 1]] = [rank_rtt_ns(link) or 0 for link in legs.values()]
+        direct /= MS
+    return LinkTable(names, index, direct, legs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +78,8 @@ def rows(
     existing direct link only for a gain of at least `min_gain_ms` (and of more than nothing); where there is no direct
     link the relay is taken. `fail` removes sites with all their links; `allowed_relays` names the sites that may relay.
     """
-    legs = fastest(links, without=fail)
-    names = sorted({name for pair in legs for name in pair})
-    index = {name: i for i, name in enumerate(names)}
-    direct = np.full((len(names), len(names)), np.inf)
-    for (src, dst), link in legs.items():
-        rtt_ns = rank_rtt_ns(link)
-        assert rtt_ns is not None
-        direct[index[src], index[dst]] = rtt_ns / MS
+    given = link_table(links, without=fail)
+    names, index, direct, legs = given.names, given.index, given.direct_ms, given.legs
     allowed = None if allowed_relays is None else [index[name] for name in allowed_relays if name in index]
     found = best(direct, relays=relays, relay_ms=relay_ms, allowed=allowed)
     known = np.isfinite(direct)

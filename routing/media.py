@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from records.link import EVIDENCE, MEDIA, Evidence, LinkEstimate
 
-__all__ = ["fastest", "rank_rtt_ns", "usable", "worst_evidence"]
+__all__ = ["fastest", "quantile_ns", "rank_rtt_ns", "usable", "worst_evidence"]
 
 _EVIDENCE_RANK: Mapping[Evidence, int] = {"measured": 0, "assumed": 1, "modelled": 2}
 assert set(_EVIDENCE_RANK) == set(EVIDENCE)
@@ -19,6 +19,17 @@ assert set(_EVIDENCE_RANK) == set(EVIDENCE)
 def rank_rtt_ns(link: LinkEstimate) -> int | None:
     """The RTT in ns a link is ranked by: the median, else the least (a matrix may give only that); None unknown."""
     return link.rtt_p50_ns if link.rtt_p50_ns is not None else link.rtt_min_ns
+
+
+def quantile_ns(link: LinkEstimate, q: float) -> float | None:
+    """The q-quantile (0..1) of a link's RTT in ns; None where it is not known.
+
+    0, 0.5, 0.95 and 0.99 are the estimate's own figures, exact for samples; others come from the histogram, within 1 %.
+    """
+    own = {0.0: link.rtt_min_ns, 0.5: link.rtt_p50_ns, 0.95: link.rtt_p95_ns, 0.99: link.rtt_p99_ns}.get(q)
+    if own is not None:
+        return own
+    return None if link.histogram is None else link.histogram.quantile_ns(q)
 
 
 def usable(link: LinkEstimate) -> bool:

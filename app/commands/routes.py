@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import sys
@@ -14,11 +15,12 @@ from typing import Any
 import click
 
 from app import answers
-from app.output import emit_json, json_option, note, table, warehouse_option
+from app.output import emit_json, json_option, json_text, note, table, warehouse_option
 from records.errors import UserError
-from records.link import EVIDENCE, GATES
+from records.link import EVIDENCE, GATES, LinkEstimate
 from records.units import SECOND, ms, parse_duration_ns
 from routing.gates import GatePolicy
+from routing.media import quantile_ns
 from warehouse import open_warehouse
 
 __all__ = ["Duration", "evidence_options", "links", "load_links", "matrix"]
@@ -82,6 +84,19 @@ def _say_gates(known: answers.Links) -> None:
 @click.option("--dst", metavar="SITE", help="Only links to this site.")
 @click.option("--gate", type=click.Choice(list(GATES)), help="Only links with this verdict.")
 @click.option("--evidence", type=click.Choice(EVIDENCE), help="Only links on this evidence.")
+@click.option(
+    "--quantile", "asked", multiple=True, type=click.FloatRange(0, 1), metavar="Q", help="One more quantile of the RTT, as in 0.9."
+)
+@click.option("--modelled", "with_models", is_flag=True, help="Also the models that stand for the pairs nobody measured.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "graphml", "node-link"]),
+    default="table",
+    show_default=True,
+    help="graphml and node-link (JSON) are graphs for networkx and other tools.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write here instead of on the screen.")
 @json_option
 def links(
     warehouse: str,
@@ -91,51 +106,93 @@ def links(
     dst: str | None,
     gate: str | None,
     evidence: str | None,
+    asked: tuple[float, ...],
+    with_models: bool,
+    form: str,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """List every link with its RTT, its verdict and what it rests on.
 
     Links that failed a gate are listed too, with the gate's name; only `ok` ones are routed over. Floor is the least
-    possible RTT in fibre along the great circle, inflation the median over it. '-' (null in JSON) is not known.
+    possible RTT in fibre along the great circle, inflation the median over it. '-' (null in JSON) is not known. Quantiles
+    other than p50, p95 and p99 come from the histogram of the samples, within 1 %; an imported matrix has none.
 
     \b
     Examples:
-      isochrone links
+      isochrone links --window 2h --quantile 0.9
       isochrone links --gate faster_than_light --json
+      isochrone links --format graphml -o links.graphml
     """
+    form = "json" if as_json else form
     known = load_links(warehouse, window_s, max_age_s)
     ends = [None if name is None else answers.site_id(name, known) for name in (src, dst)]
     chosen = [
         link
-        for link in known.links
+        for link in (*known.links, *(answers.unmeasured(known) if with_models else ()))
         if ends[0] in (None, link.src) and ends[1] in (None, link.dst) and gate in (None, link.gate) and evidence in (None, link.evidence)
     ]
-    if as_json:
-        emit_json(answers.links_json(chosen))
+    if form == "table" and output is not None:
+        raise UserError("--format table is for the screen; for a file take csv, json, graphml or node-link")
+    if form != "table":
+        _write(output, _links_text(form, chosen, asked, known))
     answers.require_links(known)
-    if not as_json:
-        headers = ["src", "dst", "medium", "min ms", "p50 ms", "p95 ms", "p99 ms", "loss %", "Mbit/s", "samples", "age s"]
-        table(
-            [*headers, "evidence", "gate", "floor ms", "inflation"],
-            [
-                [
-                    link.src,
-                    link.dst,
-                    link.medium,
-                    *(ms(value) for value in (link.rtt_min_ns, link.rtt_p50_ns, link.rtt_p95_ns, link.rtt_p99_ns)),
-                    None if link.loss_ratio is None else link.loss_ratio * 100,
-                    None if link.throughput_bps is None else link.throughput_bps / 1e6,
-                    link.sample_count,
-                    None if link.age_s is None else round(link.age_s),
-                    link.evidence,
-                    link.gate,
-                    ms(link.fibre_floor_ns),
-                    link.inflation,
-                ]
-                for link in chosen
-            ],
-        )
+    if form == "table":
+        table(*_links_table(chosen, asked))
     _say_gates(known)
+
+
+def _links_table(chosen: Sequence[LinkEstimate], asked: Sequence[float]) -> tuple[list[str], list[list[object]]]:
+    headers = ["src", "dst", "medium", "min ms", "p50 ms", "p95 ms", "p99 ms", *(f"{answers.quantile_name(q)} ms" for q in asked)]
+    headers += ["loss %", "Mbit/s", "samples", "age s", "evidence", "gate", "floor ms", "inflation"]
+    rows: list[list[object]] = [
+        [
+            link.src,
+            link.dst,
+            link.medium,
+            *(ms(value) for value in (link.rtt_min_ns, link.rtt_p50_ns, link.rtt_p95_ns, link.rtt_p99_ns)),
+            *(ms(quantile_ns(link, q)) for q in asked),
+            None if link.loss_ratio is None else link.loss_ratio * 100,
+            None if link.throughput_bps is None else link.throughput_bps / 1e6,
+            link.sample_count,
+            None if link.age_s is None else round(link.age_s),
+            link.evidence,
+            link.gate,
+            ms(link.fibre_floor_ns),
+            link.inflation,
+        ]
+        for link in chosen
+    ]
+    return headers, rows
+
+
+def _links_text(form: str, chosen: Sequence[LinkEstimate], asked: Sequence[float], known: answers.Links) -> str:
+    if form == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        for at, document in enumerate(answers.links_json(chosen, asked)):
+            flat = {f"rtt_{name}_ms": value for name, value in document.pop("rtt_ms").items()}
+            row = {name: document[name] for name in ("src", "dst", "medium")} | flat | document
+            if at == 0:
+                writer.writerow(row)
+            writer.writerow(row.values())
+        return text.getvalue()
+    if form in ("graphml", "node-link"):
+        from routing import graph  # networkx takes a while to load
+
+        made = graph.to_networkx(chosen, known.sites)
+        return graph.to_graphml(made) + "\n" if form == "graphml" else json_text(graph.to_node_link(made))
+    return json_text(answers.links_json(chosen, asked))
+
+
+def _write(output: Path | None, text: str) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {output}: {error.strerror}") from error
 
 
 @click.command()

@@ -223,3 +223,58 @@ def test_the_public_grid_through_the_warehouse_equals_networkx(tmp_path):
         ]
         assert round(row["best_ms"] * 1e6) == min(ways)
         assert (row["direct_ms"] is not None) == graph.has_edge(src, dst)
+
+
+def test_links_go_to_networkx_and_to_csv(small, tmp_path):
+    """GraphML and node-link JSON hold the same graph, gated links and sites included; CSV has a column for every field."""
+    for form in ("graphml", "node-link", "csv"):
+        done = run("links", "--format", form, "-o", tmp_path / form, warehouse=small)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    from_xml = nx.read_graphml(tmp_path / "graphml", force_multigraph=True)
+    from_json = nx.node_link_graph(json.loads((tmp_path / "node-link").read_text()), edges="edges")
+    assert from_xml.number_of_edges() == from_json.number_of_edges() == 9
+    for src, dst, medium, attributes in from_json.edges(keys=True, data=True):
+        read = dict(from_xml.get_edge_data(src, dst).values().__iter__().__next__())
+        read.pop("id", None)
+        assert read == {name: value for name, value in attributes.items() if value is not None}
+        assert medium == attributes["medium"] == "internet"
+    assert from_xml.nodes["sin"]["country"] == "SG"
+    rows = list(csv.DictReader((tmp_path / "csv").open()))
+    assert (rows[0]["rtt_p50_ms"], rows[0]["loss_ratio"], rows[0]["gate"]) == ("20.0", "", "faster_than_light")
+
+
+def test_links_by_window_and_quantile_and_with_models(small):
+    """A matrix has no samples, so a quantile of its own is unknown; models fill the pairs nobody measured, and say so."""
+    plain = json.loads(run("links", "--json", "--quantile", "0.9", warehouse=small).stdout)
+    assert plain[0]["rtt_ms"]["p90"] is None
+    both = json.loads(run("links", "--json", "--modelled", warehouse=small).stdout)
+    assert len(both) == 4 * 3 + 1  # every ordered pair, and the gated link beside its model
+    made = {(link["src"], link["dst"]): link["evidence"] for link in both if link["evidence"] != "measured"}
+    assert made == {
+        ("aws:us-east-1", "fra"): "modelled",
+        ("fra", "aws:us-east-1"): "modelled",
+        ("aws:us-east-1", "iad"): "assumed",
+        ("aws:us-east-1", "sin"): "assumed",
+    }
+    assert "table is for the screen" in run("links", "-o", "x.txt", warehouse=small).stderr
+
+
+def test_alternatives_name_routes_a_backup_and_the_front(small, tmp_path):
+    """sin -> iad: over fra 250.5, direct 300; the backup of the relayed one is the direct link."""
+    answer = json.loads(run("alternatives", "--from", "sin", "--to", "iad", "--json", warehouse=small).stdout)
+    assert [(route["sites"], route["rtt_ms"]) for route in answer["routes"]] == [(["sin", "fra", "iad"], 250.5), (["sin", "iad"], 300.0)]
+    assert answer["backup"]["sites"] == ["sin", "iad"]
+    assert answer["pair"]["rtt_ms"] == 550.5
+    assert [point["sites"] for point in answer["pareto"]] == [["sin", "fra", "iad"]]
+    text = run("alternatives", "--from", "sin", "--to", "iad", warehouse=small).stdout
+    assert "backup" in text
+    (tmp_path / "groups.csv").write_text("site,group\nfra,cable\nmars,cable\n")
+    for arguments, status, says in (
+        (["--to", "sin"], 2, "both sin"),
+        (["--to", "mars"], 2, "unknown site 'mars'"),
+        (["--to", "iad", "--groups", tmp_path / "groups.csv"], 2, "unknown site 'mars'"),
+        (["--to", "lhr"], 1, "lhr has no link|unknown site"),
+    ):
+        done = run("alternatives", "--from", "sin", *arguments, warehouse=small)
+        assert done.returncode == status, done.stderr
+        assert any(part in done.stderr for part in says.split("|"))
