@@ -183,7 +183,7 @@ def _profile_row(fitted: Fitted, names: Names) -> Sequence[object]:
     fit = fitted.fit
     coefficients = (fit.decode.intercept, fit.decode.slope, fit.prefill.intercept, fit.prefill.slope)
     alpha, beta, gamma, delta = (part.value_ns or 0.0 for part in coefficients)
-    seen = max(1, int(fit.decode.x_max or 1))
+    seen = max(1, round(fit.decode.x_max or 1))
     source = (
         f"{fitted.source}; decode from {fit.decode.samples} samples at batch {fit.decode.x_min:.3g} to {fit.decode.x_max:.3g}, "
         f"prefill from {fit.prefill.samples} of {fit.prefill.x_min:.0f} to {fit.prefill.x_max:.0f} tokens; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 from collections.abc import AsyncIterator, Iterable
@@ -26,8 +27,12 @@ async def _opened(probe: ProbeType) -> AsyncIterator[ProbeType]:
         await probe.close()
 
 
-async def measure(probe: ProbeType, targets: Iterable[Target], vantage: Vantage, *, rounds: int = 1) -> AsyncIterator[tuple[Target, Line]]:
+async def measure(
+    probe: ProbeType, targets: Iterable[Target], vantage: Vantage, *, rounds: int = 1, at_once: int = 1
+) -> AsyncIterator[tuple[Target, Line]]:
     """Measure each target `rounds` times, one after the other; yields each result as soon as it is there.
+
+    With `at_once` above 1 every round is that many measurements of the target at the same time, whose results come together.
 
     Raises UserError for an address that nobody may measure, and what the probe raises: NotPermitted, ToolMissing, ConfigError.
     """
@@ -42,8 +47,9 @@ async def measure(probe: ProbeType, targets: Iterable[Target], vantage: Vantage,
     async with _opened(probe):
         for target in targets:
             for _ in range(rounds):
-                for line in await probe.once(target, vantage):
-                    yield target, line
+                for lines in await asyncio.gather(*(probe.once(target, vantage) for _ in range(at_once))):
+                    for line in lines:
+                        yield target, line
 
 
 async def store(lines: Iterable[Line], *, url: str, token_file: Path | None, vantage: Vantage) -> None:

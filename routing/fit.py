@@ -37,6 +37,7 @@ MIN_BATCH_SPAN = 0.5
 MIN_PROMPT_RATIO = 1.5
 #: A slope whose interval holds zero is unknown if it may also make more than this share of the typical time over what was seen.
 _MUCH = 0.5
+_NOTHING = 1e-6
 _CONFIDENCE = 0.95
 _FOLDS = 5
 #: Residuals (natural logarithm) below this are agreement; keeps the scale of exact data above zero.
@@ -130,6 +131,8 @@ def fit_line(x: Floats, y: Floats, *, why_no_slope: str | None) -> Line:
     if why_no_slope is not None:
         return _without_slope(x, y, why_no_slope)
     fitted, errors = _solve(x, y)
+    # Where the bound of zero holds, the solver stops a hair above it.
+    fitted[fitted * (1.0, x.max()) < _NOTHING * np.median(y)] = 0.0
     half = errors * student_t.ppf((1 + _CONFIDENCE) / 2, max(1, len(x) - 2))
     low, high = np.maximum(0.0, fitted - half), fitted + half
     held_out = _held_out_errors(x, y)

@@ -58,7 +58,7 @@ def fit(
     Time per output token = alpha + beta x batch; reading a prompt = gamma + delta x tokens. The network is taken off by
     the round trip that the kernel reports for the same connection. Each coefficient comes with its 95 % interval; one
     that the measurements cannot tell is '-' (null in JSON) with the reason. To tell beta, measure with several requests
-    at once; to tell delta, with prompts of different lengths.
+    at once (`isochrone infer --at-once`); to tell delta, with prompts of different lengths.
 
     A file of samples has the columns prompt_tokens,batch,ttft_ms,rtt_ms,tpot_ms; cells may be empty, batch may not.
     Exit status 1: nothing could be fitted, or with --format csv not everything a row needs.

@@ -92,13 +92,13 @@ def _sites(names: Sequence[str], keep: _Keep) -> list[str]:
     return list(keep.dst) or [re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "target" for name in names]
 
 
-def _run(probe: ProbeType, targets: Sequence[Target], keep: _Keep, *, as_json: bool, rounds: int = 1) -> None:
+def _run(probe: ProbeType, targets: Sequence[Target], keep: _Keep, *, as_json: bool, rounds: int = 1, at_once: int = 1) -> None:
     """Measure, show, keep; NoAnswer (exit status 1) when a target did not answer at all."""
     vantage = Vantage(agent=keep.agent, site=keep.src or "here", boot=new_boot_id())
     results: list[tuple[Target, Line]] = []
 
     async def work() -> None:
-        async for target, line in measure(probe, targets, vantage, rounds=rounds):
+        async for target, line in measure(probe, targets, vantage, rounds=rounds, at_once=at_once):
             results.append((target, line))
             if not as_json:
                 show(line)
@@ -226,6 +226,9 @@ def throughput(targets: tuple[str, ...], port: int, duration: float, max_bytes: 
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="URL...")
 @click.option("-n", "--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Requests to each endpoint.")
+@click.option(
+    "--at-once", type=click.IntRange(1, 64), default=1, show_default=True, help="So many at the same time, each of --count times."
+)
 @click.option("--model", metavar="NAME", help="The model to ask for.  [default: the server's first]")
 @click.option("--prompt-tokens", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="About how long the prompt is.")
 @click.option("--max-tokens", type=click.IntRange(1, 100_000), default=16, show_default=True, help="Most tokens of the answer.")
@@ -236,6 +239,7 @@ def throughput(targets: tuple[str, ...], port: int, duration: float, max_bytes: 
 def infer(
     targets: tuple[str, ...],
     count: int,
+    at_once: int,
     model: str | None,
     prompt_tokens: int,
     max_tokens: int,
@@ -248,6 +252,8 @@ def infer(
     """Measure time to first token of an OpenAI-compatible endpoint, split into network and machine.
 
     URL is its base, ending in /v1. Every request costs its owner tokens.
+
+    With --at-once the server decodes several together: what `isochrone inventory fit` needs to tell how a batch slows it.
 
     Example: isochrone infer http://192.0.2.1:8080/v1 -n 3
     """
@@ -268,7 +274,7 @@ def infer(
         )
         for site, host, url in zip(_sites(hosts, keep), hosts, targets, strict=True)
     ]
-    _run(InferenceProbe(config), whom, keep, as_json=as_json, rounds=count)
+    _run(InferenceProbe(config), whom, keep, as_json=as_json, rounds=count, at_once=at_once)
 
 
 def _host(url: str) -> str:

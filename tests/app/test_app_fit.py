@@ -22,6 +22,7 @@ from inventory.serving import read_profiles
 from lab import serving
 from probes.inference import InferenceConfig, InferenceProbe
 from probes.model import Target, Vantage, new_boot_id
+from probes.oneshot import measure
 from records.batch import BatchName, encode_line
 from records.measurement import InferenceResult
 from records.units import MS
@@ -144,10 +145,9 @@ async def _measure(url: str, rounds: int) -> list[list[InferenceResult]]:
 
     async def ask(words: int, tokens: int, at_once: int) -> list[InferenceResult]:
         probe = InferenceProbe(InferenceConfig(prompt_tokens=words, max_tokens=tokens))
-        await probe.open()
-        answers = await asyncio.gather(*(probe.once(aim, vantage) for _ in range(at_once)))
-        await probe.close()
-        return [line for lines in answers for line in lines]  # type: ignore[misc]
+        answers = [line async for _, line in measure(probe, [aim], vantage, at_once=at_once)]
+        assert len(answers) == at_once
+        return answers  # type: ignore[return-value]
 
     found = []
     for _ in range(rounds):
