@@ -39,6 +39,7 @@ COMMANDS = {
     "matrix": "app.commands.routes:matrix",
     "route": "app.commands.route:route",
     "alternatives": "app.commands.alternatives:alternatives",
+    "failures": "app.commands.failures:failures",
     "place": "app.commands.place:place",
     "whatif": "app.commands.whatif:whatif",
 }

@@ -278,3 +278,24 @@ def test_alternatives_name_routes_a_backup_and_the_front(small, tmp_path):
         done = run("alternatives", "--from", "sin", *arguments, warehouse=small)
         assert done.returncode == status, done.stderr
         assert any(part in done.stderr for part in says.split("|"))
+
+
+def test_failures_rank_what_each_loss_does_to_the_others(small, tmp_path):
+    """Without fra, sin -> iad takes the direct 300 for 250.5; alone or in two processes the same; groups by file."""
+    alone = json.loads(run("failures", "--json", warehouse=small).stdout)
+    assert len(alone) == 4
+    by_name = {row["name"]: row for row in alone}
+    assert (by_name["fra"]["slower_pairs"], by_name["fra"]["worst_ms"], by_name["fra"]["lost_pairs"]) == (2, 49.5, 0)
+    # fra -> aws:us-east-1 is left with sin: 160 + 260 + 0.5 for 90 + 1.2 + 0.5.
+    assert (by_name["iad"]["slower_pairs"], by_name["iad"]["worst_ms"]) == (1, pytest.approx(328.8))
+    assert alone[0]["name"] == "iad"
+    both = [json.loads(run("failures", "--json", "--pairs", *more, warehouse=small).stdout) for more in ((), ("--workers", "2"))]
+    assert both[0] == both[1]
+    assert len(both[0]) == 6
+    (tmp_path / "g.csv").write_text("site,group\nfra,cable\niad,cable\n")
+    (group,) = [
+        row
+        for row in json.loads(run("failures", "--groups-file", tmp_path / "g.csv", "--json", warehouse=small).stdout)
+        if row["name"] == "cable"
+    ]
+    assert (group["sites"], group["lost_pairs"]) == (["fra", "iad"], 0)

@@ -1,0 +1,93 @@
+"""Where a sweep runs: here, in processes of this machine, or on Dask workers; each as arguments of `routing.sweep.chunked`.
+
+Processes are started by a fork server: a fork of a process with threads (the dashboard's, DuckDB's) may stop dead.
+Dask's workers get their memory settings before they start: its own MALLOC_TRIM_THRESHOLD_ of 64 KiB makes glibc hand
+every large temporary of NumPy back to the kernel, which costs two to five times the time (dask/distributed#5971).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor
+from typing import Any, TypeVar
+
+from records.errors import ToolMissing, UserError
+
+__all__ = ["CHUNK_S", "chunk_of", "dask", "processes"]
+
+Item = TypeVar("Item")
+
+#: What a task should be worth: handing one over costs about a millisecond in processes and two or three in Dask.
+CHUNK_S = 0.1
+
+#: 32 MiB is the most that glibc takes for the second.
+_MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+
+
+def chunk_of(function: Callable[[Item], Any], sample: Item, *, count: int, workers: int) -> int:
+    """How many of `count` items make a task of CHUNK_S or more, by one timed call; never so many that a worker has none."""
+    function(sample)  # whatever is made once is made now
+    start = time.perf_counter()
+    function(sample)
+    each_s = max(1e-6, time.perf_counter() - start)
+    return max(1, min(math.ceil(CHUNK_S / each_s), math.ceil(count / max(1, workers))))
+
+
+@contextlib.contextmanager
+def processes(count: int) -> Iterator[dict[str, Any]]:
+    """Processes of this machine; a pool that lost one is replaced by a new one. One process, or none, is this one."""
+    if count <= 1:
+        yield {"executor": None, "workers": 1}
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["routing.sweep", "routing.failures"])
+    pools: list[ProcessPoolExecutor] = []
+
+    def make() -> Executor:
+        pools.append(ProcessPoolExecutor(count, mp_context=context))
+        return pools[-1]
+
+    try:
+        yield {"executor": make(), "workers": count, "renew": make}
+    finally:
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def dask(address: str | None = None, *, count: int = 2, timeout_s: float = 10.0) -> Iterator[dict[str, Any]]:
+    """Workers of a Dask scheduler (tcp://host:port), or of a cluster of `count` processes made here, on loopback only.
+
+    Dask gives the task of a lost worker to another by itself; what it has given up (KilledWorker) is tried again.
+    Raises ToolMissing without the extra `dask`, UserError for a scheduler that does not answer.
+    """
+    try:
+        distributed: Any = importlib.import_module("distributed")
+        config: Any = importlib.import_module("dask").config
+    except ModuleNotFoundError as error:
+        raise ToolMissing("Dask is not installed; pip install 'isochrone[dask]', or use processes") from error
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in _MALLOC.items()}))
+        if address is None:
+            cluster = distributed.LocalCluster(
+                n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None, silence_logs=logging.ERROR
+            )
+            address = stack.enter_context(cluster).scheduler_address
+        try:
+            client = stack.enter_context(distributed.Client(address, timeout=timeout_s, set_as_default=False))
+        except (OSError, ValueError, TimeoutError) as error:
+            raise UserError(f"no Dask scheduler answers at {address}: {error}; give its address, as in tcp://host:8786") from error
+        workers = len(client.scheduler_info(n_workers=-1)["workers"]) or count
+
+        def executor() -> Executor:
+            found: Executor = client.get_executor(pure=False)
+            return found
+
+        lost = (BrokenExecutor, CancelledError, distributed.KilledWorker)
+        yield {"executor": executor(), "workers": workers, "renew": executor, "lost": lost}
