@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from inventory.prices import hourly_usd
+from inventory.prices import hourly_usd, tiered_usd
 from inventory.residency import Jurisdictions
 from records.access import Endpoint, MediumLink, OnRamp
 from records.errors import UnknownSite
@@ -202,10 +202,24 @@ class Inventory:
         A PoP or metro has no provider and so no price here: None. Free monthly allowances are per account, not per
         site, and stand outside the tiers (see inventory/README.md). Raises UnknownSite.
         """
-        place = self.site(site)
-        if place.provider is None:
-            return None
-        rows = [row for row in self.egress if row.provider == place.provider and row.scope == scope]
-        tiers = [row for row in rows if row.region == place.id] or [row for row in rows if row.region is None]
-        reached = [row for row in tiers if row.from_gb_per_month <= month_gb]
+        reached = [row for row in self._tiers(site, scope) if row.from_gb_per_month <= month_gb]
         return max(reached, key=lambda row: row.from_gb_per_month).usd_per_gb if reached else None
+
+    def egress_usd(self, site: str, month_gb: float, scope: EgressScope = "internet") -> float | None:
+        """What a month's bytes out of a site cost in USD, tier by tier; None where a tier that they reach is not known.
+
+        A thousand cameras at 2 Mbit/s are 648 TB a month; all of them, and the hundredth of interest:
+
+        >>> from inventory.load import load
+        >>> [round(load().egress_usd("aws:us-east-1", gb)) for gb in (648_000, 6_480)]
+        [36291, 583]
+
+        Free allowances stand outside, as in `egress_usd_per_gb`. Raises UnknownSite.
+        """
+        return tiered_usd(self._tiers(site, scope), month_gb)
+
+    def _tiers(self, site: str, scope: EgressScope) -> list[EgressPrice]:
+        """The rows of a site's meter: its own, else its provider's; none for a place without a provider."""
+        place = self.site(site)
+        rows = [row for row in self.egress if row.provider == place.provider and row.scope == scope]
+        return [row for row in rows if row.region == place.id] or [row for row in rows if row.region is None]

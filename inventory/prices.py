@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Container, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +13,7 @@ from inventory.rows import BadRow, Faults, Row, read_table
 from records.place import PROVIDERS
 from records.serving import ComputePrice, EgressPrice, EgressScope
 
-__all__ = ["hourly_usd", "in_usd", "read_compute_prices", "read_currencies", "read_egress"]
+__all__ = ["hourly_usd", "in_usd", "read_compute_prices", "read_currencies", "read_egress", "tiered_usd"]
 
 EGRESS_COLUMNS = ("provider", "region", "scope", "from_gb_per_month", "usd_per_gb", "source", "as_of")
 EGRESS_OPTIONAL = ("currency", "price_per_gb")
@@ -90,6 +92,24 @@ def read_egress(path: Path, sites: Container[str], rates: Mapping[str, float | N
     return read_table(
         path, EGRESS_COLUMNS, make, lambda p: (p.provider, p.region, p.scope, p.from_gb_per_month), faults, optional=EGRESS_OPTIONAL
     )
+
+
+def tiered_usd(tiers: Sequence[EgressPrice], month_gb: float) -> float | None:
+    """What a month's bytes cost, each GB at the price of the tier it falls into; None where a tier that is reached is not known.
+
+    tiers   of one meter, the first from 0 on, in any order; none at all is not known
+    """
+    ordered = sorted(tiers, key=lambda tier: tier.from_gb_per_month)
+    total = 0.0
+    for tier, following in zip_longest(ordered, ordered[1:]):
+        ends = following.from_gb_per_month if following is not None else math.inf
+        inside = min(month_gb, ends) - tier.from_gb_per_month
+        if inside <= 0:
+            continue
+        if tier.usd_per_gb is None:
+            return None
+        total += inside * tier.usd_per_gb
+    return total if ordered else None
 
 
 def read_compute_prices(path: Path, sites: Container[str], accelerators: Container[str], faults: Faults) -> list[ComputePrice]:

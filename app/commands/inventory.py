@@ -180,6 +180,17 @@ def _rules(inv: Inventory) -> list[dict[str, Any]]:
     ]
 
 
+def _jurisdictions(inv: Inventory) -> list[dict[str, Any]]:
+    return [{"country": country, "jurisdiction": jurisdiction} for country, jurisdiction in inv.jurisdictions.named.items()]
+
+
+def _groups(inv: Inventory) -> list[dict[str, Any]]:
+    return [
+        {"id": group.id, "title": group.title, "countries": sorted(group.countries), "source": group.source, "as_of": group.as_of}
+        for group in inv.jurisdictions.groups.values()
+    ]
+
+
 #: Kind -> its rows. The long texts (source, note) are in the JSON only.
 _KINDS: dict[str, Callable[[Inventory], list[dict[str, Any]]]] = {
     "pops": _pops,
@@ -197,6 +208,8 @@ _KINDS: dict[str, Callable[[Inventory], list[dict[str, Any]]]] = {
     "workloads": _workloads,
     "applications": _applications,
     "pools": _pools,
+    "jurisdictions": _jurisdictions,
+    "country-groups": _groups,
     "rules": _rules,
 }
 _ONLY_IN_JSON = ("source", "note", "conditions")
@@ -220,7 +233,8 @@ def inventory() -> None:
 @json_option
 def list_(kind: str, as_json: bool) -> None:
     """List one kind: pops, regions, metros, endpoints, onramps, links, prices, compute-prices, currencies,
-    accelerators, models, profiles, workloads, applications, pools or rules.
+    accelerators, models, profiles, workloads, applications, pools,
+    jurisdictions, country-groups or rules.
 
     The JSON also says where each figure is from and when it held; '-' (null in JSON) is not known, which is not zero.
 

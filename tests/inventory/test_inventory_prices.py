@@ -145,6 +145,25 @@ def test_a_device_costs_what_the_list_of_its_region_says(accelerator: str, site:
     assert load().device_usd_per_hour(accelerator, site) == pytest.approx(usd)
 
 
+@pytest.mark.parametrize(
+    ("site", "gb", "usd"),
+    [
+        # 10,240 x 0.09 + 40,960 x 0.085 + 102,400 x 0.07 + 494,400 x 0.05: the 1,000 cameras of the source material
+        ("aws:us-east-1", 648_000, 921.6 + 3481.6 + 7168 + 24_720),
+        ("aws:us-east-1", 6_480, 583.2),
+        ("azure:westeurope", 648_000, 10_240 * 0.087 + 40_960 * 0.083 + 102_400 * 0.07 + 494_400 * 0.05),
+        ("gcp:europe-west3", 648_000, 1024 * 0.12 + 9216 * 0.11 + 637_760 * 0.08),
+        ("oracle:eu-frankfurt-1", 648_000, 648_000 * 0.0085),
+        ("aws:us-east-1", 0, 0.0),
+        ("tencent:ap-tokyo", 648_000, None),
+        ("fra", 648_000, None),
+    ],
+)
+def test_a_month_is_paid_tier_by_tier(site: str, gb: float, usd: float | None) -> None:
+    """Worked by hand: each GB costs what its tier says, not all of them what the last one says."""
+    assert load().egress_usd(site, gb) == pytest.approx(usd)
+
+
 def test_a_list_in_another_currency_waits_for_a_dated_rate(tmp_path: Path) -> None:
     """0.80 CNY a GB are not known in USD until a rate is put into the table; no rate is invented."""
     assert load().egress_usd_per_gb("tencent:ap-guangzhou") is None
