@@ -94,7 +94,9 @@ def read(folder: Path, *, own: Path | None = None) -> Inventory:
         lambda found: (found.accelerator, found.model, found.quantisation, found.engine),
     )
     models = tables.read("models", serving.read_models, lambda found: found.id)
-    profiles = [*profiles, *derive(devices, models, profiles)]
+    # What was measured comes first, then what others published: a pool takes the first that fits.
+    profiles = sorted(profiles, key=lambda found: serving.PROVENANCES.index(found.provenance))
+    profiles += derive(devices, models, profiles)
     rates = dict(tables.read("currencies", lambda path, faults: list(prices.read_currencies(path, faults).items()), lambda found: found[0]))
     compute = tables.read(
         "compute_prices",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inventory.load import load
+from inventory.load import BUILT_IN, load, read
 from inventory.roofline import MAX_BATCH, QUANTISATIONS, REFERENCE_CONTEXT_TOKENS, derive, roofline
 from records.serving import Accelerator, Model, PerfProfile
 
@@ -162,3 +162,12 @@ def test_whatever_fits_has_a_profile_and_a_row_comes_before_a_roofline() -> None
         assert {"llama-3.2-1b", "llama-3.1-8b"} <= {model for accelerator, model, _ in keys if accelerator == device}, device
     assert ("h100", "llama-3.3-70b", "bf16") not in keys  # 141 GB do not fit into 80
     assert {("h100", "llama-3.3-70b", "int4"), ("mi300x", "llama-3.3-70b", "bf16")} <= set(keys)
+
+
+def test_a_pool_takes_what_was_measured_before_what_others_published(tmp_path: Path) -> None:
+    """A row of the user's own, from `inventory fit`, with another engine: the pools of that device and model run on it."""
+    header = "accelerator,model,quantisation,engine,alpha_ms,beta_ms,gamma_ms,delta_us,max_batch,provenance,error_ratio,source,as_of"
+    (tmp_path / "profiles.csv").write_text(f"{header}\nl40s,llama-3.1-8b,bf16,sglang,19,0.2,1,50,64,measured,0.04,ours,2026-11-26\n")
+    pools = {pool.id: pool for pool in read(BUILT_IN, own=tmp_path).pools}
+    assert (pools["fra-l40s"].profile.engine, pools["fra-l40s"].profile.provenance) == ("sglang", "measured")
+    assert pools["aws-us-east-1-h100"].profile.engine == "vllm"
