@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from app.memory import fitted, memory_of
 from inventory.load import Inventory, load
 from inventory.workloads import read_workload_file
 from records.errors import NoAnswer, UnknownSite, UserError
@@ -184,6 +185,7 @@ def planner_of(
         snapshot=known.snapshot,
         availability=availability,
         series=series,
+        memory=memory_of(inventory),
     )
 
 
@@ -197,7 +199,9 @@ def route_answer(
     availability: Mapping[str, float] | None = None,
 ) -> Answer:
     """Plan a request over the links of a snapshot with the inventory's pools (or those given) and prices."""
-    return planner_of(known, inventory=inventory, pools=pools, seed=seed, availability=availability).plan(request)
+    inventory = inventory or load()
+    serving = fitted(inventory.pools if pools is None else pools, request.workload, inventory)
+    return planner_of(known, inventory=inventory, pools=serving, seed=seed, availability=availability).plan(request)
 
 
 def what_if_answer(

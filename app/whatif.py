@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from app.answers import Links, prices_of, workload_of
+from app.memory import fitted, memory_of
 from inventory.load import Inventory
 from records.errors import InputError, UserError
+from records.units import ms
 from routing import harm
 from routing.compare import compare_outcomes, single_points, to_json
 from routing.fleet import Fleet, FleetOptions, settle
@@ -19,6 +21,7 @@ from routing.harm import Loss
 from routing.outcome import Cache, measure
 from routing.queueing import capacity_rps
 from routing.scenario import Scenario, apply, digest, parse
+from routing.timeline import at_second, peak_second, timeline
 from routing.variants import Variant
 from routing.world import Stock, World
 
@@ -82,7 +85,8 @@ def baseline(question: Question, scenario: Scenario | None = None) -> World:
     """
     inventory = question.inventory
     workload = workload_of((scenario.workload if scenario else None) or question.workload, inventory)
-    serving = [pool for pool in inventory.pools if pool.model == workload.model]
+    pools = fitted(inventory.pools, workload, inventory)
+    serving = [pool for pool in pools if pool.model == workload.model]
     room = sum(capacity_rps(pool.profile, pool.device_count, workload.input_tokens, workload.output_tokens) for pool in serving)
     rps = (scenario.rps if scenario else None) or question.rps or USUAL_LOAD * room
     people = {name: count for name, count in inventory.population.items() if name in question.known.sites}
@@ -92,7 +96,7 @@ def baseline(question: Question, scenario: Scenario | None = None) -> World:
     return World.of(
         question.known.sites,
         question.known.links,
-        inventory.pools,
+        pools,
         demand={name: rps * count / total for name, count in people.items()},
         workload=workload,
         stock=Stock(
@@ -109,7 +113,7 @@ def _options(question: Question, scenario: Scenario) -> FleetOptions:
 
 
 def _settled(question: Question, world: World, options: FleetOptions, before: Fleet | None = None) -> Fleet:
-    return settle(world, options, egress=prices_of(question.inventory), before=before)
+    return settle(world, options, egress=prices_of(question.inventory), memory=memory_of(question.inventory), before=before)
 
 
 def compared(question: Question, scenario: Scenario, *, points: bool = True) -> dict[str, Any]:
@@ -117,7 +121,8 @@ def compared(question: Question, scenario: Scenario, *, points: bool = True) -> 
     world = baseline(question, scenario)
     options = _options(question, scenario)
     before = _settled(question, world, options)
-    changed = apply(scenario, world)
+    applied = apply(scenario, world)
+    changed = at_second(applied, peak_second(applied)) if applied.bursts else applied
     after = before if changed == world else _settled(question, changed, options, before)
     was = measure(before, Cache(question.seed))
     now = was if after is before else measure(after, Cache(question.seed))
@@ -132,7 +137,25 @@ def compared(question: Question, scenario: Scenario, *, points: bool = True) -> 
         seed=question.seed,
         workload=after.workload.name,
         objective=options.objective,
+        timeline=_timeline(question, applied, options, before),
     )
+
+
+def _timeline(question: Question, world: World, options: FleetOptions, before: Fleet) -> list[dict[str, Any]]:
+    """A burst in time; empty without one. The comparison itself is of the burst's peak, at rest."""
+    steps = timeline(world, options, egress=prices_of(question.inventory), memory=memory_of(question.inventory), before=before)
+    return [
+        {
+            "t_s": step.at_s,
+            "rps": step.rps,
+            "over_capacity_share": step.over_share,
+            "wait_ms": ms(step.wait_mean_ns),
+            "worst_pool": step.worst_pool,
+            "worst_wait_ms": ms(step.worst_wait_ns),
+            "waiting": step.waiting,
+        }
+        for step in steps
+    ]
 
 
 def swept(question: Question, variants: Sequence[Variant]) -> list[dict[str, Any]]:
@@ -157,11 +180,12 @@ def ranking(question: Question, scenario: Scenario | None, *, single: bool, grou
     if scenario is not None:
         world = apply(scenario, world)
     fleet = _settled(question, world, question.options if scenario is None else _options(question, scenario))
-    found = harm.rank(fleet, losses(world, single=single or pairs > 0, groups=groups), seed=question.seed)
+    memory = memory_of(question.inventory)
+    found = harm.rank(fleet, losses(world, single=single or pairs > 0, groups=groups), seed=question.seed, memory=memory)
     if pairs:
         worst = [one.loss for one in found if one.loss.kind == "site" and one.touched][:pairs]
         kept = [one for one in found if single or one.loss.kind == "group"]
-        found = sorted([*kept, *harm.rank(fleet, harm.pairs_of(worst), seed=question.seed)], key=lambda one: one.order)
+        found = sorted([*kept, *harm.rank(fleet, harm.pairs_of(worst), seed=question.seed, memory=memory)], key=lambda one: one.order)
     return harm.to_json(found)
 
 

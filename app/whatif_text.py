@@ -28,6 +28,7 @@ def show_comparison(answer: dict[str, Any]) -> None:
             ["TTFT p95 ms", before["ttft_ms"]["p95"], after["ttft_ms"]["p95"], deltas["ttft_p95_ms"]],
             ["E2E p95 ms", before["e2e_ms"]["p95"], after["e2e_ms"]["p95"], deltas["e2e_p95_ms"]],
             ["USD a month", before["usd_per_month"], after["usd_per_month"], deltas["usd_per_month"]],
+            ["  of that known", before["usd_known_per_month"], after["usd_known_per_month"], deltas["usd_known_per_month"]],
             ["late or lost %", before["slo_miss_share"] * 100, after["slo_miss_share"] * 100, deltas["slo_miss_share"] * 100],
             ["lost %", before["lost_share"] * 100, after["lost_share"] * 100, deltas["lost_share"] * 100],
             ["served elsewhere %", None, deltas["moved_share"] * 100, None],
@@ -54,6 +55,8 @@ def show_comparison(answer: dict[str, Any]) -> None:
                 for row in worse
             ],
         )
+    if answer.get("timeline"):
+        _burst(answer["timeline"])
     full = [pool for pool in after["pools"] if pool["state"] == "full"]
     for pool in full:
         click.echo(
@@ -86,4 +89,25 @@ def show_ranking(found: list[dict[str, Any]]) -> None:
     )
     click.echo(
         f"\n{len(found)} losses looked at, {len(noticed)} noticed by any request" + (", the worst 40 shown" if len(noticed) > 40 else "")
+    )
+
+
+def _burst(steps: list[dict[str, Any]]) -> None:
+    """At most a dozen moments of a burst."""
+    click.echo("\nIn time (the comparison above is of the peak, at rest):")
+    every = max(1, len(steps) // 12)
+    table(
+        ["minute", "requests/s", "over capacity %", "mean wait ms", "worst pool", "its wait ms", "waiting"],
+        [
+            [
+                round(step["t_s"] / 60),
+                step["rps"],
+                step["over_capacity_share"] * 100,
+                step["wait_ms"],
+                step["worst_pool"],
+                step["worst_wait_ms"],
+                step["waiting"],
+            ]
+            for step in steps[::every]
+        ],
     )

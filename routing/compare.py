@@ -43,6 +43,7 @@ class Change:
     ttft_p95_ns: float | None
     e2e_p95_ns: float | None
     usd_per_month: float | None
+    usd_known: float
     moved_share: float
     rehomed_share: float
     miss_share: float
@@ -68,6 +69,7 @@ def compare_outcomes(before: Outcome, after: Outcome, *, points: tuple[Sequence[
         ttft_p95_ns=_less(after.ttft_p95_ns, before.ttft_p95_ns),
         e2e_p95_ns=_less(after.e2e_p95_ns, before.e2e_p95_ns),
         usd_per_month=_less(after.usd_per_month, before.usd_per_month),
+        usd_known=after.usd_known - before.usd_known,
         moved_share=_rounded(moved / after.rps),
         rehomed_share=_rounded(rehomed / after.rps),
         miss_share=after.miss_share - before.miss_share,
@@ -160,6 +162,7 @@ def to_json(change: Change, *, scenario_hash: str, **more: Any) -> dict[str, Any
             "slo_miss_share": change.miss_share,
             "lost_share": change.lost_share,
             "rehomed_share": change.rehomed_share,
+            "usd_known_per_month": change.usd_known,
         },
         "per_metro": _places(change),
         "new_single_points": [
@@ -178,6 +181,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
         "lost_share": outcome.lost_share,
         "slo_miss_share": outcome.miss_share,
         "usd_per_month": outcome.usd_per_month,
+        "usd_known_per_month": outcome.usd_known,
         "usd": {"devices": outcome.usd_devices, "egress": outcome.usd_egress, "push": outcome.usd_push},
         "unpriced": list(outcome.unpriced),
         "measured_share": outcome.measured_share,

@@ -35,6 +35,8 @@ Floats = NDArray[np.float64]
 
 #: Load at which a device's share of a request is priced where cost is the objective: half of what it can take.
 _NOMINAL_LOAD = 0.5
+#: In mode hybrid a request goes to the cloud where one more at the edge would cost all its users together more than this.
+CLOUD_HANDICAP_MS = 1000.0
 #: USD per 1,000 requests against ms of TTFT where cost is the objective: so little that time only decides between equals.
 _TIME_IN_USD = 1e-6
 
@@ -261,6 +263,9 @@ def _costs(
         time_ms = (
             time_ms + np.array([decode_ns(p.profile.alpha_ns, p.profile.beta_ns, workload.output_tokens) / MS for p in pools])[None, :]
         )
+    if world.mode == "hybrid":
+        cloud = np.array([world.all_sites[pool.site].kind == "region" for pool in pools], dtype=bool)
+        time_ms = time_ms + np.where(cloud, CLOUD_HANDICAP_MS, 0.0)[None, :]
     if options.objective != "cost" and options.budget_usd_per_month is None:
         return time_ms, None
     prices = world.egress(egress)

@@ -107,6 +107,7 @@ class Outcome:
     e2e_p95_ns: float | None
     usd_devices: float | None
     usd_egress: float | None
+    usd_egress_known: float
     usd_push: float | None
     unpriced: tuple[str, ...]
     measured_share: float
@@ -115,6 +116,11 @@ class Outcome:
     provider_price: dict[str, float]
     budget_price: float | None
     gap: float
+
+    @property
+    def usd_known(self) -> float:
+        """What has a price, a month: a lower bound where something has none."""
+        return sum(part for part in (self.usd_devices, self.usd_egress_known, self.usd_push) if part is not None)
 
     @property
     def usd_per_month(self) -> float | None:
@@ -204,7 +210,7 @@ def measure(fleet: Fleet, cache: Cache | None = None) -> Outcome:
     ttft_p50, ttft_p95 = _quantiles([(flow.rate, flow.ttft_ns) for flow in found])
     e2e_p50, e2e_p95 = _quantiles([(flow.rate, flow.ttft_ns + decode[flow.p]) for flow in found])
     total = float(rates.sum())
-    devices, egress, push, unpriced = _bill(fleet, found)
+    devices, egress, known, push, unpriced = _bill(fleet, found)
     queues = [curve.queue(load) for curve, load in zip(fleet.curves, split.load, strict=True)]
     return Outcome(
         rps=total,
@@ -216,6 +222,7 @@ def measure(fleet: Fleet, cache: Cache | None = None) -> Outcome:
         e2e_p95_ns=e2e_p95,
         usd_devices=devices,
         usd_egress=egress,
+        usd_egress_known=known,
         usd_push=push,
         unpriced=unpriced,
         measured_share=_share(_measured(found), sum(flow.rate for flow in found)),
@@ -331,8 +338,8 @@ def _pool(fleet: Fleet, p: int, wait_ns: float, utilisation: float) -> PoolOutco
     )
 
 
-def _bill(fleet: Fleet, flows: Sequence[Flow]) -> tuple[float | None, float | None, float | None, tuple[str, ...]]:
-    """(devices, egress, pushes, what has no price): USD a month of the pools that stand and of the bytes that leave clouds."""
+def _bill(fleet: Fleet, flows: Sequence[Flow]) -> tuple[float | None, float | None, float, float | None, tuple[str, ...]]:
+    """(devices, egress, egress as far as known, pushes, what has no price): USD a month of the pools that stand and the bytes that leave."""
     world = fleet.world
     unpriced: list[str] = []
     devices = 0.0
@@ -355,7 +362,8 @@ def _bill(fleet: Fleet, flows: Sequence[Flow]) -> tuple[float | None, float | No
     push, missing_push = _priced(pushed, fleet.egress)
     no_device = bool(unpriced)
     unpriced += [*missing, *missing_push]
-    return None if no_device else devices, None if missing else egress, None if missing_push else push, tuple(dict.fromkeys(unpriced))
+    named = tuple(dict.fromkeys(unpriced))
+    return None if no_device else devices, None if missing else egress, egress, None if missing_push else push, named
 
 
 def _priced(leaves: dict[tuple[str, EgressScope], float], prices: EgressPrices) -> tuple[float, list[str]]:

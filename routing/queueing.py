@@ -50,7 +50,7 @@ class Queue:
 
     def wait_draws_ns(self, uniforms: NDArray[np.float64]) -> NDArray[np.float64]:
         """Waits in ns at uniform draws in (0, 1): the inverse of 1 - P(wait) exp(-t / tail)."""
-        if self.wait_probability == 0:
+        if self.wait_probability < 1e-12:  # no draw of a double is as rare
             return np.zeros_like(uniforms)
         waiting = uniforms > 1 - self.wait_probability
         wait = -np.log((1 - np.where(waiting, uniforms, 0.5)) / self.wait_probability) * self.wait_tail_ns
