@@ -339,7 +339,7 @@ def _pool(fleet: Fleet, p: int, wait_ns: float, utilisation: float) -> PoolOutco
 
 
 def _bill(fleet: Fleet, flows: Sequence[Flow]) -> tuple[float | None, float | None, float, float | None, tuple[str, ...]]:
-    """(devices, egress, egress as far as known, pushes, what has no price): USD a month of the pools that stand and the bytes that leave."""
+    """(devices, egress, egress as far as known, pushes, what has no price): USD a month of the pools that stand and of egress."""
     world = fleet.world
     unpriced: list[str] = []
     devices = 0.0
