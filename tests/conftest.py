@@ -1,0 +1,58 @@
+"""The labs that tests of all packages share: real hosts, real packets, known truth. Each is started once a session.
+
+Tests that use one are marked `lab` and run alone (scripts/run-tests): outside tests/lab and tests/probes they are in files
+called test_<package>_lab.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from lab_measured import Measured, measure
+
+from lab import namespaces
+from lab.links import Change
+from lab.namespace_lab import NamespaceLab
+from lab.topology import builtin
+from lab.world import start
+
+
+@pytest.fixture(scope="session")
+def namespace_support() -> namespaces.Support:
+    """How namespaces can be had here; skips the test where they cannot."""
+    support = namespaces.support()
+    if support.how is None:
+        pytest.skip(f"no network namespaces here: {support.reason}")
+    return support
+
+
+@pytest.fixture(scope="session")
+def wan(namespace_support: namespaces.Support, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NamespaceLab]:
+    """The lab of the session: the demo's world, without inference servers. Who changes a link restores it."""
+    lab = start(builtin("world-24"), tmp_path_factory.mktemp("wan"), "namespaces", serving=False)
+    assert isinstance(lab, NamespaceLab)
+    yield lab
+    lab.stop()
+
+
+@pytest.fixture(scope="session")
+def measured(wan: NamespaceLab, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """Some of its sites as agents measured them, through a collector into a warehouse."""
+    return measure(wan, tmp_path_factory.mktemp("measured"))
+
+
+@pytest.fixture(scope="session")
+def _triangle(namespace_support: namespaces.Support, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NamespaceLab]:
+    lab = start(builtin("triangle"), tmp_path_factory.mktemp("triangle"), "namespaces", serving=False)
+    assert isinstance(lab, NamespaceLab)
+    yield lab
+    lab.stop()
+
+
+@pytest.fixture
+def triangle_lab(_triangle: NamespaceLab) -> Iterator[NamespaceLab]:
+    """A small lab to be changed at will: after each test its links are as they were."""
+    yield _triangle
+    for link in _triangle.status()["changed"]:
+        _triangle.change(link["src"], link["dst"], Change(op="restore"), medium=link["medium"], both=False)
