@@ -125,6 +125,27 @@ class Stream:
                 break
         return session
 
+    def is_silent(self) -> bool:
+        """Whether the other end has neither closed nor said anything unasked-for (TLS session tickets aside)."""
+        try:
+            pending = self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pending = None
+        except OSError:
+            return False
+        if pending == b"" or (pending and self.tls is None):
+            return False
+        if self.tls is None:
+            return True
+        self._incoming.write(pending or b"")
+        try:
+            self.tls.read(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:  # a closing alert, or worse
+            return False
+        return False
+
     def tcp_info(self) -> TcpInfo:
         """The kernel's view of the connection."""
         return read_tcp_info(self._socket)

@@ -182,9 +182,11 @@ def _show(made: Sequence[RegionRow], top: int | None, by: str | None, here: Site
 
 
 def _cells(row: RegionRow) -> list[object]:
-    mark = ">=" if row.floor_is_bound else ""
-    floor = None if row.floor_ns is None else f"{mark}{(row.floor_ns / 1e6):.1f}"
-    inflation = None if row.inflation is None else f"{'<=' if row.floor_is_bound else ''}{row.inflation:.2f}"
+    floor: float | str | None = ms(row.floor_ns)
+    inflation: float | str | None = row.inflation
+    if row.floor_is_bound:
+        floor = f">={floor:.1f}"
+        inflation = None if inflation is None else f"<={inflation:.2f}"
     notes = []
     if row.is_impossible:
         notes.append("faster than light: the name leads elsewhere")
@@ -196,18 +198,14 @@ def _cells(row: RegionRow) -> list[object]:
         row.site.id,
         row.site.metro or row.site.name,
         row.jurisdiction,
-        _tenths(row.rtt_min_ns),
-        floor or "-",
-        inflation or "-",
+        ms(row.rtt_min_ns),
+        floor,
+        inflation,
         f"{row.failed}/{row.tried}",
-        _tenths(row.tls_ns),
-        _tenths(row.tls_resumed_ns),
+        ms(row.tls_ns),
+        ms(row.tls_resumed_ns),
         "; ".join(notes),
     ]
-
-
-def _tenths(value_ns: int | None) -> float | None:
-    return None if value_ns is None else round(value_ns / 1e6, 1)
 
 
 def _say_failures(made: Sequence[RegionRow], without: Sequence[Site], untried: Sequence[str], done: Outcome) -> None:
