@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from app.output import table
@@ -10,7 +12,7 @@ from records.measurement import Hop, HttpResult, InferenceResult, PingResult, Pi
 from records.statistics import jitter_rfc3550_ns, loss_ratio, percentile_ns
 from records.units import ms
 
-__all__ = ["is_answered", "show", "summary_of", "unresolved"]
+__all__ = ["is_answered", "show", "show_together", "summary_of", "unresolved"]
 
 
 def is_answered(line: Line) -> bool:
@@ -108,6 +110,26 @@ def _ping_summary(line: PingResult) -> dict[str, object]:
         "jitter_ms": ms(jitter_rfc3550_ns(rtts_ns)),
         "ts_sources": sorted({sample.ts_source for sample in line.samples if sample.ts_source is not None}),
     }
+
+
+def show_together(lines: Sequence[Line]) -> None:
+    """One table of connections that were made at the same time."""
+    rows = [
+        [
+            line.target,
+            ms(line.tcp_rtt_ns),
+            ms(line.dns_ns),
+            ms(line.tls_ns),
+            line.tls_resumed,
+            ms(line.ttfb_ns),
+            line.http_status,
+            line.outcome if line.outcome == "ok" else f"{line.outcome} ({line.failure_source})",
+        ]
+        for line in lines
+        if isinstance(line, HttpResult)
+    ]
+    click.echo()
+    table(["target", "rtt ms", "dns ms", "tls ms", "resumed", "first byte ms", "status", "outcome"], rows)
 
 
 def show(line: Line) -> None:

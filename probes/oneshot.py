@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from pathlib import Path
 
 from probes.client import CollectorClient
@@ -16,6 +16,8 @@ from records.batch import BatchName, Line, encode_line
 from records.errors import OutsideError, UserError
 
 __all__ = ["measure", "store"]
+
+_TARGETS_AT_ONCE = 64
 
 
 @contextlib.asynccontextmanager
@@ -28,11 +30,12 @@ async def _opened(probe: ProbeType) -> AsyncIterator[ProbeType]:
 
 
 async def measure(
-    probe: ProbeType, targets: Iterable[Target], vantage: Vantage, *, rounds: int = 1, at_once: int = 1
+    probe: ProbeType, targets: Iterable[Target], vantage: Vantage, *, rounds: int = 1, at_once: int = 1, together: bool = False
 ) -> AsyncIterator[tuple[Target, Line]]:
     """Measure each target `rounds` times, one after the other; yields each result as soon as it is there.
 
-    With `at_once` above 1 every round is that many measurements of the target at the same time, whose results come together.
+    With `at_once` above 1 every round is that many measurements of the target at the same time, whose results come together. With
+    `together` all targets are measured at the same time in every round, and each is yielded when it ends.
 
     Raises UserError for an address that nobody may measure, and what the probe raises: NotPermitted, ToolMissing, ConfigError.
     """
@@ -45,11 +48,35 @@ async def measure(
         if address is None and not is_host_name(target.address):
             raise UserError(f"target {target.address!r} is neither an IP address nor a host name")
     async with _opened(probe):
+        if together:
+            for _ in range(rounds):
+                async with contextlib.aclosing(_together(probe, targets, vantage)) as ended:
+                    async for target, lines in ended:
+                        for line in lines:
+                            yield target, line
+            return
         for target in targets:
             for _ in range(rounds):
                 for lines in await asyncio.gather(*(probe.once(target, vantage) for _ in range(at_once))):
                     for line in lines:
                         yield target, line
+
+
+async def _together(probe: ProbeType, targets: Iterable[Target], vantage: Vantage) -> AsyncGenerator[tuple[Target, tuple[Line, ...]], None]:
+    room = asyncio.Semaphore(_TARGETS_AT_ONCE)
+
+    async def one(target: Target) -> tuple[Target, tuple[Line, ...]]:
+        async with room:
+            return target, await probe.once(target, vantage)
+
+    tasks = [asyncio.ensure_future(one(target)) for target in targets]
+    try:
+        for task in asyncio.as_completed(tasks):
+            yield await task
+    finally:
+        for left in tasks:
+            left.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def store(lines: Iterable[Line], *, url: str, token_file: Path | None, vantage: Vantage) -> None:

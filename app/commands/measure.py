@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from app.measure_text import is_answered, show, summary_of, unresolved
+from app.measure_text import is_answered, show, show_together, summary_of, unresolved
 from app.output import emit_json, json_option, note
 from probes.model import ProbeType, Target, Vantage, new_boot_id
 from probes.oneshot import measure, store
@@ -92,18 +92,31 @@ def _sites(names: Sequence[str], keep: _Keep) -> list[str]:
     return list(keep.dst) or [re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "target" for name in names]
 
 
-def _run(probe: ProbeType, targets: Sequence[Target], keep: _Keep, *, as_json: bool, rounds: int = 1, at_once: int = 1) -> None:
+def _run(
+    probe: ProbeType,
+    targets: Sequence[Target],
+    keep: _Keep,
+    *,
+    as_json: bool,
+    rounds: int = 1,
+    at_once: int = 1,
+    together: bool = False,
+) -> None:
     """Measure, show, keep; NoAnswer (exit status 1) when a target did not answer at all."""
     vantage = Vantage(agent=keep.agent, site=keep.src or "here", boot=new_boot_id())
     results: list[tuple[Target, Line]] = []
 
     async def work() -> None:
-        async for target, line in measure(probe, targets, vantage, rounds=rounds, at_once=at_once):
+        async for target, line in measure(probe, targets, vantage, rounds=rounds, at_once=at_once, together=together):
             results.append((target, line))
             if not as_json:
                 show(line)
 
     asyncio.run(work())
+    if together:  # shown as they ended, listed as they were asked for
+        results.sort(key=lambda result: targets.index(result[0]))
+        if not as_json and len(targets) > 1:
+            show_together([line for _, line in results])
     lines = [line for _, line in results]
     if as_json:
         emit_json([{"measurement": json.loads(encode_line(line)), "summary": summary_of(line)} for line in lines])
@@ -112,9 +125,14 @@ def _run(probe: ProbeType, targets: Sequence[Target], keep: _Keep, *, as_json: b
     for line in lines:
         if (name := unresolved(line)) is not None:
             raise UserError(f"{name!r} has no address (it does not resolve); check the name, or give an IP address")
-    silent = sorted({target.address for target in targets} - {target.address for target, line in results if is_answered(line)})
+    silent = sorted({_called(target) for target in targets} - {_called(target) for target, line in results if is_answered(line)})
     if silent:
         raise NoAnswer(f"no answer from {', '.join(silent)}")
+
+
+def _called(target: Target) -> str:
+    """What a person called it: several URLs may lead to one address."""
+    return target.http_url or target.address
 
 
 def keep_lines(lines: Sequence[Line], place: str, token_file: Path | None, vantage: Vantage) -> None:
@@ -310,7 +328,7 @@ def http(
     no_resume: bool,
     **options: Any,
 ) -> None:
-    """Time a connection to each URL by phase: name look-up, TCP (RTT by the kernel), TLS in full and resumed, HTTP.
+    """Time a connection to each URL by phase, all of them at once: name look-up, TCP (RTT by the kernel), TLS in full and resumed, HTTP.
 
     URL says how far to go: tcp://host:port, tls://host, http://host/ or https://host/ (a bare host means that).
     A certificate that is not accepted is said, and does not stop the timing. Exit status 1 when one did not answer.
@@ -336,4 +354,4 @@ def http(
         Target(site=site, address=host, medium=keep.medium, http_url=url)  # type: ignore[arg-type]
         for site, host, url in zip(_sites(hosts, keep), hosts, targets, strict=True)
     ]
-    _run(HttpProbe(config), whom, keep, as_json=as_json, rounds=count)
+    _run(HttpProbe(config), whom, keep, as_json=as_json, rounds=count, together=True)

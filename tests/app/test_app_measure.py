@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-import http.server
+import http.server as http_server
 import json
 import socket
 import statistics
@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.commands.doctor import doctor
-from app.commands.measure import infer, ping, throughput, traceroute
+from app.commands.measure import http, infer, ping, throughput, traceroute
 from app.measure_text import summary_of, unresolved
 from probes.capabilities import inspect
 from probes.ping import UdpEchoReflector
@@ -204,7 +204,7 @@ def test_summaries_keep_unknown_apart_from_zero() -> None:
 def collector(status: int) -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
     got: list[tuple[dict[str, str], bytes]] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(http_server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             got.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
             body = b'{"error": "no such agent"}'
@@ -216,7 +216,7 @@ def collector(status: int) -> Iterator[tuple[str, list[tuple[dict[str, str], byt
         def log_message(self, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with http_server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}", got
@@ -275,3 +275,52 @@ def test_the_commands_as_processes() -> None:
     done = subprocess.run([*cli, "ping", "239.1.1.1"], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
+
+
+@contextmanager
+def refusing() -> Iterator[int]:
+    """An HTTP server on loopback that answers 403; its port."""
+
+    class Handler(http_server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(403)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http_server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+def test_http_for_a_person_and_as_json(unused_port: int) -> None:
+    """Several URLs at once: each by phase, then one table; in JSON in the order asked for, times in ms; a dead one is exit status 1."""
+    with refusing() as port:
+        urls = [f"http://127.0.0.1:{port}/x", f"tcp://127.0.0.1:{unused_port}", f"tcp://127.0.0.1:{port}"]
+        for_a_person = call(http, *urls)
+        as_json = call(http, *urls, "--json")
+    assert isinstance(for_a_person.exception, NoAnswer)
+    assert f"no answer from tcp://127.0.0.1:{unused_port}" in str(for_a_person.exception)
+    assert "refused (target): cannot connect to 127.0.0.1:" in for_a_person.output
+    assert "HTTP 403" in for_a_person.output
+    assert for_a_person.output.count("first byte ms") == 1
+    document = json.loads(as_json.stdout)
+    assert [one["measurement"]["target"] for one in document] == urls
+    assert [one["summary"]["outcome"] for one in document] == ["ok", "refused", "ok"]
+    web = document[0]
+    assert web["summary"]["rtt_ms"] == web["measurement"]["tcp_rtt_ns"] / 1e6
+    assert (web["summary"]["http_status"], web["summary"]["tls_ms"]) == (403, None)
+
+
+def test_http_of_a_name_that_does_not_exist_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver says that there is no such name: one message, exit status 2, as for ping."""
+
+    def none(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", none)
+    result = call(http, "tls://no-such-name.example")
+    assert isinstance(result.exception, UserError)
+    assert "does not resolve" in str(result.exception)
