@@ -44,6 +44,10 @@ FROM valid_inference
 WHERE outcome = 'ok'
 GROUP BY ALL
 ORDER BY ttft_p50_ms""",
+    "Hand-shakes to every endpoint, in full and resumed": """SELECT src, dst, rtt_p50_ms, dns_p50_ms, tls_full_p50_ms, tls_resumed_p50_ms,
+       tried_count, failed_count
+FROM http_links
+ORDER BY rtt_p50_ms NULLS LAST""",
     SQL_IMPORTED: """SELECT src, dst, medium, rtt_p50_ns / 1e6 AS rtt_p50_ms, rtt_min_ns / 1e6 AS rtt_min_ms,
        is_faster_than_light, source
 FROM imported_links

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.commands.survey import survey
+from app.commands.survey import _chosen, survey
 from app.survey import place_of, region_json, rows, spots
 from inventory.continents import CONTINENTS
 from inventory.countries import COUNTRIES
@@ -145,6 +145,15 @@ def test_mistakes_are_told_before_anything_is_sent(argv: list[str], said: str) -
     result = call(*argv)
     assert isinstance(result.exception, UserError)
     assert said in str(result.exception)
+
+
+def test_regions_are_chosen_by_cloud_and_by_distance() -> None:
+    """--near goes by the great circle, --provider and --region by name; each region once."""
+    zurich = at(47.4, 8.5)
+    near = _chosen(INVENTORY, zurich, ["gcp"], [], 2)
+    assert {site.id for site in near} == {"gcp:europe-west6", "gcp:europe-west8"}  # Zurich and Milan
+    named = _chosen(INVENTORY, None, [], ["aws:us-east-1", "AWS:us-east-1", "westeurope"], None)
+    assert [site.id for site in named] == ["aws:us-east-1", "azure:westeurope"]
 
 
 def test_one_survey_at_a_time() -> None:
