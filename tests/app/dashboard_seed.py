@@ -14,7 +14,17 @@ from pathlib import Path
 from inventory.load import load
 from records.batch import BatchName, Line, encode_line
 from records.link import Medium
-from records.measurement import AgentStatus, Hop, InferenceResult, MplsLabel, PingResult, PingSample, ThroughputResult, TracerouteResult
+from records.measurement import (
+    AgentStatus,
+    Hop,
+    HttpResult,
+    InferenceResult,
+    MplsLabel,
+    PingResult,
+    PingSample,
+    ThroughputResult,
+    TracerouteResult,
+)
 from records.place import Site, fibre_floor_ns
 from records.units import MS, SECOND
 from warehouse import open_warehouse
@@ -145,6 +155,19 @@ class _Agent:
                         is_streamed=True,
                     )
                 )
+                self.lines.append(
+                    HttpResult(
+                        **self.head(dst, medium, at_ns + 2 * SECOND),  # type: ignore[arg-type]
+                        protocol="tls",
+                        outcome="ok",
+                        tcp_ns=round(rtt_ns) + MS,
+                        tcp_rtt_ns=round(rtt_ns),
+                        tls_ns=round(rtt_ns) + 3 * MS,
+                        tls_version="TLSv1.3",
+                        tls_verified=True,
+                        total_ns=round(2 * rtt_ns) + 4 * MS,
+                    )
+                )
 
     def _trace(self, dst: Site, medium: Medium, at_ns: int, rtt_ns: float, flow: int, via: str) -> TracerouteResult:
         shares = (0.01, 0.04, 0.3, 0.55, 0.6, 0.97, 1.0)
@@ -185,6 +208,7 @@ class _Agent:
                 ("traceroute", TracerouteResult),
                 ("throughput", ThroughputResult),
                 ("inference", InferenceResult),
+                ("http", HttpResult),
             ):
                 produced[kind] = produced.get(kind, 0) + isinstance(line, record)
         degraded = self.name == FAULTS["degraded"]
