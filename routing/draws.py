@@ -20,6 +20,10 @@ Floats = NDArray[np.float64]
 Together = Literal["replay", "independent"]
 
 
+#: Links whose draws are kept, 32 kB each: a planner that answers for days must not grow.
+_KEPT = 4096
+
+
 class Draws:
     """Draws under one seed. `series` are the links whose samples are known by time bucket, by link key.
 
@@ -50,5 +54,7 @@ class Draws:
     def _link(self, link: LinkEstimate) -> Floats:
         known = self._of.get(id(link))
         if known is None or known[0] is not link:
+            if len(self._of) >= _KEPT:
+                del self._of[next(iter(self._of))]  # the oldest
             known = self._of[id(link)] = (link, link_draws_ns(link, self.seed))
         return known[1]

@@ -20,7 +20,7 @@ from records.errors import BadRtt
 from records.units import MS
 from routing.kernel import INDEX, Form, Indices, min_plus
 
-__all__ = ["Best", "Precision", "best", "best_between", "may_relay", "prepared", "solved"]
+__all__ = ["Best", "Precision", "best", "best_between", "may_relay", "prepared", "solved", "solved_between"]
 
 Floats = NDArray[Any]
 Precision = Literal["float64", "float32"]
@@ -94,13 +94,13 @@ def best_between(
     """
     direct, relay = prepared(direct_ms, relays=relays, relay_ms=relay_ms, precision=precision)
     rows, columns = np.asarray(sources, dtype=INDEX), np.asarray(destinations, dtype=INDEX)
-    return _solve(direct, rows, columns, relays, relay, may_relay(len(direct), allowed), form, None)
+    return solved_between(direct, rows, columns, relays, relay, may_relay(len(direct), allowed), form)
 
 
 def solved(direct: Floats, relays: int, relay: Any, between: Indices, form: Form, executor: Executor | None = None) -> Best:
     """`best` of what `prepared` and `may_relay` made of its arguments."""
     every = np.arange(len(direct), dtype=INDEX)
-    return _solve(direct, every, every, relays, relay, between, form, executor)
+    return solved_between(direct, every, every, relays, relay, between, form, executor)
 
 
 def may_relay(count: int, allowed: Sequence[int] | None) -> Indices:
@@ -131,10 +131,18 @@ def prepared(direct_ms: Floats, *, relays: int, relay_ms: float, precision: Prec
     return np.rint(direct, out=direct), np.float64(round(relay_ms * MS))
 
 
-def _solve(
-    direct: Floats, rows: Indices, columns: Indices, relays: int, relay: Any, between: Indices, form: Form, executor: Executor | None
+def solved_between(
+    direct: Floats,
+    rows: Indices,
+    columns: Indices,
+    relays: int,
+    relay: Any,
+    between: Indices,
+    form: Form = "auto",
+    executor: Executor | None = None,
 ) -> Best:
-    every = len(rows) == len(columns) == len(direct)
+    """`best_between` of what `prepared` and `may_relay` made of its arguments; a network asks it many times of one matrix."""
+    every = rows is columns and np.array_equal(rows, np.arange(len(direct)))  # the whole: no need to pick rows and columns
     cost = direct.copy() if every else direct[np.ix_(rows, columns)]
     via1, via2 = np.full(cost.shape, -1, INDEX), np.full(cost.shape, -1, INDEX)
     if relays >= 1 and between.size:

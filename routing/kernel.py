@@ -131,18 +131,26 @@ def two_relays_without(
 
 
 def _numpy_product(first: Floats, rest: Floats, relays: Indices) -> tuple[Floats, Indices]:
-    """One row at a time: the [M, R] table of sums stays in cache, and `argmin` takes the first of equal values."""
+    """One row (or column) at a time: the table of its sums stays in cache, and `argmin` takes the first of equal values."""
     shape = (first.shape[0], rest.shape[1])
     cost, via = np.full(shape, np.inf, first.dtype), np.full(shape, -1, INDEX)
     if not relays.size or 0 in shape:
         return cost, via
-    from_relay = np.ascontiguousarray(rest.T)  # [j, r]: the sums over r lie side by side
-    sums, columns = np.empty_like(from_relay), np.arange(shape[1])
-    for i in range(shape[0]):
-        np.add(from_relay, first[i], out=sums)
-        least = sums.argmin(axis=1)
-        cost[i] = sums[columns, least]
-        via[i] = relays[least]
+    if shape[1] < shape[0]:  # the same sums with the loop over the few columns
+        sums, rows = np.empty_like(first), np.arange(shape[0])
+        for j in range(shape[1]):
+            np.add(first, rest[:, j], out=sums)
+            least = sums.argmin(axis=1)
+            cost[:, j] = sums[rows, least]
+            via[:, j] = relays[least]
+    else:
+        from_relay = np.ascontiguousarray(rest.T)  # [j, r]: the sums over r lie side by side
+        sums, columns = np.empty_like(from_relay), np.arange(shape[1])
+        for i in range(shape[0]):
+            np.add(from_relay, first[i], out=sums)
+            least = sums.argmin(axis=1)
+            cost[i] = sums[columns, least]
+            via[i] = relays[least]
     via[np.isinf(cost)] = -1
     return cost, via
 

@@ -18,14 +18,17 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from records.errors import UnknownSite
 from records.link import Gate, LinkEstimate
-from records.place import Site, fibre_floor_ns
+from records.place import Site
 from records.units import MS
-from routing.engine import Best, best
+from routing.distance import floors_ms
+from routing.engine import Best, Floats, prepared, solved_between
+from routing.kernel import INDEX
 from routing.media import fastest, rank_rtt_ns, usable
 from routing.modelled import INFLATION_P50, MODEL_LEAST_RTT_NS, assumed_link, model_link
 
@@ -107,9 +110,11 @@ class Network:
         self._names = sorted({name for pair in self._measured for name in pair})
         self._index = {name: i for i, name in enumerate(self._names)}
         may_relay = [name for name in self._names if self._may_relay(name) and (relay_sites is None or name in relay_sites)]
-        self._relays = np.array([self._index[name] for name in may_relay], dtype=np.intp)
-        self._best: dict[int, Best] = {}
-        self._access_of: dict[tuple[str, bool], list[LinkEstimate]] = {}
+        self._relays = np.array([self._index[name] for name in may_relay], dtype=INDEX)
+        self._best: dict[tuple[int, int], Best] = {}
+        self._models: dict[tuple[str, str], LinkEstimate] = {}
+        self._access_of: dict[tuple[str, bool], Floats] = {}
+        self._onward_of: dict[tuple[str, int, bool], Floats] = {}
 
     def site(self, name: str) -> Site:
         """The site of an id; raises UnknownSite."""
@@ -127,7 +132,10 @@ class Network:
         leg = self._known(src, dst)
         if leg is not None or measured_only or (src, dst) in self._cut:
             return leg
-        return self._given_models.get((src, dst)) or model_link(self.site(src), self.site(dst))
+        given = self._given_models.get((src, dst)) or self._models.get((src, dst))
+        if given is None:
+            given = self._models[src, dst] = model_link(self.site(src), self.site(dst))
+        return given
 
     def paths(self, source: str, destination: str, *, relays: int, measured_only: bool = False) -> list[Path]:
         """Candidate paths in the order of their median RTT: direct ones, and those over at most `relays` relays."""
@@ -154,10 +162,11 @@ class Network:
         return None if reverse is None or reverse.evidence != "measured" else assumed_link(reverse)
 
     @cached_property
-    def _direct_ms(self) -> np.ndarray:
+    def _direct_ms(self) -> Floats:
         direct = np.full((len(self._names), len(self._names)), np.inf)
-        for (src, dst), link in self._measured.items():
-            direct[self._index[src], self._index[dst]] = (rank_rtt_ns(link) or 0) / MS
+        index = self._index
+        rows, columns = ([index[pair[end]] for pair in self._measured] for end in (0, 1))
+        direct[rows, columns] = np.array([rank_rtt_ns(link) or 0 for link in self._measured.values()], dtype=np.float64) / MS
         return direct
 
     def _may_relay(self, name: str) -> bool:
@@ -184,7 +193,7 @@ class Network:
         i, j = self._index.get(src), self._index.get(dst)
         if relays == 0 or i is None or j is None or not self._relays.size:
             return []
-        chosen = self._engine(relays).relays(i, j)
+        chosen = self._engine(relays, j).relays(i, 0)
         vias = [tuple(self._names[k] for k in chosen)] if chosen else []
         between = self._relays[(self._relays != i) & (self._relays != j)]
         cost = self._direct_ms[i, between] + self._direct_ms[between, j]
@@ -200,40 +209,71 @@ class Network:
         A cold client pays the access leg three times (two hand-shakes and the request), so a near PoP may win on
         TTFT where a far one wins on RTT. Ordered by medians: onward over at most `relays` relays where that is measured.
         """
-        access = self._access(metro, measured_only=measured_only)
-        onward_ns = [self._onward_ns(leg.dst, dst, relays=relays, measured_only=measured_only) for leg in access]
+        access_ns = self._access_ns(metro, measured_only=measured_only)
+        onward_ns = self._onward_ns(dst, relays=relays, measured_only=measured_only)
         chosen: dict[str, LinkEstimate] = {}
         for weight in (1, 3):
-            order = sorted(
-                (weight * (rank_rtt_ns(leg) or 0) + far, leg.dst, i) for i, (leg, far) in enumerate(zip(access, onward_ns, strict=True))
-            )
-            chosen |= {name: access[i] for total, name, i in order[:INGRESS_CANDIDATES] if total < math.inf}
+            total = weight * access_ns + onward_ns
+            for at in np.argsort(total, kind="stable")[:INGRESS_CANDIDATES]:  # of equals the lower id: PoPs are in order
+                name = self._pops[at]
+                if total[at] < math.inf and name not in chosen:
+                    leg = self.leg(metro, name, measured_only=measured_only)
+                    assert leg is not None
+                    chosen[name] = leg
         return list(chosen.values())
 
-    def _access(self, metro: str, *, measured_only: bool) -> list[LinkEstimate]:
-        """A metro's access legs to every PoP."""
+    @cached_property
+    def _pops(self) -> list[str]:
+        """Where a metro may enter, by id."""
+        may = self._ingress_sites
+        return sorted(site.id for site in self.sites.values() if site.kind == "pop" and (may is None or site.id in may))
+
+    def _access_ns(self, metro: str, *, measured_only: bool) -> Floats:
+        """Median RTT from a metro to every PoP in ns, by the leg that would be used; inf for none."""
         key = (metro, measured_only)
         if key not in self._access_of:
-            may = self._ingress_sites
-            pops = (site.id for site in self.sites.values() if site.kind == "pop" and (may is None or site.id in may))
-            self._access_of[key] = [leg for pop in pops if (leg := self.leg(metro, pop, measured_only=measured_only)) is not None]
+            self._access_of[key] = self._medians_ns([(metro, pop) for pop in self._pops], self.site(metro), measured_only=measured_only)
         return self._access_of[key]
 
-    def _onward_ns(self, src: str, dst: str, *, relays: int, measured_only: bool) -> float:
-        """Median RTT from a PoP to a serving site in ns: the engine's where measured, else the model's; inf for none."""
-        if src == dst:
-            return 0.0
-        i, j = self._index.get(src), self._index.get(dst)
-        known_ns = math.inf if i is None or j is None else float(self._engine(relays).cost[i, j]) * MS
-        direct = self._known(src, dst) or (None if measured_only else self._given_models.get((src, dst)))
-        if direct is not None:
-            return min(known_ns, rank_rtt_ns(direct) or 0)
-        return known_ns if measured_only or (src, dst) in self._cut else min(known_ns, self._model_ns(src, dst))
+    def _onward_ns(self, dst: str, *, relays: int, measured_only: bool) -> Floats:
+        """Median RTT from every PoP to a serving site in ns: the engine's where measured, else the model's; inf for none."""
+        key = (dst, relays, measured_only)
+        if key not in self._onward_of:
+            found = self._medians_ns([(pop, dst) for pop in self._pops], self.site(dst), measured_only=measured_only)
+            j = self._index.get(dst)
+            if j is not None:
+                column = self._engine(relays, j).cost[:, 0] * MS
+                rows = np.array([self._index.get(pop, -1) for pop in self._pops], dtype=np.intp)
+                np.minimum(found, np.where(rows >= 0, column[rows], np.inf), out=found)
+            self._onward_of[key] = found
+        return self._onward_of[key]
 
-    def _model_ns(self, src: str, dst: str) -> float:
-        return max(MODEL_LEAST_RTT_NS, fibre_floor_ns(self.site(src), self.site(dst)) * INFLATION_P50)
+    def _medians_ns(self, pairs: list[tuple[str, str]], end: Site, *, measured_only: bool) -> Floats:
+        """Median RTT in ns of the leg between each PoP and one end: known, else given, else modelled; 0 at itself, inf for none."""
+        found = np.full(len(pairs), np.inf)
+        unknown = []
+        for at, (src, dst) in enumerate(pairs):
+            leg = self._known(src, dst) or (None if measured_only else self._given_models.get((src, dst)))
+            if src == dst:
+                found[at] = 0.0
+            elif leg is not None:
+                found[at] = rank_rtt_ns(leg) or 0
+            elif not measured_only and (src, dst) not in self._cut:
+                unknown.append(at)
+        if unknown:
+            others = [self.sites[self._pops[at]] for at in unknown]
+            floor_ns = floors_ms([end], others)[0] * MS
+            found[unknown] = np.maximum(MODEL_LEAST_RTT_NS, np.rint(floor_ns * INFLATION_P50))
+        return found
 
-    def _engine(self, relays: int) -> Best:
-        if relays not in self._best:
-            self._best[relays] = best(self._direct_ms, relays=relays, relay_ms=self.relay_ms, allowed=list(self._relays))
-        return self._best[relays]
+    @cached_property
+    def _prepared(self) -> tuple[Floats, Any]:
+        return prepared(self._direct_ms, relays=1, relay_ms=self.relay_ms, precision="float64")
+
+    def _engine(self, relays: int, j: int) -> Best:
+        """The best routes from every site to the one of index j: a route to few pools needs no more of the engine."""
+        if (relays, j) not in self._best:
+            direct, relay = self._prepared
+            every = np.arange(len(direct), dtype=INDEX)
+            self._best[relays, j] = solved_between(direct, every, np.array([j], dtype=INDEX), relays, relay, self._relays)
+        return self._best[relays, j]

@@ -72,10 +72,29 @@ class Interval:
 @lru_cache(maxsize=2048)
 def uniforms(name: str, seed: int, draws: int = DRAWS) -> Floats:
     """[draws] the midpoints of `draws` equal slices of (0, 1), in an order fixed by the name and the seed. Read-only."""
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    values = (rng.permutation(draws) + 0.5) / draws
+    values = _midpoints(draws)[_order(name, seed, draws)]
     values.flags.writeable = False
     return values
+
+
+@lru_cache(maxsize=2048)
+def _order(name: str, seed: int, draws: int) -> NDArray[np.intp]:
+    """[draws] which slice each draw comes from."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(draws)
+
+
+@lru_cache(maxsize=4)
+def _midpoints(draws: int) -> Floats:
+    """[draws] the midpoints of `draws` equal slices of (0, 1), rising. Read-only."""
+    values = (np.arange(draws) + 0.5) / draws
+    values.flags.writeable = False
+    return values
+
+
+@lru_cache(maxsize=4)
+def _normal_midpoints(draws: int) -> Floats:
+    """[draws] the standard normal's values at those midpoints."""
+    return normal_inverse(_midpoints(draws))
 
 
 def normal_inverse(probabilities: Floats) -> Floats:
@@ -146,7 +165,8 @@ def inverse(link: LinkEstimate, probabilities: Floats) -> Floats:
         raise ValueError(f"link {link.src} -> {link.dst} has no RTT to draw from")
     if link.evidence == "modelled" and link.rtt_p50_ns and link.rtt_p95_ns and link.rtt_min_ns is None:
         sigma = math.log(link.rtt_p95_ns / link.rtt_p50_ns) / _Z95
-        drawn = link.rtt_p50_ns * np.exp(sigma * normal_inverse(probabilities))
+        sliced = probabilities is _midpoints(len(probabilities))  # as every link is drawn: the normal's values are known
+        drawn = link.rtt_p50_ns * np.exp(sigma * (_normal_midpoints(len(probabilities)) if sliced else normal_inverse(probabilities)))
         return np.asarray(np.maximum(drawn, link.fibre_floor_ns or 0.0), dtype=np.float64)
     at, rtt_ns = np.array(points).T
     # Sources round their figures: a p95 printed below the p50 is raised to it, so that the inverse never falls.
@@ -155,7 +175,7 @@ def inverse(link: LinkEstimate, probabilities: Floats) -> Floats:
 
 def link_draws_ns(link: LinkEstimate, seed: int, draws: int = DRAWS) -> Floats:
     """[draws] RTTs of a link in ns; the same for the same link, seed and number, whatever else is drawn."""
-    return inverse(link, uniforms(f"{link.src}>{link.dst}/{link.medium}", seed, draws))
+    return inverse(link, _midpoints(draws))[_order(f"{link.src}>{link.dst}/{link.medium}", seed, draws)]
 
 
 def quantiles(values_ns: Floats) -> Quantiles:
