@@ -110,7 +110,7 @@ def attach(state_dir: Path | None = None) -> NamespaceLab:
     folder = state_dir or default_state_dir()
     state = LabState.read(folder)
     if state is None:
-        raise UserError(f"no lab is running in {folder}; start one with `isochrone lab up demo-14`")
+        raise UserError(f"no lab is running in {folder}; start one with `isochrone lab up world-24`")
     if not state.alive:
         raise UserError(f"the lab in {folder} was killed; clear it away with `isochrone lab down`")
     return NamespaceLab(state)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.toml_lines import lines_of
@@ -95,6 +95,7 @@ def written(value: object, breaks: bool) -> str:
     return repr(value)
 
 
+@settings(max_examples=60)
 @given(tables=st.lists(st.dictionaries(KEYS, VALUES, max_size=4), min_size=1, max_size=4), breaks=st.booleans())
 def test_what_the_reader_reads_has_a_line(tables: list[dict[str, object]], breaks: bool) -> None:
     """For any text, every value of the document has a line, lines name nothing else, and a key's line holds the key."""
