@@ -83,7 +83,7 @@ def intervals(lab: Lab) -> Intervals:
     return Intervals(
         ping_s=_at_least(10, targets, _PINGS_PER_S),
         traceroute_s=_at_least(30, targets, _TRACEROUTES_PER_S),
-        throughput_s=_at_least(600, targets, _TRANSFERS_PER_S),
+        throughput_s=_at_least(60, targets, _TRANSFERS_PER_S),
         inference_s=_at_least(30, served, _INFERENCES_PER_S),
     )
 

@@ -129,6 +129,8 @@ def _routes(known: Links, lab: Lab) -> tuple[int, dict[str, Any] | None, int]:
     inventory = load()
     serving = {site.id for site in lab.topology.sites if site.serves}
     pools = [pool for pool in inventory.pools if pool.site in serving]
+    if not pools:
+        return 0, None, 0  # the inventory describes no pool at the sites of this world
     count = 0
     modelled: set[tuple[str, str, str]] = set()
     best = None

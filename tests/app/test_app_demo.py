@@ -109,6 +109,16 @@ def test_once_measures_the_world_as_it_is(tmp_path: Path) -> None:
     assert summary["measurements"]["http"] > 0
 
 
+def test_a_world_there_is_not_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    """A misspelt world is the user's mistake: what there is, exit status 2, and no warehouse."""
+    argv = isochrone("demo", "--world", "wrold-24", "--once", "--warehouse", str(tmp_path / "w"))
+    result = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert "there is no built-in world 'wrold-24'; there are" in result.stderr
+    assert "triangle" in result.stderr
+    assert not (tmp_path / "w").exists()
+
+
 @pytest.mark.timeout(180)
 def test_ctrl_c_ends_every_process_it_made(tmp_path: Path) -> None:
     """The demo with its dashboard on the loopback lab: pages answer; one SIGINT, and all is gone with exit status 0."""
