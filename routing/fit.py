@@ -165,7 +165,7 @@ def _equal_batches(x: Floats) -> str | None:
     if len(x) and x.max() - x.min() >= MIN_BATCH_SPAN:
         return None
     seen = f"{x.min():.2g}" if len(x) else "none"
-    return f"only one batch size ({seen}) was seen; ask with several requests at once to tell alpha from beta"
+    return f"only one batch size ({seen}) was seen on a device; ask with more requests at once to tell alpha from beta"
 
 
 def _without_slope(x: Floats, y: Floats, why: str) -> Line:
