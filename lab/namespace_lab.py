@@ -23,7 +23,7 @@ from lab.paths import PathFinder
 from lab.reading import parse
 from lab.routers import RouterChange
 from lab.script import event_table
-from lab.state import MODEL, LabState, clear_leftovers, default_state_dir
+from lab.state import MODEL, REGISTER, LabState, clear_leftovers, default_state_dir, runtime_dir
 from lab.timeline import Event
 from lab.topology import Link, Topology
 from lab.truth import PairTruth, pair_truths
@@ -166,7 +166,7 @@ def start(
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", REGISTER: str(runtime_dir())},
         )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -18,9 +18,11 @@ from pathlib import Path
 from lab import namespaces
 from records.errors import NotPermitted, UserError
 
-__all__ = ["MODEL", "LabState", "clear_leftovers", "default_state_dir", "process_start", "running", "runtime_dir"]
+__all__ = ["MODEL", "REGISTER", "LabState", "clear_leftovers", "default_state_dir", "process_start", "running", "runtime_dir"]
 
 _FILE = "lab.json"
+#: Names the folder of all labs to the lab's own process: in a user namespace that cannot tell any more whose it is.
+REGISTER = "ISOCHRONE_LAB_REGISTER"
 #: The model that the inference servers of a lab share, in its state folder.
 MODEL = "model.gguf"
 
@@ -30,6 +32,9 @@ def runtime_dir() -> Path:
 
     Raises NotPermitted when somebody else owns it.
     """
+    given = os.environ.get(REGISTER)
+    if given:
+        return Path(given)
     uid = os.getuid()
     folder = Path("/run/isochrone") if uid == 0 and os.access("/run", os.W_OK) else Path(tempfile.gettempdir()) / f"isochrone-{uid}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -134,7 +139,8 @@ def _load(path: Path) -> LabState | None:
     except OSError:
         return None
     try:
-        return LabState(**json.loads(text))
+        values = json.loads(text)
+        return LabState(**{name: values[name] for name in values if name in LabState.__slots__})
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is not the state of a lab ({error}); remove it") from None
 
@@ -142,9 +148,11 @@ def _load(path: Path) -> LabState | None:
 def _registered() -> Iterator[LabState]:
     for entry in sorted((runtime_dir() / "labs").iterdir()):
         if not entry.name.endswith(".new"):
-            state = _load(entry)
-            if state is not None:
-                yield state
+            # What another version has written is left to it.
+            with contextlib.suppress(UserError):
+                state = _load(entry)
+                if state is not None:
+                    yield state
 
 
 def running() -> list[LabState]:

@@ -74,26 +74,24 @@ def test_inference_servers_answer_across_the_network_and_end_with_the_lab(namesp
 
 
 def test_a_lab_in_a_user_namespace_of_its_own(tmp_path: Path) -> None:
-    """What an ordinary user gets, where the system allows it: the same hosts and delays, ended the same way, also after kill -9."""
+    """The same hosts and delays, and guests that end with it after kill -9; test_lab_ordinary_user.py does it as one."""
     support = namespaces.Support("user-namespace", "asked for by the test")
     argv = ["unshare", "--user", "--map-root-user", "--mount", "--net", "ip", "link", "show"]
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK) or subprocess.run(argv, capture_output=True, check=False).returncode:
         pytest.skip("no unprivileged user namespaces, or /dev/net/tun is closed to this user")
-    for kill in (False, True):
-        lab = start_namespaces(builtin("triangle"), tmp_path, support, lambda _line: None, serving=False, detached=False)
-        address = lab.address("a", "b", "backbone")
-        assert address is not None
-        assert least_rtt_ms(lab, "a", address) == pytest.approx(68, rel=0.02)
-        assert namespaces.existing(lab.state.prefix) == []
-        guest = subprocess.Popen(lab.command("a", [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"]), stdout=-1)
-        assert guest.stdout is not None
-        guest.stdout.readline()
-        if kill:
-            os.kill(lab.state.pid, signal.SIGKILL)
-        lab.stop()
-        assert guest.wait(5) == -signal.SIGTERM
-        guest.stdout.close()
-        assert lab_traces(lab.state) == []
+    lab = start_namespaces(builtin("triangle"), tmp_path, support, lambda _line: None, serving=False, detached=False)
+    address = lab.address("a", "b", "backbone")
+    assert address is not None
+    assert least_rtt_ms(lab, "a", address) == pytest.approx(68, rel=0.02)
+    assert namespaces.existing(lab.state.prefix) == []
+    guest = subprocess.Popen(lab.command("a", [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"]), stdout=-1)
+    assert guest.stdout is not None
+    guest.stdout.readline()
+    os.kill(lab.state.pid, signal.SIGKILL)
+    lab.stop()
+    assert guest.wait(5) == -signal.SIGTERM
+    guest.stdout.close()
+    assert lab_traces(lab.state) == []
 
 
 def test_a_lab_ends_with_the_process_that_started_it(namespace_support: namespaces.Support, tmp_path: Path) -> None:
