@@ -292,9 +292,10 @@ class HttpResult(Measurement):
     address         the IP address connected to, or the last one that was tried; None where there is none
     dns_ns          None when nothing was looked up (an address, or a look-up that an earlier connection made)
     tcp_ns          user-space time of the hand-shake; of the address that answered
-    tcp_rtt_ns      None without a sample (no connection, or no TCP_INFO on this system)
+    tcp_rtt_ns      None without a sample: no connection, no TCP_INFO on this system, or a SYN that was sent again, so that it is
+                    not known which one was answered (Karn's rule, RFC 6298)
     tcp_retransmits segments sent again up to the end of the hand-shake: a SYN that was lost
-    tcp_min_rtt_ns  least RTT of the connection at its end
+    tcp_min_rtt_ns  least RTT of the connection at its end; None as tcp_rtt_ns
     tls_ns          TLS hand-shake, in full or resumed
     tls_resumed     a session of an earlier connection was offered and the server took it (True) or not (False);
                     None: none was offered
@@ -340,6 +341,8 @@ class HttpResult(Measurement):
             raise ValueError(f"outcome {self.outcome!r} needs a failed phase, a source and an error that says why")
         if self.outcome == "ok" and self.tcp_ns is None:
             raise ValueError("a connection that was made took some time: give tcp_ns")
+        if self.tcp_retransmits and self.tcp_rtt_ns is not None:
+            raise ValueError("a hand-shake whose SYN was sent again has no RTT: which one was answered is not known")
         if (self.tls_verified is False) != (self.tls_error is not None):
             raise ValueError("a certificate that is not accepted says why, and no other does")
 

@@ -216,6 +216,8 @@ def _say_failures(made: Sequence[RegionRow], without: Sequence[Site], untried: S
     for row in made:
         for failed in row.failures:
             note(f"  {row.site.id}: {failed.count} of {row.tried} failed: {failed.error} [{failed.source}]")
+        if row.rtt_min_ns is None and row.failed < row.tried:
+            note(f"  {row.site.id}: connected, but each SYN was lost once and sent again: no RTT; the path drops packets")
     if without:
         note(f"{len(without)} not measurable, no endpoint is known: {', '.join(site.id for site in without)}")
     if untried:

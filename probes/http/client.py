@@ -59,12 +59,18 @@ class Known:
 
 @dataclass(slots=True)
 class _Seen:
-    """What is not a matter of phases: the connection, and what was read off it."""
+    """What is not a matter of phases: the connection, and what was read off it.
+
+    is_ambiguous  a SYN was sent again: which of them the answer was to is not known, so there is no RTT (Karn's rule,
+                  RFC 6298 section 3). The kernel takes one all the same, from the timestamps of whichever SYN is echoed: in
+                  whole ms, and a second or more too long when the first answer was what got lost
+    """
 
     stream: Stream | None = None
     address: str | None = None
     tcp: TcpInfo = field(default_factory=TcpInfo)
     min_rtt_ns: int | None = None
+    is_ambiguous: bool = False
     tls_version: str | None = None
     tls_cipher: str | None = None
     tls_alpn: str | None = None
@@ -131,8 +137,8 @@ class Visitor:
             protocol=endpoint.protocol,
             **visit.report(),
             address=seen.address,
-            tcp_rtt_ns=seen.tcp.rtt_ns,
-            tcp_min_rtt_ns=seen.min_rtt_ns,
+            tcp_rtt_ns=None if seen.is_ambiguous else seen.tcp.rtt_ns,
+            tcp_min_rtt_ns=None if seen.is_ambiguous else seen.min_rtt_ns,
             tcp_retransmits=seen.tcp.retransmits,
             tls_version=seen.tls_version,
             tls_cipher=seen.tls_cipher,
@@ -198,6 +204,7 @@ class Visitor:
             visit.end(self._clock())
             # Read before anything is sent: the only sample is the hand-shake's own, however late this line runs.
             seen.tcp = seen.stream.tcp_info()
+            seen.is_ambiguous = bool(seen.tcp.retransmits)
             return
         # A family that this host has no route for says nothing of the other one.
         raise next((over for over in failures if over.failure.source != "agent"), failures[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import ipaddress
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import trustme
 from survey_lab import World, certificate, names_of, world, write_table
 
 from lab import namespaces
+from lab.links import Change
 from lab.namespace_lab import NamespaceLab
 from lab.topology import builtin
 from lab.world import start
@@ -177,6 +179,25 @@ def test_endpoints_see_one_request_that_names_the_project(net: World, surveyed: 
     head = web.stdout.readline()
     assert head.startswith("HEAD / HTTP/1.1|")
     assert "isochrone-http/1" in head
+
+
+def test_a_hand_shake_that_was_sent_again_has_no_rtt(net: World) -> None:
+    """With a quarter of all packets lost the RTTs that are told are true; whichever SYN the kernel took another for is not told."""
+    lossy = next(link for link in net.lab.topology.links if link.src == "jnb" and link.medium == "internet")
+    base = ipaddress.ip_address(net.lab.address(HOST, "jnb") or "")
+    net.lab.change(lossy.src, lossy.dst, Change(op="degrade", loss_ratio=0.25))
+    try:
+        done = net.isochrone(HOST, "http", *(f"tcp://{base + n}:443" for n in range(60)), "--timeout", "4s", "--json")
+    finally:
+        net.lab.change(lossy.src, lossy.dst, Change(op="restore"))
+    made = [one["measurement"] for one in json.loads(done.stdout)]
+    again = [one for one in made if one.get("tcp_retransmits")]
+    at_once = [one["tcp_rtt_ns"] / 1e6 for one in made if one.get("tcp_retransmits") == 0]
+    assert len(again) >= 5
+    assert len(at_once) >= 5
+    assert all("tcp_rtt_ns" not in one and one["tcp_ns"] > 900_000_000 for one in again)
+    true = truth_ms(net)["jnb"]
+    assert all(0 <= rtt - true <= max(0.5, 0.02 * true) for rtt in at_once)
 
 
 def test_no_network_is_one_message(net: World) -> None:

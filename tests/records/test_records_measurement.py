@@ -139,6 +139,8 @@ def test_a_connection_that_failed_says_where_and_whose_failure_it_was() -> None:
         HttpResult(**HEADER, protocol="tcp", outcome="ok", tcp_ns=5, error="?")
     with pytest.raises(ValueError, match="give tcp_ns"):
         HttpResult(**HEADER, protocol="tcp", outcome="ok")
+    with pytest.raises(ValueError, match="which one was answered is not known"):
+        HttpResult(**HEADER, protocol="tcp", outcome="ok", tcp_ns=5, tcp_rtt_ns=5, tcp_retransmits=1)
     with pytest.raises(ValueError, match="says why"):
         HttpResult(**HEADER, protocol="tls", outcome="ok", tcp_ns=5, tls_verified=False)
 
