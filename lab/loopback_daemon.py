@@ -1,7 +1,7 @@
 """The process that is a loopback lab: ``python -m lab.loopback_daemon FOLDER [--serving]``, topology on standard input.
 
 Says on standard output how it goes (one JSON object a line: progress, ready or failed). Ends, with the inference
-servers it started, when its standard input closes or on SIGTERM or SIGINT.
+servers it started, on SIGTERM or SIGINT or, unless detached, when its standard input closes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import serving
-from lab.loopback import pair_address, site_address
+from lab.loopback import LoopbackState, clear, pair_address, site_address
 from lab.loopback_delay import OneWay, PreciseTimer
 from lab.loopback_proxy import DelayingProxy
 from lab.paths import PathFinder
 from lab.reading import parse
+from lab.state import MODEL, process_start
 from lab.topology import Topology
 from lab.world import INFERENCE_PORT, THROUGHPUT_PORT, UDP_ECHO_PORT
 from probes.ping import UdpEchoReflector
@@ -89,7 +90,7 @@ class _World:
         """Servers at every site, then what delays between every pair."""
         sites = self._topology.sites
         if with_models:
-            model = serving.make_model(self._folder / "model.gguf")
+            model = serving.make_model(self._folder / MODEL)
             for serving_site in (site.id for site in sites if site.serves):
                 self._servers[serving_site] = _launch(serving.server_argv(self._own_address(serving_site), INFERENCE_PORT, model))
         for site in sites:
@@ -161,7 +162,7 @@ class _World:
                 process.wait()
 
 
-async def _run(folder: Path, *, with_models: bool) -> None:
+async def _run(folder: Path, *, with_models: bool, detached: bool) -> None:
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -172,11 +173,17 @@ async def _run(folder: Path, *, with_models: bool) -> None:
         world = _World(topology, base, folder)
         try:
             await world.start(with_models=with_models)
-            loop.add_reader(0, lambda: done.set() if not os.read(0, 4096) else None)
-            _say(ready=base)
+            if not detached:
+                loop.add_reader(0, lambda: done.set() if not os.read(0, 4096) else None)
+            start = process_start(os.getpid())
+            assert start is not None
+            document = topology.document()
+            LoopbackState(pid=os.getpid(), pid_start=start, base=base, serving=with_models, topology=document).write(folder)
+            _say(ready=True)
             await done.wait()
         finally:
             await world.stop()
+            clear(folder)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -184,12 +191,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.loopback_daemon", description="The process behind a loopback lab.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--serving", action="store_true", help="start inference servers at the sites that serve")
+    parser.add_argument("--detached", action="store_true", help="live on when the starting process ends")
     options = parser.parse_args(argv)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))  # three sockets for every pair and medium
     try:
-        asyncio.run(_run(options.folder, with_models=options.serving))
+        asyncio.run(_run(options.folder, with_models=options.serving, detached=options.detached))
     except IsochroneError as error:
         _say(failed=str(error))
         return error.exit_status

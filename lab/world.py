@@ -16,9 +16,10 @@ from records.errors import NotPermitted, UserError
 from records.link import Medium
 
 if TYPE_CHECKING:
+    from lab.loopback import LoopbackLab
     from lab.namespace_lab import NamespaceLab
 
-__all__ = ["INFERENCE_PORT", "THROUGHPUT_PORT", "UDP_ECHO_PORT", "Lab", "Mode", "PairTruth", "Progress", "attach", "start"]
+__all__ = ["INFERENCE_PORT", "THROUGHPUT_PORT", "UDP_ECHO_PORT", "Lab", "Mode", "PairTruth", "Progress", "attach", "find", "start"]
 
 Mode = Literal["auto", "namespaces", "loopback"]
 Progress = Callable[[str], None]
@@ -75,12 +76,18 @@ def start(
     mode       ``auto`` takes namespaces where they can be had, else the loopback lab, and says why
     progress   called with a line for people at every step
     serving    whether to start inference servers at the sites that serve
-    detached   whether it lives on when this process ends (namespaces only)
+    detached   whether it lives on when this process ends
     Raises UserError when a lab already lives there, NotPermitted when `mode` cannot be had here.
     """
     from lab import namespaces
 
     say = progress or (lambda _line: None)
+    before = find(state_dir)
+    if before is not None and before.state.alive:
+        raise UserError(f"a lab is already running in {before.state_dir}; end it with `isochrone lab down`, or give another --state-dir")
+    if before is not None and before.kind == "loopback":
+        before.stop()
+        say("cleared away what a killed loopback lab had left")
     if mode != "loopback":
         support = namespaces.support()
         if support.how is not None:
@@ -90,27 +97,37 @@ def start(
         if mode == "namespaces":
             raise NotPermitted(f"no network namespaces here: {support.reason}; or use --mode loopback")
         say(f"no network namespaces here: {support.reason}; taking the loopback lab")
-    if detached:
-        raise NotPermitted("the loopback lab lives inside the process that starts it; run it with --foreground")
     from lab import loopback
     from lab.state import default_state_dir
 
-    return loopback.start(topology, state_dir or default_state_dir(), say, serving=serving)
+    return loopback.start(topology, state_dir or default_state_dir(), say, serving=serving, detached=detached)
 
 
-def attach(state_dir: Path | None = None) -> NamespaceLab:
-    """The lab of namespaces that lives in a state folder (None: this user's own place).
-
-    A loopback lab lives with the process that started it and cannot be attached to.
-    Raises UserError when none is there, or when it was killed.
-    """
+def find(state_dir: Path | None = None) -> NamespaceLab | LoopbackLab | None:
+    """The lab whose state a folder holds (None: this user's own place), alive or killed; None when there is none."""
+    from lab.loopback import LoopbackLab, LoopbackState
     from lab.namespace_lab import NamespaceLab
     from lab.state import LabState, default_state_dir
 
-    folder = state_dir or default_state_dir()
+    folder = (state_dir or default_state_dir()).absolute()
     state = LabState.read(folder)
-    if state is None:
+    if state is not None:
+        return NamespaceLab(state)
+    other = LoopbackState.read(folder)
+    return None if other is None else LoopbackLab(other, folder)
+
+
+def attach(state_dir: Path | None = None) -> NamespaceLab | LoopbackLab:
+    """The lab that lives in a state folder (None: this user's own place).
+
+    Raises UserError when none is there, or when it was killed.
+    """
+    from lab.state import default_state_dir
+
+    found = find(state_dir)
+    folder = state_dir or default_state_dir()
+    if found is None:
         raise UserError(f"no lab is running in {folder}; start one with `isochrone lab up world-24`")
-    if not state.alive:
+    if not found.state.alive:
         raise UserError(f"the lab in {folder} was killed; clear it away with `isochrone lab down`")
-    return NamespaceLab(state)
+    return found

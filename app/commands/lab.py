@@ -15,7 +15,7 @@ import click
 from app.commands.lab_change import change, play, status
 from app.commands.lab_congest import calm, congest
 from app.commands.lab_make import from_matrix
-from app.commands.lab_place import attached, state_dir_option
+from app.commands.lab_place import state_dir_option
 from app.output import emit_json, json_option, note, table
 from records.errors import ToolMissing
 from records.link import MEDIA
@@ -77,15 +77,18 @@ def up(topology: str, state_dir: Path | None, mode: str, foreground: bool, no_se
 
 def _introduce(running: Lab, state_dir: Path | None, *, serving: bool) -> None:
     """Say what was made, and how to use it."""
+    from lab.world import UDP_ECHO_PORT
+
     rows = [(site.id, site.place.kind, site.place.name, "yes" if site.serves and serving else None) for site in running.topology.sites]
     note(f"{running.topology.name}: {running.topology.title} ({running.kind})")
     table(["site", "kind", "name", "serves"], rows)
-    if running.kind == "namespaces":
-        place = "" if state_dir is None else f" --state-dir {state_dir}"
-        pair = next(iter(running.truth()), None)
-        if pair is not None:
-            note(f"try: isochrone lab exec{place} {pair.src} -- ping -c 3 {pair.address}")
-        note(f"`isochrone lab truth{place}` says what every pair must measure, `isochrone lab down{place}` ends it")
+    place = "" if state_dir is None else f" --state-dir {state_dir}"
+    pair = next(iter(running.truth()), None)
+    if pair is not None and running.kind == "namespaces":
+        note(f"try: isochrone lab exec{place} {pair.src} -- ping -c 3 {pair.address}")
+    elif pair is not None:
+        note(f"try: isochrone ping --engine udp --port {UDP_ECHO_PORT} {pair.address}    (from {pair.src} to {pair.dst})")
+    note(f"`isochrone lab truth{place}` says what every pair must measure, `isochrone lab down{place}` ends it")
 
 
 def _until_told() -> None:
@@ -102,20 +105,19 @@ def down(state_dir: Path | None) -> None:
 
     Example: isochrone lab down
     """
-    from lab.namespace_lab import NamespaceLab
-    from lab.state import LabState, clear_leftovers, default_state_dir
+    from lab.state import clear_leftovers, default_state_dir
+    from lab.world import find
 
-    folder = state_dir or default_state_dir()
-    state = LabState.read(folder)
-    if state is not None:
-        alive = state.alive
-        NamespaceLab(state).stop()
+    found = find(state_dir)
+    if found is not None:
+        alive = found.state.alive
+        found.stop()
         note("the lab is down" if alive else "the lab had been killed; what it had left is cleared away")
     cleared = clear_leftovers()
     if cleared:
         note(f"cleared away what {len(cleared)} killed labs had left")
-    if state is None and not cleared:
-        note(f"no lab was running in {folder}")
+    if found is None and not cleared:
+        note(f"no lab was running in {state_dir or default_state_dir()}")
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -128,7 +130,9 @@ def exec_(host: str, command: tuple[str, ...], state_dir: Path | None) -> None:
     Example: isochrone lab exec sin -- ping -c 3 10.2.1.1
     """
     # click leaves the "--" that sets the command apart in its place.
-    argv = attached(state_dir).command(host, command[1:] if command[0] == "--" else command)
+    from lab.world import attach
+
+    argv = attach(state_dir).command(host, command[1:] if command[0] == "--" else command)
     sys.stdout.flush()
     try:
         os.execvp(argv[0], argv)  # noqa: S606  # the user's own command, as a list
@@ -147,7 +151,9 @@ def truth(src: str | None, dst: str | None, medium: str | None, as_json: bool, s
 
     Example: isochrone lab truth --src sin --json
     """
-    running = attached(state_dir)
+    from lab.world import attach
+
+    running = attach(state_dir)
     for site in (src, dst):
         if site is not None:
             running.topology.site(site)

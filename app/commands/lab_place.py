@@ -32,10 +32,15 @@ def state_dir_option(function: F) -> F:
 
 
 def attached(state_dir: Path | None) -> NamespaceLab:
-    """The lab that runs there; raises UserError where none does."""
+    """The lab that runs there, whose network can be asked and changed; raises UserError where there is none such."""
+    from lab.loopback import CANNOT
+    from lab.namespace_lab import NamespaceLab
     from lab.world import attach
 
-    return attach(state_dir)
+    found = attach(state_dir)
+    if not isinstance(found, NamespaceLab):
+        raise UserError(f"this is a loopback lab: nothing in it is counted or changed ({CANNOT})")
+    return found
 
 
 def do(running: NamespaceLab, request: dict[str, object]) -> None:

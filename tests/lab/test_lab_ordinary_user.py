@@ -98,6 +98,40 @@ def test_rootless_from_up_to_down_and_after_kill_9(place: Path, isochrone: Isoch
         assert [path for path in place.rglob("*") if path.is_file() and ".cache" not in path.parts and path.stat().st_size] == []
 
 
+def test_without_namespaces_a_loopback_lab_is_left_running_and_says_what_it_cannot(place: Path, isochrone: Isochrone) -> None:
+    """world-24 on loopback: up returns, echoes take the configured RTT, changes are refused, down ends it, also after kill -9."""
+    where = ("--state-dir", str(place / "loopback"))
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        return isochrone(*argv, device=_CLOSED)
+
+    for kill in (False, True):
+        up = run("lab", "up", "world-24", "--no-serving", "--json", *where)
+        assert up.returncode == 0, up.stderr
+        assert json.loads(up.stdout)["lab"] == "loopback"
+        assert "/dev/net/tun is not open to this user" in up.stderr
+        assert "no ICMP, no traceroute, no hop lists, no IPv6" in up.stderr
+        state = json.loads((place / "loopback" / "loopback.json").read_text())
+        if kill:
+            os.kill(state["pid"], signal.SIGKILL)
+            while process_start(state["pid"]) is not None:
+                time.sleep(0.01)
+            refused = run("lab", "truth", *where)
+            assert (refused.returncode, "was killed" in refused.stderr) == (2, True), refused.stderr
+        else:
+            (pair,) = json.loads(run("lab", "truth", "--src", "fra", "--dst", "sin", "--medium", "backbone", "--json", *where).stdout)
+            (ping,) = json.loads(run("ping", "--engine", "udp", "--port", "8622", "--json", pair["address"]).stdout)
+            least_ns = min(sample["rtt_ns"] for sample in ping["measurement"]["samples"] if sample["outcome"] == "reply")
+            assert pair["rtt_ns"] - 50_000 <= least_ns <= pair["rtt_ns"] + 10_000_000
+            for wrong in (("lab", "up", "triangle"), ("lab", "change", "fail", "fra", "bb-fra"), ("lab", "status")):
+                refused = run(*wrong, *where)
+                assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1), refused.stderr
+        down = run("lab", "down", *where)
+        assert (down.returncode, "killed" in down.stderr) == (0, kill), down.stderr
+        assert process_start(state["pid"]) is None
+        assert list((place / "loopback").iterdir()) == []
+
+
 @pytest.mark.parametrize("device", [_CLOSED, _MISSING], ids=["closed", "missing"])
 def test_without_a_tun_device_one_line_says_why_and_nothing_is_made(place: Path, isochrone: Isochrone, device: str) -> None:
     """Asked for namespaces where /dev/net/tun is closed or absent: exit status 3, what is wrong and what to do instead."""
