@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -109,7 +110,7 @@ def root(inventory: str | None) -> None:
     """
     if inventory is not None:
         # Through the environment, so that every process a command starts sees the same places.
-        os.environ["ISOCHRONE_INVENTORY"] = inventory
+        os.environ["ISOCHRONE_INVENTORY"] = str(Path(inventory).absolute())
 
 
 def main() -> None:
