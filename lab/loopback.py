@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 from lab.paths import PathFinder
 from lab.reading import parse
-from lab.state import MODEL, process_start
+from lab.state import MODEL, make_state_dir, process_start
 from lab.topology import Topology
 from lab.truth import PairTruth, pair_truths
 from lab.world import INFERENCE_PORT
@@ -186,8 +186,7 @@ def start(topology: Topology, state_dir: Path, say: Callable[[str], None], *, se
     Raises OutsideError, with what its process said, when it does not start. At most one lab lives in a folder: see lab.world.start.
     """
     folder = state_dir.absolute()
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    is_new = make_state_dir(folder)
     say(f"loopback lab of {len(topology.sites)} sites: {CANNOT}")
     argv = [sys.executable, "-m", "lab.loopback_daemon", str(folder)]
     argv += [flag for flag, given in (("--serving", serving), ("--detached", detached)) if given]

@@ -23,7 +23,7 @@ from lab.paths import PathFinder
 from lab.reading import parse
 from lab.routers import RouterChange
 from lab.script import event_table
-from lab.state import MODEL, REGISTER, LabState, clear_leftovers, default_state_dir, runtime_dir
+from lab.state import MODEL, REGISTER, LabState, clear_leftovers, default_state_dir, make_state_dir, runtime_dir
 from lab.timeline import Event
 from lab.topology import Link, Topology
 from lab.truth import PairTruth, pair_truths
@@ -152,8 +152,7 @@ def start(
         raise UserError(f"a lab is already running in {folder}; end it with `isochrone lab down`, or give another --state-dir")
     for cleared in clear_leftovers():
         say(f"cleared away what the killed lab {cleared} had left")
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    is_new = make_state_dir(folder)
     lab_id = secrets.token_hex(3)
     argv = [sys.executable, "-m", "lab.daemon", str(folder), lab_id]
     argv += [flag for flag, given in (("--serving", serving), ("--detached", detached)) if given]

@@ -18,7 +18,17 @@ from pathlib import Path
 from lab import namespaces
 from records.errors import NotPermitted, UserError
 
-__all__ = ["MODEL", "REGISTER", "LabState", "clear_leftovers", "default_state_dir", "process_start", "running", "runtime_dir"]
+__all__ = [
+    "MODEL",
+    "REGISTER",
+    "LabState",
+    "clear_leftovers",
+    "default_state_dir",
+    "make_state_dir",
+    "process_start",
+    "running",
+    "runtime_dir",
+]
 
 _FILE = "lab.json"
 #: Names the folder of all labs to the lab's own process: in a user namespace that cannot tell any more whose it is.
@@ -48,6 +58,17 @@ def runtime_dir() -> Path:
 def default_state_dir() -> Path:
     """Where the lab of `isochrone lab up` keeps its state unless told otherwise."""
     return runtime_dir() / "lab"
+
+
+def make_state_dir(folder: Path) -> bool:
+    """Make a state folder where there is none; returns whether it is new. Raises UserError when nothing can be kept there."""
+    try:
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return is_new
+    except OSError as error:
+        raise UserError(f"cannot keep the lab's state in {folder}: {error.strerror}; give another --state-dir") from None
 
 
 def process_start(pid: int) -> int | None:

@@ -140,3 +140,11 @@ def test_without_a_tun_device_one_line_says_why_and_nothing_is_made(place: Path,
     assert "/dev/net/tun" in refused.stderr
     assert "--mode loopback" in refused.stderr
     assert not (place / "none").exists()
+
+
+@pytest.mark.parametrize("folder", ["/root/lab", "/proc/lab", "/lab"])
+def test_a_state_folder_that_cannot_be_written_is_named(isochrone: Isochrone, folder: str) -> None:
+    """One line, exit status 2, and no lab."""
+    refused = isochrone("lab", "up", "triangle", "--no-serving", "--state-dir", folder)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1), refused.stderr
+    assert f"cannot keep the lab's state in {folder}" in refused.stderr
