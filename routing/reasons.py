@@ -48,6 +48,8 @@ def _leg(leg: LinkEstimate, network: Network) -> list[str]:
         why = f"its measurement was kept out ({GATES[gate]})" if gate else "no measurement"
         return [f"{name} modelled: {why}"]
     found = [f"{name} assumed from the measured {leg.dst} → {leg.src}"] if leg.evidence == "assumed" else []
+    if leg.rtt_from == "tcp":
+        found.append(f"{name}: no ping is answered there; RTT of TCP hand-shakes, packet loss not known")
     if leg.loss_ratio is not None and leg.loss_ratio > _LOSS_WORTH_A_WORD:
         found.append(f"{name} loses {leg.loss_ratio * 100:.1f} % of packets")
     return found

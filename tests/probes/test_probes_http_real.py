@@ -198,6 +198,20 @@ def test_a_host_without_a_route() -> None:
     assert "network is unreachable" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("family", "address", "outcome"), [("auto", "127.0.0.1", "ok"), ("ipv4", "127.0.0.1", "ok"), ("ipv6", "::1", "refused")]
+)
+def test_the_other_family_is_tried_where_one_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, family: str, address: str, outcome: str
+) -> None:
+    """A name with an IPv6 and an IPv4 address, served over IPv4 only: whichever answers is measured, unless one is asked for."""
+    with serving(forbid) as port:
+        both = ((socket.AF_INET6, ("::1", port, 0, 0)), (socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET, ("127.0.0.2", port)))
+        monkeypatch.setattr(resolve, "_look_up", lambda *_: Addresses(both, 1_000))
+        (made,) = measure(f"http://both.example:{port}/", family=family)
+    assert (made.outcome, made.address, made.dns_ns) == (outcome, address, 1_000)
+
+
 def test_a_wrong_ca_file(tmp_path: Path) -> None:
     """No such file: one clear error before anything is measured."""
     with pytest.raises(ConfigError, match="ca_file"):
