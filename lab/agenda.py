@@ -93,7 +93,7 @@ class Agenda:
         """Take all congestion off some links."""
         for key in where.keys(self.forwarder.topology):
             if self._rules.pop(key, None) is not None:
-                self.forwarder.states[key].congest(NO_LOAD)
+                self.forwarder.congest(key, NO_LOAD)
         self._recut()
 
     def play(self, events: Iterable[Event[Action]], now_ns: int) -> None:
@@ -142,7 +142,7 @@ class Agenda:
 
     def _congest(self, now_ns: int) -> None:
         for key in next(self._slices):
-            self.forwarder.states[key].congest(combined(one.at(now_ns) for one in self._rules[key]))
+            self.forwarder.congest(key, combined(one.at(now_ns) for one in self._rules[key]))
 
 
 def _keys(links: Iterable[LinkKey]) -> list[dict[str, str]]:

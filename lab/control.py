@@ -6,6 +6,7 @@ Asked::
     {"op": "changes"}                            what is not as the topology says, and no more
     {"op": "do", "action": {...}}                at once; the table of an action, see lab/actions.py
     {"op": "play", "events": [{...}, ...]}       a script that starts now; tables of events, see lab/script.py
+    {"op": "observed", "src": site | null}       what the stamps say, see lab.network.Network.observed
     {"op": "stop"}
 
 Answered: ``{"ok": true, ...}`` or ``{"ok": false, "error"}``, as a file in memory whose descriptor comes with an empty
@@ -31,7 +32,7 @@ from records.errors import InputError, OutsideError, UserError
 __all__ = ["LARGEST_MESSAGE", "answer", "ask", "listen", "reply"]
 
 LARGEST_MESSAGE = 1 << 20
-_OPERATIONS = ("status", "changes", "do", "play", "stop")
+_OPERATIONS = ("status", "changes", "observed", "do", "play", "stop")
 
 
 def listen(path: Path) -> socket.socket:
@@ -55,6 +56,8 @@ def answer(message: bytes, agenda: Agenda, now_ns: int) -> tuple[dict[str, Any],
             return {"ok": True, **_changes(agenda), **agenda.report(now_ns), **agenda.forwarder.report()}, False
         if operation == "changes":
             return {"ok": True, **_changes(agenda)}, False
+        if operation == "observed":
+            return {"ok": True, "observed": agenda.forwarder.observed(question["src"])}, False
         if operation == "do":
             action = read_action(Table(question["action"], "the request", "", ACTION_KEYS), topology)
             agenda.perform(action, now_ns)

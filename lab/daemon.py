@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from random import Random
 
 from lab import control, namespaces, tun
 from lab.addresses import site_address
@@ -145,7 +146,8 @@ def _run(options: argparse.Namespace, starter: _Starter) -> None:
         waiters = hosts.serve(starter) if options.serving else []
         listener = control.listen(state.control)
         lifeline = [] if options.detached else [0]
-        agenda = Agenda(Forwarder(topology), time.monotonic_ns())
+        chance = Random(topology.seed).random  # noqa: S311  # chance in a model, nothing secret
+        agenda = Agenda(Forwarder(topology, chance), time.monotonic_ns())
         fabric = Fabric(agenda, hosts.tuns, listener, watch=[wake, *lifeline], on_watch=lambda _fd: fabric.stop())
         starter.say(ready=[site.id for site in topology.sites if site.serves] if options.serving else [])
         for waiter in waiters:

@@ -1,7 +1,8 @@
 """The event loop that moves packets: reads the hosts' TUNs, lets the forwarder decide, writes what is due.
 
-One thread. select() with its microsecond time-out and a timer slack of 1 ns wakes it within microseconds of a due
-time (epoll and asyncio round to milliseconds); as root it runs under SCHED_FIFO and spins through the last moments.
+One thread. epoll tells which hosts have sent; select() on it, with its microsecond time-out and a timer slack of 1 ns,
+wakes the thread within microseconds of a due time (epoll's own time-out and asyncio round to milliseconds). As root it
+runs under SCHED_FIFO and spins through the last moments before an arrival.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ _SPIN_NS = 150_000
 #: an exact moment must not cost the hosts their processor.
 _SPIN_ONE_IN = 5
 _SPIN_SAVED_NS = 5_000_000
-#: Reads from one host before the others and the clock have their turn.
-_BURST = 32
 #: A pause for housekeeping when nothing is under way.
 _IDLE_NS = 1_000_000_000
 
@@ -52,7 +51,7 @@ class Fabric:
     ) -> None:
         self._agenda = agenda
         self._forwarder = agenda.forwarder
-        self._sources = [*tuns, listener.fileno(), *watch]
+        self._poll = select.epoll()
         self._tun_of = tuple(tuns)
         self._host_of = {fd: host for host, fd in enumerate(tuns)}
         self._listener = listener
@@ -62,6 +61,8 @@ class Fabric:
         self._buffer = bytearray(MAX_FRAME)
         self._stopping = False
         self._spin_ns = 0
+        for fd in (*tuns, listener.fileno(), *watch):
+            self._poll.register(fd, select.EPOLLIN)
 
     def stop(self) -> None:
         """Make `run` return soon."""
@@ -71,6 +72,9 @@ class Fabric:
         """Move packets until stopped."""
         self._hurry()
         forwarder, agenda, clock = self._forwarder, self._agenda, time.monotonic_ns
+        write, read, host_of = self._write, self._read, self._host_of
+        poll, sources = self._poll.poll, (self._poll,)
+        agenda_ns = agenda.due_ns
         allowance_ns = _SPIN_SAVED_NS
         is_spinning = False
         before_ns = clock()
@@ -79,27 +83,32 @@ class Fabric:
             passed_ns = now_ns - before_ns
             before_ns = now_ns
             allowance_ns = min(_SPIN_SAVED_NS, allowance_ns + passed_ns // _SPIN_ONE_IN - (passed_ns if is_spinning else 0))
+            if agenda_ns is not None and agenda_ns <= now_ns:
+                agenda.advance(now_ns)
+                agenda_ns = agenda.due_ns
             due_ns = forwarder.due_ns
-            # The last moments before a packet arrives are spun through: a sleeping thread comes late, and never equally
-            # late. A packet on its way may be taken up late: its own times, not the clock's, decide what becomes of it.
-            spin_ns = self._spin_ns if allowance_ns > 0 and forwarder.is_arrival_next else 0
-            wait_ns = _IDLE_NS if due_ns is None else min(max(0, due_ns - now_ns - spin_ns), _IDLE_NS)
-            agenda_ns = agenda.due_ns
-            if agenda_ns is not None and agenda_ns - now_ns < wait_ns:
-                wait_ns = max(0, agenda_ns - now_ns)
-            is_spinning = wait_ns == 0 and due_ns is not None and due_ns > now_ns
-            ready = select.select(self._sources, (), (), wait_ns / 1e9)[0]
-            for fd in ready:
-                if fd in self._host_of:
-                    self._read(fd)
+            if due_ns is not None and due_ns <= now_ns:
+                forwarder.advance(now_ns, write)
+                wait_ns, is_spinning = 0, False
+            else:
+                # The last moments before a packet arrives are spun through: a sleeping thread comes late, and never equally
+                # late. A packet on its way may be taken up late: its own times, not the clock's, decide what becomes of it.
+                spin_ns = self._spin_ns if allowance_ns > 0 and forwarder.is_arrival_next else 0
+                wait_ns = _IDLE_NS if due_ns is None else min(max(0, due_ns - now_ns - spin_ns), _IDLE_NS)
+                if agenda_ns is not None and agenda_ns - now_ns < wait_ns:
+                    wait_ns = max(0, agenda_ns - now_ns)
+                is_spinning = not wait_ns
+            if wait_ns and not select.select(sources, (), (), wait_ns / 1e9)[0]:
+                if due_ns is None:
+                    gc.collect()
+                continue
+            for fd, _ in poll(0):
+                is_spinning = False
+                if fd in host_of:
+                    read(fd)
                 else:
                     self._attend(fd)
-            if forwarder.due_ns is not None:
-                forwarder.advance(clock(), self._write)
-            elif not ready:
-                gc.collect()
-            if agenda_ns is not None and agenda_ns <= clock():
-                agenda.advance(clock())
+                    agenda_ns = agenda.due_ns
 
     def _hurry(self) -> None:
         """Ask for exact timers, for precedence over other processes, and keep the garbage collector out of the way."""
@@ -113,25 +122,27 @@ class Fabric:
         gc.disable()
 
     def _read(self, fd: int) -> None:
-        forwarder, host, buffer, clock = self._forwarder, self._host_of[fd], self._buffer, time.monotonic_ns
-        for _ in range(_BURST):
-            try:
-                size = os.readv(fd, (buffer,))
-            except BlockingIOError:
-                return
-            except OSError:
-                # The host's namespace was deleted under us: it sends nothing any more.
-                self._sources.remove(fd)
-                return
-            forwarder.accept(host, buffer[:size], clock())
-            due_ns = forwarder.due_ns
-            if due_ns is not None and due_ns <= clock():
-                return
+        """Take one frame; if there are more, epoll will say so again."""
+        # What has been announced was there before now, so this is the latest moment at which it can have come.
+        now_ns = time.monotonic_ns()
+        try:
+            size = os.readv(fd, (self._buffer,))
+        except BlockingIOError:
+            return
+        except OSError:
+            # The host's namespace was deleted under us: it sends nothing any more.
+            self._poll.unregister(fd)
+            return
+        self._forwarder.accept(self._host_of[fd], self._buffer[:size], now_ns)
 
-    def _write(self, host: int, frame: bytearray) -> None:
-        # A full or vanished interface loses the packet, as a real one would.
-        with contextlib.suppress(OSError):
+    def _write(self, host: int, frame: bytearray) -> int:
+        now_ns = time.monotonic_ns()
+        try:
             os.write(self._tun_of[host], frame)
+        except OSError:
+            # A full or vanished interface loses the packet, as a real one would.
+            return now_ns
+        return now_ns
 
     def _attend(self, fd: int) -> None:
         if fd == self._listener.fileno():
@@ -139,11 +150,11 @@ class Fabric:
                 client, _ = self._listener.accept()
                 client.setblocking(False)
                 self._clients[client.fileno()] = client
-                self._sources.append(client.fileno())
+                self._poll.register(client.fileno(), select.EPOLLIN)
         elif fd in self._watch:
             self._on_watch(fd)
         else:
-            self._sources.remove(fd)
+            self._poll.unregister(fd)
             with contextlib.suppress(OSError), self._clients.pop(fd) as client:
                 self._serve(client)
 

@@ -1,72 +1,53 @@
 """Every packet's way through the WAN. Pure: frames, times and random numbers come in, frames and times go out.
 
-A packet is walked along its cached path as far as its future is certain: delays, jitter and loss are drawn at once,
+A packet is walked along its cached route as far as its future is certain: delays, jitter and loss are drawn at once,
 and one entry in a heap stands for its arrival. Only a link with a rate has to be asked in the order of arrival, so a
 packet with such a link ahead is scheduled to there first and walked on from there. Packets of one path stay in order.
 
 At the end of its walk a packet is delivered to a host, or a router answers it: time exceeded when its TTL ran out on
-the way, network unreachable when there is no way, an echo reply or port unreachable at the router's own address.
+the way, fragmentation needed or packet too big before a link that cannot take it, network unreachable when there is no
+way, an echo reply or port unreachable at the router's own address.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import asdict
-from difflib import get_close_matches
-from random import Random
-from typing import Literal
+from math import log
 
-from lab import wire
-from lab.addresses import AddressPlan, pack
-from lab.links import Change, LinkState
-from lab.paths import PathFinder
-from lab.routers import RouterChange, RouterState
-from lab.topology import Link, Router, Topology
-from records.errors import UserError
-from records.link import MEDIA, Medium
+from lab import icmp, ipv4, ipv6, wire
+from lab.addresses import Version, pack
+from lab.flow import flow_of
+from lab.network import Network
+from lab.routes import Fork, Goal, Route
+from lab.topology import Topology
+from lab.wire import HEADER
 
-__all__ = ["Forwarder"]
+__all__ = ["Deliver", "Forwarder"]
 
-Deliver = Callable[[int, bytearray], None]
-_AT_END = Literal["host", "router", "unreachable"]
-_DST = slice(wire.HEADER + 16, wire.HEADER + 20)
-_TTL = wire.HEADER + 8
-#: Hosts answer on whole /16s, so the addresses in use have no natural bound; beyond this many routes start afresh.
+#: Hand a frame to a host: called with its number and the frame, returns when it was handed over.
+Deliver = Callable[[int, bytearray], int]
+#: Hosts answer on whole prefixes, so the addresses in use have no natural bound; beyond this many routes start afresh.
 _MAX_CACHED_ROUTES = 200_000
+#: Deliveries before the sources have their turn, however many are due.
+_BURST = 64
+_WITH_PORTS = frozenset({6, 17})
 
 
-class _Route:
-    """A path as packets travel it now, with the latest time anything was scheduled at each of its stages."""
+class Forwarder(Network):
+    """A network in motion: give it what hosts send, ask it what arrives.
 
-    __slots__ = ("at_end", "host", "last_ns", "links", "medium")
-
-    def __init__(self, links: tuple[LinkState, ...], medium: Medium, at_end: _AT_END, host: int = -1) -> None:
-        self.links = links
-        self.medium = medium
-        self.at_end = at_end
-        self.host = host
-        self.last_ns = [0] * (len(links) + 1)
-
-
-class Forwarder:
-    """The network of one topology: give it what hosts send, ask it what arrives.
-
-    Hosts are numbered as the sites of the topology, from 0. Times are ns of any clock that does not go back.
+    Hosts are numbered as the sites of the topology, from 0. Times are ns of any clock that does not go back. `chance`
+    draws evenly from [0, 1), for loss and jitter.
     """
 
-    def __init__(self, topology: Topology, random: Random | None = None) -> None:
-        self.topology = topology
-        self.plan = AddressPlan(topology)
-        self.states = {link.key: LinkState(link) for link in topology.links}
-        self.routers = {router.id: RouterState(router) for router in topology.routers}
-        self.finder = PathFinder(topology, lambda link: self.states[link.key].up, lambda link: self.states[link.key].weight)
-        self._random = (random or Random(topology.seed)).random  # noqa: S311  # chance in a model, nothing secret
-        self._routes: dict[tuple[int, bytes], _Route | None] = {}
-        self._path_routes: dict[tuple[str, str, Medium, _AT_END], _Route | None] = {}
-        self._heap: list[tuple[int, int, bytearray, _Route, int, int]] = []
+    def __init__(self, topology: Topology, chance: Callable[[], float]) -> None:
+        super().__init__(topology)
+        self._chance = chance
+        #: What each host's destinations lead to.
+        self._ways: list[dict[bytes, Route | Fork | None]] = [{} for _ in topology.sites]
+        self._heap: list[tuple[int, int, bytearray, Route, int, int, int]] = []
         self._order = 0
-        self.accepted = self.delivered = self.refused = 0
 
     @property
     def due_ns(self) -> int | None:
@@ -84,198 +65,182 @@ class Forwarder:
         return len(self._heap)
 
     def accept(self, host: int, frame: bytearray, now_ns: int) -> None:
-        """Take a frame that a host sends now. What is not IPv4 or has no addressee is dropped and counted."""
-        if not wire.is_ipv4(frame):
+        """Take a frame that a host sends now. What is not IP or has no addressee is dropped and counted."""
+        if not wire.is_ip(frame):
             self.refused += 1
             return
-        key = (host, bytes(frame[_DST]))
-        try:
-            route = self._routes[key]
-        except KeyError:
-            if len(self._routes) >= _MAX_CACHED_ROUTES:
-                self._routes.clear()
-            route = self._routes[key] = self._route_of(host, key[1])
-        ttl = frame[_TTL]
-        if route is None or ttl == 0:
+        if frame[HEADER] >> 4 == 4:
+            dst, ttl = bytes(frame[HEADER + 16 : HEADER + 20]), frame[HEADER + 8]
+        else:
+            dst, ttl = bytes(frame[HEADER + 24 : HEADER + 40]), frame[HEADER + 7]
+        ways = self._ways[host]
+        if dst not in ways:
+            if len(ways) >= _MAX_CACHED_ROUTES:
+                ways.clear()
+            ways[dst] = self.table.from_host(self.plan.site_ids[host], dst)
+        way = ways[dst]
+        if way is None or ttl == 0:
             self.refused += 1
             return
+        route = self.table.choose(way, flow_of(frame)) if isinstance(way, Fork) else way
         self.accepted += 1
-        self._walk(frame, route, 0, now_ns, min(len(route.links), ttl), now_ns)
+        if route.epoch != self.table.epoch:
+            route.look(self.table.epoch)
+        # The common case: nothing can happen to the packet on its way.
+        size = len(frame) - HEADER
+        hops = route.hops
+        if route.is_even and ttl >= hops and not frame[1] and size <= route.mtu:
+            at_ns = now_ns + route.delay_ns
+            for mean_ns in route.jitters:
+                at_ns -= int(log(1.0 - self._chance()) * mean_ns)
+            if at_ns < route.last_ns[hops]:
+                at_ns = route.last_ns[hops]
+            else:
+                route.last_ns[hops] = at_ns
+            route.carried += 1
+            route.carried_bytes += size
+            self._order = order = self._order + 1
+            heapq.heappush(self._heap, (at_ns, order, frame, route, hops, hops, now_ns))
+        else:
+            self._walk(frame, route, 0, now_ns, min(hops, ttl), now_ns, now_ns)
 
     def advance(self, now_ns: int, deliver: Deliver) -> None:
-        """Do everything that is due by now; `deliver` is called with the host and the frame it receives."""
+        """Do what is due by now, or by the time it is done, up to a burst."""
         heap = self._heap
-        while heap and heap[0][0] <= now_ns:
-            at_ns, _, frame, route, stage, end = heapq.heappop(heap)
+        for _ in range(_BURST):
+            if not heap or heap[0][0] > now_ns:
+                return
+            at_ns, _, frame, route, stage, end, accepted_ns = heapq.heappop(heap)
             if stage < end:
-                self._walk(frame, route, stage, at_ns, end, now_ns)
-            elif end == len(route.links) and route.host >= 0:
+                self._walk(frame, route, stage, at_ns, end, now_ns, accepted_ns)
+            elif end == route.hops and route.host >= 0:
                 if end > 1:
                     wire.age(frame, end - 1)
                 self.delivered += 1
-                deliver(route.host, frame)
+                now_ns = deliver(route.host, frame)
+                route.tally.add(now_ns - at_ns, now_ns - accepted_ns)
             else:
                 self._answer(frame, route, end, at_ns, now_ns)
 
-    def change(self, src: str, dst: str, medium: Medium | None, change: Change) -> None:
-        """Change the directed link src -> dst from now on; packets already past it are not touched.
-
-        Raises UserError when there is no such link, or several over different media and `medium` does not say which.
-        """
-        found = [key for key in self.states if key[:2] == (src, dst) and medium in (None, key[2])]
-        if len(found) != 1:
-            if found:
-                raise UserError(f"{src} and {dst} are joined over {', '.join(key[2] for key in found)}; say which medium")
-            near = sorted({key[1] for key in self.states if key[0] == src})
-            hint = f"{src} is joined to {', '.join(near)}" if near else f"there is no site or router {src!r}"
-            raise UserError(f"there is no link from {src!r} to {dst!r}; {hint}")
-        self.states[found[0]].change(change)
-        self._forget()
-
-    def change_router(self, router: str, change: RouterChange) -> None:
-        """Change a router from now on; raises UserError naming the routers most alike."""
-        if router not in self.routers:
-            near = get_close_matches(router, self.routers, n=3)
-            raise UserError(f"there is no router {router!r}" + (f"; did you mean {', '.join(near)}" if near else ""))
-        self.routers[router].change(change)
-
-    def change_site(self, site: str, op: Literal["fail", "restore"]) -> None:
-        """Fail or restore all links of a site at once, in both directions; raises UnknownSite."""
-        site = self.topology.site(site).id
-        if op not in ("fail", "restore"):
-            raise UserError(f"cannot {op!r} a site; fail or restore it")
-        for key, state in self.states.items():
-            if site in key[:2]:
-                state.change(Change(op=op))
-        self._forget()
-
-    def _forget(self) -> None:
-        """Find all ways anew."""
-        self.finder.forget()
-        self._routes.clear()
-        self._path_routes.clear()
-
-    def changed(self) -> list[tuple[bool, Link]]:
-        """Every link that is not as the topology says: whether it is up, and its values now."""
-        return [(state.up, state.current()) for state in self.states.values() if not state.up or state.current() != state.configured]
-
-    def changed_routers(self) -> list[Router]:
-        """Every router that is not as the topology says, as it is now."""
-        return [state.current() for state in self.routers.values() if state.current() != state.configured]
+    def forget_routes(self) -> None:
+        """Find all routes anew: what they know of their links is no longer so."""
+        super().forget_routes()
+        for ways in self._ways:
+            ways.clear()
 
     def report(self) -> dict[str, object]:
-        """Counts of packets, every link that carried, lost or dropped any, every router that sent ICMP; ready for JSON."""
-        links = [
-            {"src": src, "dst": dst, "medium": medium, "up": state.up, **asdict(state.counters)}
-            for (src, dst, medium), state in self.states.items()
-            if not state.up or any(asdict(state.counters).values())
-        ]
-        counts = {"accepted": self.accepted, "delivered": self.delivered, "refused": self.refused, "under_way": self.under_way}
-        routers = [
-            {"router": router, **asdict(state.counters)} for router, state in self.routers.items() if any(asdict(state.counters).values())
-        ]
-        return {**counts, "links": links, "routers": routers}
+        """What Network.report says, and how many packets are under way."""
+        return {**super().report(), "under_way": self.under_way}
 
-    def _route_of(self, host: int, dst: bytes) -> _Route | None:
-        """The way of a packet from a host to an address; None when nothing at all can take it."""
-        src = self.plan.site_ids[host]
-        goal = self.plan.locate(dst)
-        if goal is not None:
-            node, medium = goal
-            route = self._path_route(src, node, medium, "router" if node in self.plan.router_address else "host")
-            if route is not None:
-                return route
-        # No way: the nearest router of the medium says so, or of any other when the host has no link of that medium.
-        media = MEDIA if goal is None else (goal[1], *MEDIA)
-        for medium in media:
-            links = [state.configured for state in self.states.values() if state.up and state.configured.src == src]
-            routers = [link for link in links if link.medium == medium and link.dst in self.plan.router_address]
-            if routers:
-                nearest = min(routers, key=lambda link: (link.delay_ns, link.dst))
-                return self._path_route(src, nearest.dst, medium, "unreachable")
-        return None
-
-    def _path_route(self, src: str, dst: str, medium: Medium, at_end: _AT_END) -> _Route | None:
-        key = (src, dst, medium, at_end)
-        if key not in self._path_routes:
-            links = self.finder.path(src, dst, medium)
-            route = None
-            if links:
-                host = self.plan.host_number[dst] - 1 if at_end == "host" else -1
-                route = _Route(tuple(self.states[link.key] for link in links), medium, at_end, host)
-            self._path_routes[key] = route
-        return self._path_routes[key]
-
-    def _schedule(self, at_ns: int, frame: bytearray, route: _Route, stage: int, end: int) -> None:
+    def _schedule(self, at_ns: int, frame: bytearray, route: Route, stage: int, end: int, accepted_ns: int) -> None:
         last_ns = route.last_ns
         if at_ns < last_ns[stage]:
             at_ns = last_ns[stage]
         else:
             last_ns[stage] = at_ns
         self._order += 1
-        heapq.heappush(self._heap, (at_ns, self._order, frame, route, stage, end))
+        heapq.heappush(self._heap, (at_ns, self._order, frame, route, stage, end, accepted_ns))
 
-    def _walk(self, frame: bytearray, route: _Route, stage: int, at_ns: int, end: int, now_ns: int) -> None:
+    def _walk(self, frame: bytearray, route: Route, stage: int, at_ns: int, end: int, now_ns: int, accepted_ns: int) -> None:
         """Carry a frame that is at a stage of its route at a time as far as is certain now."""
         links = route.links
+        look = wire.shape(frame)
         while stage < end:
             link = links[stage]
             counters = link.counters
+            pieces: list[bytearray] | None = None
+            if link.mtu is not None and min(look.size, look.segment_size) > link.mtu:
+                pieces = wire.fragments(frame, link.mtu)
+                if pieces is None:
+                    self._turn_back(at_ns, frame, route, stage, accepted_ns)
+                    return
+                for piece in pieces:
+                    self._walk(piece, route, stage, at_ns, end, now_ns, accepted_ns)
+                return
             if link.rate_bps is not None:
                 if at_ns > now_ns:
                     break
-                look = wire.shape(frame)
                 fits, at_ns = link.transmit(at_ns, look.packets, look.size, look.segment_size) if link.up else (0, at_ns)
                 if not fits:
                     counters.dropped += 0 if link.up else look.packets
                     return
                 if fits < look.packets:
                     frame = wire.cut(frame, [(0, fits)])[0]
-            pieces = None
+                    look = wire.shape(frame)
             if link.loss_ratio:
-                count = wire.shape(frame).packets
-                runs = link.survivors(count, self._random)
+                runs = link.survivors(look.packets, self._chance)
                 if not runs:
                     return
-                if runs != [(0, count)]:
+                if runs != [(0, look.packets)]:
                     pieces = wire.cut(frame, runs)
             at_ns += link.delay_ns
             if link.jitter_ns:
-                at_ns += link.wait_ns(self._random())
+                at_ns += link.wait_ns(self._chance())
             stage += 1
             if pieces is not None:
                 for piece in pieces:
-                    counters.carried += 1
-                    counters.carried_bytes += len(piece) - wire.HEADER
-                    self._walk(piece, route, stage, at_ns, end, now_ns)
+                    part = wire.shape(piece)
+                    counters.carried += part.packets
+                    counters.carried_bytes += part.size
+                    self._walk(piece, route, stage, at_ns, end, now_ns, accepted_ns)
                 return
-            counters.carried += 1
-            counters.carried_bytes += len(frame) - wire.HEADER
-        self._schedule(at_ns, frame, route, stage, end)
+            counters.carried += look.packets
+            counters.carried_bytes += look.size
+        self._schedule(at_ns, frame, route, stage, end, accepted_ns)
 
-    def _answer(self, frame: bytearray, route: _Route, end: int, at_ns: int, now_ns: int) -> None:
-        """A router at the end of a packet's way answers it, where an answer is due."""
-        router = route.links[end - 1].configured.dst
-        if end > 1:
-            wire.age(frame, end - 1)
+    def _turn_back(self, at_ns: int, frame: bytearray, route: Route, stage: int, accepted_ns: int) -> None:
+        """Schedule that a packet is too big for the link at a stage. For a host's own link its far end speaks.
+
+        Such an entry of the heap has stage and end below zero: the number of the node that answers, from 1.
+        """
+        if stage == 0:
+            at_ns += route.links[0].delay_ns
+        self._order += 1
+        node = -max(stage, 1)
+        heapq.heappush(self._heap, (at_ns, self._order, frame, route, node, node, accepted_ns))
+
+    def _answer(self, frame: bytearray, route: Route, end: int, at_ns: int, now_ns: int) -> None:
+        """The node at the end of a packet's way answers it, where an answer is due."""
+        number = abs(end)
+        node, medium = route.links[number - 1].configured.dst, route.goal.medium
+        look = wire.shape(frame)
+        if number > 1:
+            wire.age(frame, number - 1)
         packet = wire.finished_packet(frame)
-        address = pack(self.plan.router_address[router])
-        state = self.routers[router]
-        reply: bytearray | None = None
-        if end == len(route.links) and route.at_end == "router":
-            reply = wire.echo_reply(packet)
-            kind = wire.PORT_UNREACHABLE if packet[9] != 1 else None
+        version: Version = route.goal.version
+        router = self.routers.get(node)
+        reason: icmp.Reason | None
+        reply, mtu = None, 0
+        if end < 0:
+            reason = "too-big"
+            ahead = route.links[0:2] if number == 1 else route.links[number : number + 1]
+            size = min(look.size, look.segment_size)
+            mtu = next((link.mtu for link in ahead if link.mtu is not None and size > link.mtu), 0)
+            if not mtu:
+                return
+        elif end < route.hops:
+            reason = "expired"
+        elif route.goal.at_end == "router":
+            protocol, offset = (ipv4 if version == 4 else ipv6).upper_layer(packet)
+            reason = "port" if protocol in _WITH_PORTS and offset is not None else None
+            reply = icmp.echo_reply(packet)
         else:
-            kind = wire.TTL_EXCEEDED if end < len(route.links) else wire.NET_UNREACHABLE
+            reason = "no-route"
         if reply is not None:
-            reply = reply if state.may_reply() else None
-        elif kind is not None and wire.may_be_answered(packet) and state.may_send_error(at_ns):
-            reply = wire.icmp_error(address, packet, kind)
-        if reply is None:
-            return
-        goal = self.plan.locate(packet[12:16])
+            reply = reply if router is None or router.may_reply() else None
+        elif reason is not None and icmp.may_be_answered(packet, reason) and (router is None or router.may_send_error(at_ns)):
+            speaker = pack(self.plan.of_node(node, medium, version))
+            reply = icmp.error(speaker, packet, reason, mtu, () if router is None else router.configured.mpls)
+        if reply is not None:
+            self._send_back(node, reply, route, at_ns, now_ns)
+
+    def _send_back(self, node: str, reply: bytes, route: Route, at_ns: int, now_ns: int) -> None:
+        """Put a node's answer on its way to the host that is to have it."""
+        goal = self.plan.locate(reply[16:20] if route.goal.version == 4 else reply[24:40])
         if goal is None or goal[0] in self.plan.router_address:
             return
-        back = self._path_route(router, goal[0], route.medium, "host")
-        if back is not None:
-            self._walk(reply, back, 0, at_ns, len(back.links), now_ns)
+        frame = wire.plain(reply)
+        way = self.table.between(node, Goal(goal[0], route.goal.medium, route.goal.version, "host"))
+        if way is not None:
+            back = self.table.choose(way, flow_of(frame)) if isinstance(way, Fork) else way
+            self._walk(frame, back, 0, at_ns, back.hops, now_ns, at_ns)

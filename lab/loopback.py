@@ -155,7 +155,8 @@ class LoopbackLab:
         for truth in pair_truths(self.topology, self._finder):
             address = self.address(truth.src, truth.dst, truth.medium)
             assert address is not None
-            found.append(replace(truth, address=address, hops=(), nodes=()))
+            seen = {"hops": (), "nodes": (), "hops_v6": (), "address_v6": None, "mtu": None, "silent": (), "paths": (), "reverse_paths": ()}
+            found.append(replace(truth, address=address, rtt_min_ns=truth.rtt_ns, rtt_max_ns=truth.rtt_ns, **seen))  # type: ignore[arg-type]
         return found
 
     def stop(self) -> None:

@@ -25,7 +25,7 @@ from lab.routers import RouterChange
 from lab.script import event_table
 from lab.state import MODEL, REGISTER, LabState, clear_leftovers, default_state_dir, make_state_dir, runtime_dir
 from lab.timeline import Event
-from lab.topology import Link, Topology
+from lab.topology import Link, Router, Topology
 from lab.truth import PairTruth, pair_truths
 from lab.world import INFERENCE_PORT
 from records.errors import NotPermitted, OutsideError, UserError
@@ -76,14 +76,26 @@ class NamespaceLab:
 
     def truth(self) -> list[PairTruth]:
         """What every pair must measure over every medium, with the changes made so far."""
-        entries = [dict(entry) for entry in control.ask(self.state.control, {"op": "changes"})["changed"]]
+        status = control.ask(self.state.control, {"op": "changes"})
+        entries = [dict(entry) for entry in status["changed"]]
         ups = [entry.pop("up") for entry in entries]
         changed = {link.key: link for link in (Link(**entry) for entry in entries)}
         down = {key for key, up in zip(changed, ups, strict=True) if not up}
         metric = {key: link.metric for key, link in changed.items() if link.metric is not None}
         # Routing goes by metrics and configured delays over the links that are up; the values are those of now.
         finder = PathFinder(self.topology, lambda link: link.key not in down, lambda link: metric.get(link.key, link.weight))
-        return pair_truths(self.topology, finder, changed)
+        routers = {**self.topology.router_by_id, **{entry["id"]: Router(**entry) for entry in status["changed_routers"]}}
+        return pair_truths(self.topology, finder, changed, [router.id for router in routers.values() if router.silent])
+
+    def observed(self) -> list[dict[str, Any]]:
+        """What the fabric's own stamps say of the packets it has delivered, for every pair, medium and IP version.
+
+        The answers of routers stand together under the source None. See lab.observed for lateness and transit.
+        """
+        found: list[dict[str, Any]] = []
+        for src in (*self.topology.by_id, None):
+            found += control.ask(self.state.control, {"op": "observed", "src": src})["observed"]
+        return found
 
     def do(self, action: Action) -> None:
         """Do something to the network at once; raises UserError when it cannot be done."""

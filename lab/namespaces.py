@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from lab import tun
-from lab.addresses import site_address
+from lab.addresses import VERSIONS, host_prefix, medium_prefix, site_address
 from records.errors import NotPermitted, ToolMissing
 from records.link import MEDIA
 
@@ -25,6 +25,11 @@ __all__ = ["NAMESPACES", "Support", "add", "configure_host", "delete", "end_proc
 #: Where iproute2 keeps the names of network namespaces.
 NAMESPACES = Path("/run/netns")
 _ENOUGH_FOR_STREAMS = "4096 262144 33554432"
+_QUIET_IPV6 = {"disable_ipv6": "0", "addr_gen_mode": "1", "accept_dad": "0", "accept_ra": "0", "router_solicitations": "0"}
+_ALONE = {4: 32, 6: 128}
+#: Without a search for duplicates, which ends some time later, an address can be a source at once.
+_AT_ONCE = {4: "", 6: " nodad"}
+_EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,28 +101,28 @@ def inode(name: str) -> int | None:
 def configure_host(host_number: int, host_count: int) -> int:
     """Set up the namespace of the calling thread as host `host_number` (from 1) of a lab; returns its TUN.
 
-    The host answers on its whole /16, reaches every other host over each medium from its own address of that medium,
-    and everything else from its internet address. Raises NotPermitted.
+    The host answers on its whole prefix of either IP version, reaches every other host over each medium from its own
+    address of that medium, and everything else from its internet address. Raises NotPermitted.
     """
     fd = tun.open_tun()
-    mine = {medium: site_address(host_number, medium) for medium in MEDIA}
     others = [number for number in range(1, host_count + 1) if number != host_number]
-    try:
-        _sysctl("net/ipv6/conf/all/disable_ipv6", "1")
-        _ip(
-            [
-                "link set lo up",
-                f"link set {tun.NAME} txqueuelen 2000 up",
-                *(f"address add {address}/32 dev {tun.NAME}" for address in mine.values()),
-                f"route add local 10.{host_number}.0.0/16 dev lo",
-                f"route add default dev {tun.NAME} src {mine['internet']}",
-                *(
-                    f"route add {site_address(other, medium)[:-1]}0/24 dev {tun.NAME} src {mine[medium]}"
-                    for other in others
-                    for medium in MEDIA
-                ),
-            ]
+    # Nothing of IPv6's own accord: no link-local address, no search for duplicates or routers, of which there are none.
+    for scope in ("all", "default", tun.NAME):
+        for key, value in _QUIET_IPV6.items():
+            _sysctl(f"net/ipv6/conf/{scope}/{key}", value)
+    lines = ["link set lo up", f"link set {tun.NAME} txqueuelen 2000 up"]
+    for version in VERSIONS:
+        mine = {medium: site_address(host_number, medium, version) for medium in MEDIA}
+        lines += (f"address add {address}/{_ALONE[version]} dev {tun.NAME}{_AT_ONCE[version]}" for address in mine.values())
+        lines += (
+            f"route add local {host_prefix(host_number, version)} dev lo",
+            f"route add {_EVERYTHING[version]} dev {tun.NAME} src {mine['internet']}",
         )
+        lines += (
+            f"route add {medium_prefix(other, medium, version)} dev {tun.NAME} src {mine[medium]}" for other in others for medium in MEDIA
+        )
+    try:
+        _ip(lines)
     except BaseException:
         os.close(fd)
         raise

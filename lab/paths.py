@@ -1,21 +1,28 @@
-"""Which way packets go: within a medium, the path of least total weight over links that are up.
+"""Which way packets go: within a medium, along the paths of least total weight over links that are up.
 
 Pure. A link weighs its metric, or without one the one-way delay that is configured. Sites never forward, so a site is
 only ever the first or the last node of a path. A degraded link keeps its traffic: the routing of a real network does
-not follow congestion either. Equal weights are settled by fewer hops, then
-by the names of the nodes, so the same topology always gives the same paths.
+not follow congestion either. Where several next hops are equally good all are used (ECMP), and which one a packet takes
+is a matter of its flow; they are listed by name, so the same topology always gives the same paths.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from lab.topology import Link, Topology
 from records.link import MEDIA, Medium
 
-__all__ = ["PathFinder"]
+__all__ = ["Path", "PathFinder"]
+
+
+class Path(NamedTuple):
+    """One of the best paths: its links in order, and the share of flows that take it when they spread evenly."""
+
+    links: tuple[Link, ...]
+    share: float
 
 
 def _always_up(_link: Link) -> bool:
@@ -30,7 +37,7 @@ class PathFinder:
     """Finds and remembers paths; `forget` after a link went up or down or its weight changed.
 
     `is_up` says whether a link may be used now and `weight` what it weighs now (at least 1); links of the topology are
-    asked about lazily, per source.
+    asked about lazily, per destination.
     """
 
     def __init__(
@@ -39,56 +46,87 @@ class PathFinder:
         self._is_up = is_up
         self._weight = weight
         self._sites = frozenset(site.id for site in topology.sites)
-        self._links: dict[Medium, dict[str, list[Link]]] = {medium: {} for medium in MEDIA}
+        self._links_to: dict[Medium, dict[str, list[Link]]] = {medium: {} for medium in MEDIA}
         for link in topology.links:
-            self._links[link.medium].setdefault(link.src, []).append(link)
-        self._by_key = topology.link_by_key
-        self._trees: dict[tuple[str, Medium], dict[str, str]] = {}
+            self._links_to[link.medium].setdefault(link.dst, []).append(link)
+        self._next_hops: dict[tuple[str, Medium], dict[str, tuple[Link, ...]]] = {}
+        self._counts: dict[tuple[str, Medium], dict[str, int]] = {}
 
     def forget(self) -> None:
         """Drop everything remembered."""
-        self._trees.clear()
+        self._next_hops.clear()
+        self._counts.clear()
 
-    def attached(self, node: str, medium: Medium) -> bool:
-        """Whether the node has any link of that medium, up or down."""
-        return bool(self._links[medium].get(node))
+    def next_hops(self, dst: str, medium: Medium) -> dict[str, tuple[Link, ...]]:
+        """For every node that reaches dst: the links on which a best path goes on from there, by the name of their end."""
+        found = self._next_hops.get((dst, medium))
+        if found is None:
+            found = self._next_hops[dst, medium] = self._search(dst, medium)
+        return found
 
     def path(self, src: str, dst: str, medium: Medium) -> tuple[Link, ...] | None:
-        """The links from src to dst in order; None when there is no way. Empty when src is dst."""
-        tree = self._trees.get((src, medium))
-        if tree is None:
-            tree = self._trees[src, medium] = self._tree(src, medium)
-        if src == dst:
-            return ()
-        if dst not in tree:
-            return None
-        nodes = [dst]
-        while nodes[-1] != src:
-            nodes.append(tree[nodes[-1]])
-        nodes.reverse()
-        return tuple(self._by_key[a, b, medium] for a, b in pairwise(nodes))
+        """The links of a best path from src to dst, always the same of several; None when there is no way."""
+        return next((path.links for path in self.paths(src, dst, medium)), None)
 
-    def _tree(self, src: str, medium: Medium) -> dict[str, str]:
-        """Dijkstra (1959): the node before each reachable node on its best path from src."""
-        links = self._links[medium]
-        best: dict[str, tuple[int, int]] = {src: (0, 0)}
-        before: dict[str, str] = {}
-        queue = [(0, 0, src)]
-        done = set()
+    def paths(self, src: str, dst: str, medium: Medium) -> Iterator[Path]:
+        """All best paths from src to dst; none when there is no way, and one without links when src is dst."""
+        if src == dst:
+            yield Path((), 1.0)
+            return
+        hops = self.next_hops(dst, medium)
+        waiting: list[Path] = [Path((link,), 1.0 / len(hops[src])) for link in reversed(hops.get(src, ()))]
+        while waiting:
+            links, share = waiting.pop()
+            node = links[-1].dst
+            if node == dst:
+                yield Path(links, share)
+            else:
+                waiting += [Path((*links, link), share / len(hops[node])) for link in reversed(hops[node])]
+
+    def path_count(self, src: str, dst: str, medium: Medium) -> int:
+        """How many best paths there are, counted without listing them."""
+        self.next_hops(dst, medium)
+        return self._counts[dst, medium].get(src, 0)
+
+    def extremes(self, src: str, dst: str, medium: Medium, value: Callable[[Link], int]) -> tuple[int, int]:
+        """The least and the greatest sum of a value of the links over all best paths; there has to be one."""
+        hops = self.next_hops(dst, medium)
+        found = {dst: (0, 0)}
+        # In the order of the search every next hop comes before the node itself.
+        for node in self._counts[dst, medium]:
+            if node != dst:
+                sums = [(value(link), *found[link.dst]) for link in hops[node]]
+                found[node] = (min(own + least for own, least, _ in sums), max(own + most for own, _, most in sums))
+        return found[src]
+
+    def _search(self, dst: str, medium: Medium) -> dict[str, tuple[Link, ...]]:
+        """Dijkstra (1959) from the destination backwards, keeping every link that is on a best path."""
+        links_to = self._links_to[medium]
+        best = {dst: 0}
+        queue = [(0, dst)]
+        done: set[str] = set()
+        counts = {dst: 1}
+        found: dict[str, list[Link]] = {}
         while queue:
-            total, hops, node = heapq.heappop(queue)
+            total, node = heapq.heappop(queue)
             if node in done:
                 continue
             done.add(node)
-            if node in self._sites and node != src:
+            if node != dst:
+                # Every next hop is nearer to the end, so it was done before.
+                counts[node] = sum(counts[link.dst] for link in found[node])
+            if node in self._sites and node != dst:
                 continue
-            for link in links.get(node, ()):
-                if not self._is_up(link):
+            for link in links_to.get(node, ()):
+                if link.src == dst or not self._is_up(link):
                     continue
-                found = (total + self._weight(link), hops + 1)
-                known = best.get(link.dst)
-                if known is None or found < known or (found == known and node < before.get(link.dst, "")):
-                    best[link.dst] = found
-                    before[link.dst] = node
-                    heapq.heappush(queue, (*found, link.dst))
-        return before
+                weight = total + self._weight(link)
+                known = best.get(link.src)
+                if known is None or weight < known:
+                    best[link.src] = weight
+                    found[link.src] = [link]
+                    heapq.heappush(queue, (weight, link.src))
+                elif weight == known:
+                    found[link.src].append(link)
+        self._counts[dst, medium] = counts
+        return {node: tuple(sorted(links, key=lambda link: link.dst)) for node, links in found.items()}

@@ -18,13 +18,13 @@ __all__ = ["DEVICE", "MAX_FRAME", "NAME", "enter", "entered", "open_tun"]
 DEVICE = Path("/dev/net/tun")
 #: What the interface is called in every host.
 NAME = "wan0"
-#: The longest frame a read can return: virtio header and the largest IPv4 packet.
-MAX_FRAME = 10 + 65535
+#: The longest frame a read can return: virtio header and the largest IPv6 packet.
+MAX_FRAME = 10 + 40 + 65535
 
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 #: Leave checksums to us, and hand over TCP super-segments, so that one read may carry 64 kB.
-_OFFLOADS = 0x01 | 0x02 | 0x08  # TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN
+_OFFLOADS = 0x01 | 0x02 | 0x04 | 0x08  # TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
 _CLONE_NEWNET = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)

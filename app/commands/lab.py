@@ -144,10 +144,15 @@ def exec_(host: str, command: tuple[str, ...], state_dir: Path | None) -> None:
 @click.option("--src", default=None, metavar="SITE", help="Only from this site.")
 @click.option("--dst", default=None, metavar="SITE", help="Only to this site.")
 @click.option("--medium", type=click.Choice(MEDIA), default=None, help="Only over this medium.")
+@click.option("--observed", is_flag=True, help="Instead, what the fabric's own stamps say of the packets it has delivered.")
 @json_option
 @state_dir_option
-def truth(src: str | None, dst: str | None, medium: str | None, as_json: bool, state_dir: Path | None) -> None:
-    """What every pair must measure over every medium: configured RTT, loss, bottleneck and hops.
+def truth(src: str | None, dst: str | None, medium: str | None, observed: bool, as_json: bool, state_dir: Path | None) -> None:
+    """What every pair must measure over every medium: configured RTT, loss, bottleneck, MTU and hops of every path.
+
+    With --observed: how many packets the fabric delivered from SRC to DST, how late it was with them (written to the
+    receiver minus due by the model) and how long they were under way one way (written minus read from the sender). So an error
+    of a measurement is the fabric's or the probe's. Answers of routers have no source.
 
     Example: isochrone lab truth --src sin --json
     """
@@ -157,6 +162,9 @@ def truth(src: str | None, dst: str | None, medium: str | None, as_json: bool, s
     for site in (src, dst):
         if site is not None:
             running.topology.site(site)
+    if observed:
+        _observed(running.observed(), src, dst, medium, as_json=as_json)
+        return
     pairs = [p for p in running.truth() if src in (None, p.src) and dst in (None, p.dst) and medium in (None, p.medium)]
     if as_json:
         emit_json([{**asdict(pair), "rtt_ms": ms(pair.rtt_ns)} for pair in pairs])
@@ -166,6 +174,24 @@ def truth(src: str | None, dst: str | None, medium: str | None, as_json: bool, s
         for p in pairs
     ]
     table(["src", "dst", "medium", "address", "rtt ms", "loss %", "Mbit/s", "hops"], rows)
+
+
+def _observed(found: list[dict[str, Any]], src: str | None, dst: str | None, medium: str | None, *, as_json: bool) -> None:
+    """The stamps of the chosen pairs."""
+    chosen = [p for p in found if src in (None, p["src"]) and dst in (None, p["dst"]) and medium in (None, p["medium"])]
+    if as_json:
+        emit_json(chosen)
+        return
+    late, way = ([p[key] for p in chosen] for key in ("lateness", "transit"))
+    rows = [
+        (
+            p["src"], p["dst"], p["medium"], f"IPv{p['version']}", p["delivered"],
+            a["p50_ns"] / 1e3, a["p99_ns"] / 1e3, a["max_ns"] / 1e3, ms(b["min_ns"]), ms(b["mean_ns"]), ms(b["max_ns"]),
+        )
+        for p, a, b in zip(chosen, late, way, strict=True)
+    ]  # fmt: skip
+    names = ["late p50 us", "late p99 us", "late max us", "way min ms", "way mean ms", "way max ms"]
+    table(["src", "dst", "medium", "IP", "delivered", *names], rows)
 
 
 @lab.command()

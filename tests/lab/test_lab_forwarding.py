@@ -6,10 +6,12 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from lab_network import Network
 
 from lab import control
 from lab.addresses import pack
 from lab.agenda import Agenda
+from lab.congestion import NO_LOAD, Load
 from lab.forwarding import Forwarder
 from lab.links import Change
 from lab.routers import RouterChange
@@ -19,32 +21,6 @@ from records.errors import UserError
 scapy = pytest.importorskip("scapy.all", reason="scapy builds and dissects the packets of these tests")
 
 MS = 1_000_000
-
-
-class Network:
-    """A forwarder with a clock of its own; keeps what every host receives, with the time."""
-
-    def __init__(self, world: str = "triangle") -> None:
-        self.forwarder = Forwarder(builtin(world), Random(1))
-        self.received: list[tuple[float, str, object]] = []
-        self.now_ns = 0
-
-    def send(self, site: str, packet: object, at_ms: float = 0.0) -> None:
-        frame = bytearray(bytes(10) + bytes(packet))  # type: ignore[call-overload]
-        self.forwarder.accept(self.forwarder.plan.site_ids.index(site), frame, round(at_ms * MS))
-
-    def run(self) -> list[tuple[float, str, object]]:
-        """Let everything arrive; returns (ms, site, packet)."""
-
-        def deliver(host: int, frame: bytearray) -> None:
-            packet = scapy.IP(bytes(frame[10:]))
-            assert scapy.checksum(bytes(frame[10:30])) in (0, 0xFFFF)
-            self.received.append((self.now_ns / MS, self.forwarder.plan.site_ids[host], packet))
-
-        while (due_ns := self.forwarder.due_ns) is not None:
-            self.now_ns = due_ns
-            self.forwarder.advance(due_ns, deliver)
-        return self.received
 
 
 def echo(src: str, dst: str, ttl: int = 64, seq: int = 1) -> object:
@@ -147,11 +123,13 @@ def test_loss_of_a_lossy_path() -> None:
         network.forwarder.accept(2, bytearray(frame), 0)
     arrived = 0
 
-    def count(_host: int, _frame: bytearray) -> None:
+    def count(_host: int, _frame: bytearray) -> int:
         nonlocal arrived
         arrived += 1
+        return 10**12
 
-    network.forwarder.advance(10**12, count)
+    while network.forwarder.under_way:
+        network.forwarder.advance(10**12, count)
     assert abs(20_000 - arrived - 200) < 4 * (20_000 * 0.01 * 0.99) ** 0.5
     links = {(link["src"], link["dst"]): link for link in network.forwarder.report()["links"]}  # type: ignore[attr-defined]
     assert links["in-hb", "b"]["lost"] == 20_000 - arrived
@@ -227,7 +205,7 @@ def test_a_router_limits_its_errors_and_not_its_replies() -> None:
 
 def test_a_change_to_no_link_says_what_there_is() -> None:
     """The message names the neighbours of the node, or that there is no such node."""
-    forwarder = Forwarder(builtin("triangle"))
+    forwarder = Forwarder(builtin("triangle"), Random(1).random)
     with pytest.raises(UserError, match="no link from 'a' to 'b'; a is joined to bb-eu, in-ab, in-ah"):
         forwarder.change("a", "b", None, Change(op="fail"))
     with pytest.raises(UserError, match="there is no site or router 'x'"):
@@ -251,7 +229,7 @@ def test_the_same_seed_gives_the_same_run() -> None:
     [
         (b"{", "malformed"),
         (b"[]", "malformed"),
-        (b'{"op": "dance"}', "unknown operation 'dance'; there are status, changes, do, play, stop"),
+        (b'{"op": "dance"}', "unknown operation 'dance'; there are status, changes, observed, do, play, stop"),
         (b'{"op": "do"}', "malformed"),
         (b'{"op": "do", "action": {"op": "explode"}}', "op: 'explode' is not one of fail, restore, degrade, shift, fail_site"),
         (b'{"op": "do", "action": {"op": "set_router", "router": "in-a", "silent": true}}', "no router 'in-a'; did you mean in-a"),
@@ -264,7 +242,7 @@ def test_the_same_seed_gives_the_same_run() -> None:
 )
 def test_control_messages_that_make_no_sense_are_answered(message: bytes, error: str) -> None:
     """A wrong message is answered with what is wrong; the network goes on."""
-    reply, stop = control.answer(message, Agenda(Forwarder(builtin("triangle")), 0), 0)
+    reply, stop = control.answer(message, Agenda(Forwarder(builtin("triangle"), Random(1).random), 0), 0)
     assert not stop
     assert not reply["ok"]
     assert error in reply["error"]
@@ -277,3 +255,19 @@ def test_every_address_of_a_host_reaches_it() -> None:
     ((at, site, packet),) = network.run()
     assert (at, site, packet.dst) == (pytest.approx(10.0, abs=0.01), "hub", "10.3.200.7")
     assert pack(packet.dst) == bytes((10, 3, 200, 7))
+
+
+def test_a_route_that_is_in_use_follows_its_links() -> None:
+    """Load, degradation and restoration change the very next packet, and no packet overtakes one before it."""
+    network = Network()
+    packet = echo("10.1.2.1", "10.2.2.1")
+    network.send("a", packet)
+    network.forwarder.congest(("bb-eu", "bb-us", "backbone"), Load(delay_ns=7 * MS))
+    network.send("a", packet, at_ms=1)
+    network.forwarder.change("bb-us", "b", None, Change(op="degrade", delay_ns=2 * MS))
+    network.send("a", packet, at_ms=2)
+    network.forwarder.congest(("bb-eu", "bb-us", "backbone"), NO_LOAD)
+    network.forwarder.change("bb-us", "b", None, Change(op="restore"))
+    network.send("a", packet, at_ms=3)
+    network.send("a", packet, at_ms=100)
+    assert [at for at, _, _ in network.run()] == [34.0, 1 + 41.0, 2 + 42.5, 2 + 42.5, 134.0]

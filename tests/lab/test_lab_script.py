@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -144,7 +145,7 @@ def test_a_file_of_events(tmp_path: Path, world: Topology) -> None:
 
 def test_an_agenda_does_what_its_script_says(world: Topology) -> None:
     """Every 60 s from 10 s the delay is 7.25 ms; at 20.5 s the router falls silent; at 30 s b is gone; then a played restore."""
-    agenda = Agenda(Forwarder(world), start_ns=1000 * S)
+    agenda = Agenda(Forwarder(world, Random(1).random), start_ns=1000 * S)
     link, back = (agenda.forwarder.states[key] for key in (("a", "r", "internet"), ("r", "a", "internet")))
     assert agenda.due_ns is not None
     agenda.advance(1009 * S)
@@ -174,7 +175,7 @@ def test_an_agenda_does_what_its_script_says(world: Topology) -> None:
 )
 def test_congestion_comes_on_top(world: Topology, at_s: int, delay_ms: float, loss: float, rate_bps: int) -> None:
     """On 5 ms, 10 % and 10 Mbit/s: 1 to 9 ms, 0 to 50 % and 100 to 25 %; only from a to r; and `changed` says so."""
-    agenda = Agenda(Forwarder(world), start_ns=0)
+    agenda = Agenda(Forwarder(world, Random(1).random), start_ns=0)
     agenda.advance(at_s * S)
     # Events are not what this is about.
     for state in agenda.forwarder.states.values():
@@ -214,7 +215,7 @@ one_way = true
     )
     world = parse_text(text, "pair.toml")
     assert parse(json.loads(json.dumps(world.document())), "again") == world
-    agenda = Agenda(Forwarder(world), start_ns=0)
+    agenda = Agenda(Forwarder(world, Random(1).random), start_ns=0)
     there, back = (agenda.forwarder.states[key].load for key in (("a", "r", "internet"), ("r", "a", "internet")))
     assert (there.delay_ns, back.delay_ns) == (MS, 0)
     agenda.advance(360 * S)  # the file's own peak, and the event's quiet moment
@@ -240,7 +241,7 @@ def test_many_congested_links_are_all_brought_up_to_date() -> None:
         + '[[congestion]]\nmedium = "internet"\nperiod_s = 100\npeak_at_s = 0\ndelay_ms = 10\n'
     )
     world = parse_text(text, "busy.toml")
-    agenda = Agenda(Forwarder(world), start_ns=0)
+    agenda = Agenda(Forwarder(world, Random(1).random), start_ns=0)
     internet = [state for key, state in agenda.forwarder.states.items() if key[2] == "internet"]
     assert len(internet) > 150
     assert all(state.load.delay_ns == 10 * MS for state in internet)

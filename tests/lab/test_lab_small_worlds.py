@@ -8,6 +8,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import networkx as nx
 import pytest
@@ -71,7 +72,7 @@ def test_asymmetric_goes_out_north_and_back_south() -> None:
 def test_blackout_cuts_off_the_island_and_only_it() -> None:
     """At 30 s of every 120 nobody reaches the island, at 60 s everybody; at 90 s north and south go round by west."""
     world = builtin("blackout")
-    agenda = Agenda(Forwarder(world), start_ns=0)
+    agenda = Agenda(Forwarder(world, Random(1).random), start_ns=0)
     names = [site.id for site in world.sites]
     for lap in (0, 120):
         for at_s, island, via_west in [(10, True, False), (30, False, False), (60, True, False), (90, True, True), (110, True, False)]:
@@ -87,7 +88,7 @@ def test_blackout_cuts_off_the_island_and_only_it() -> None:
 def test_diurnal_evenings_go_round() -> None:
     """In two minutes each city's access is worst at 20 h of its own sun, by 15 ms each way, and free twelve hours later."""
     world = builtin("diurnal")
-    agenda = Agenda(Forwarder(world), start_ns=0)
+    agenda = Agenda(Forwarder(world, Random(1).random), start_ns=0)
     for site, lon in (("nrt", 139.77), ("fra", 8.68), ("iad", -77.49)):
         link = agenda.forwarder.states[site, f"in-{site}", "internet"]
         agenda = Agenda(agenda.forwarder, start_ns=0)
