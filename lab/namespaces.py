@@ -128,6 +128,8 @@ def configure_host(host_number: int, host_count: int) -> int:
         raise
     # Many addresses answer from one stack and all errors go to few peers: a rate limit would eat port-unreachables.
     _sysctl("net/ipv4/icmp_ratelimit", "0")
+    _sysctl("net/ipv4/icmp_msgs_per_sec", "1000000")
+    _sysctl("net/ipv4/icmp_msgs_burst", "100000")
     _sysctl("net/ipv6/icmp/ratelimit", "0")
     # Every group may ping without privileges; inside a user namespace only the groups that are mapped can be named.
     _sysctl("net/ipv4/ping_group_range", "0 2147483647") or _sysctl("net/ipv4/ping_group_range", "0 0")

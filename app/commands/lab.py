@@ -17,7 +17,7 @@ from app.commands.lab_congest import calm, congest
 from app.commands.lab_make import from_matrix
 from app.commands.lab_place import state_dir_option
 from app.output import emit_json, json_option, note, table
-from records.errors import ToolMissing
+from records.errors import ToolMissing, UserError
 from records.link import MEDIA
 from records.units import ms
 
@@ -163,6 +163,10 @@ def truth(src: str | None, dst: str | None, medium: str | None, observed: bool, 
         if site is not None:
             running.topology.site(site)
     if observed:
+        from lab.namespace_lab import NamespaceLab
+
+        if not isinstance(running, NamespaceLab):
+            raise UserError("the loopback lab keeps no stamps; only a lab of namespaces says what it observed")
         _observed(running.observed(), src, dst, medium, as_json=as_json)
         return
     pairs = [p for p in running.truth() if src in (None, p.src) and dst in (None, p.dst) and medium in (None, p.medium)]

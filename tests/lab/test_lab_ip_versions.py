@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner
 from lab_network import planes
 from lab_tools import MS, needs, run_at, truth_of, twice
 
+from app.cli import root
 from lab import namespaces
 from lab.links import Change
 from lab.namespace_lab import NamespaceLab
@@ -193,3 +195,16 @@ def test_what_the_fabric_did_is_told(lab: NamespaceLab) -> None:
             assert pair["transit"]["min_ns"] >= 4 * MS
             assert 0 <= pair["lateness"]["min_ns"] <= pair["lateness"]["p50_ns"] <= pair["lateness"]["max_ns"]
     assert json.loads(json.dumps(lab.status()))["observed"]["delivered"] > 0
+
+
+def test_the_command_shows_what_was_observed(lab: NamespaceLab) -> None:
+    """`lab truth --observed --json` has the stamps of the chosen pair, over both versions."""
+    for version in (4, 6):
+        run_at(lab, "a", "ping", f"-{version}", "-n", "-q", "-c", "1", "-W", "2", address_of(lab, "backbone", version))
+    argv = ["lab", "truth", "--observed", "--src", "a", "--dst", "b", "--medium", "backbone", "--json", "--state-dir", str(lab.state_dir)]
+    done = CliRunner().invoke(root, argv, catch_exceptions=False)
+    assert done.exit_code == 0
+    pairs = json.loads(done.stdout)
+    assert [pair["version"] for pair in pairs] == [4, 6]
+    assert all((pair["src"], pair["dst"], pair["medium"]) == ("a", "b", "backbone") for pair in pairs)
+    assert all(pair["delivered"] > 0 and pair["transit"]["min_ns"] >= 6 * MS for pair in pairs)
