@@ -169,6 +169,12 @@ def test_survey_is_kept_under_the_site_it_was_made_from(net: World, surveyed: di
     assert east["rtt_min_ms"] == pytest.approx(row["rtt_ms"]["min"])
     assert east["fibre_floor_ms"] == pytest.approx(row["fibre_floor_ms"], rel=1e-6)
     assert refused["rtt_min_ms"] is None
+    done = net.isochrone(HOST, "links", "--warehouse", kept, "--json")
+    links = {link["dst"]: link for link in json.loads(done.stdout)}
+    assert REFUSES not in links
+    assert {link["rtt_from"] for link in links.values()} == {"tcp"}
+    assert (links["aws:us-east-1"]["gate"], links["aws:us-east-1"]["samples"], links["aws:us-east-1"]["loss_ratio"]) == ("ok", 3, None)
+    assert links[ELSEWHERE]["gate"] == "faster_than_light"
     assert refused["tried_count"] == refused["failed_count"] == surveyed["by"][REFUSES]["failed"]
 
 

@@ -14,7 +14,7 @@ from routing_kit import link, pool, site, workload
 from records.errors import UnknownSite, UserError
 from records.histogram import Histogram
 from records.units import MS
-from routing.answer import PARTS, to_json
+from routing.answer import PARTS, route_json, to_json
 from routing.planner import plan
 from routing.request import Request
 
@@ -177,6 +177,14 @@ def test_the_reverse_of_a_measured_link_is_assumed():
     (route,) = ask([link("iad", "sin", 222)], [pool("iad")]).routes
     assert (route.legs[0].evidence, route.rtt.p50_ns) == ("assumed", 222 * MS)
     assert "leg sin → iad assumed from the measured iad → sin" in route.reasons
+
+
+def test_a_leg_of_hand_shakes_says_so():
+    """Where no ping is answered the RTT is of TCP: named in the reasons and in the evidence; a ping's is not."""
+    by_tcp, by_ping = (ask([link("sin", "iad", 222, rtt_from=of)], [pool("iad")]).routes[0] for of in ("tcp", "ping"))
+    assert [reason for reason in by_tcp.reasons if "TCP hand-shakes, packet loss not known" in reason]
+    assert not [reason for reason in by_ping.reasons if "TCP" in reason]
+    assert route_json(by_tcp)["evidence"][0]["rtt_from"] == "tcp"
 
 
 def test_a_metro_enters_at_a_pop_and_shakes_hands_there():
