@@ -45,9 +45,12 @@ def test_ecmp_has_four_equal_paths() -> None:
         goal: sorted(nx.path_weight(graph, path, "delay") for path in nx.all_shortest_paths(graph, "a", goal, "metric")) for goal in "bc"
     }
     assert found == {"b": [20, 24, 30, 34], "c": [12, 22]}
-    pair = truths("ecmp")["a", "b", "internet"]
-    assert pair.forward_ns / MS in found["b"]
-    assert pair.reverse_ns / MS in found["b"]
+    for goal, delays in found.items():
+        pair = truths("ecmp")["a", goal, "internet"]
+        assert sorted(path.delay_ns / MS for path in pair.paths) == delays
+        assert sorted(path.delay_ns / MS for path in pair.reverse_paths) == delays
+        assert {path.share for path in pair.paths} == {1 / len(delays)}
+        assert (pair.rtt_min_ns / MS, pair.rtt_max_ns / MS) == (2 * delays[0], 2 * delays[-1])
 
 
 @pytest.mark.parametrize(("dst", "loss"), [("clean", 0), ("oneway", 0.05), ("both", 0.0396), ("chain", 1 - 0.99**6), ("narrow", 0)])
