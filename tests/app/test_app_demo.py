@@ -121,10 +121,20 @@ def test_a_world_there_is_not_is_refused_before_anything_is_made(tmp_path: Path)
 
 @pytest.mark.timeout(180)
 def test_ctrl_c_ends_every_process_it_made(tmp_path: Path) -> None:
-    """The demo with its dashboard on the loopback lab: pages answer; one SIGINT, and all is gone with exit status 0."""
+    """The demo of a small world with its dashboard on the loopback lab: pages answer; one SIGINT, and all is gone with exit status 0."""
     port, collector_port = free_port(), free_port()
     argv = isochrone(
-        "demo", "--lab", "loopback", "--port", str(port), "--collector-port", str(collector_port), "--warehouse", str(tmp_path / "w")
+        "demo",
+        "--world",
+        "triangle",
+        "--lab",
+        "loopback",
+        "--port",
+        str(port),
+        "--collector-port",
+        str(collector_port),
+        "--warehouse",
+        str(tmp_path / "w"),
     )
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
