@@ -83,6 +83,7 @@ class AddressPlan:
             self.router_address[router.id] = f"10.{_ROUTERS_FROM + plane}.{n >> 8}.{n & 255}"
             self.router_address_6[router.id] = f"fd0a:{_ROUTERS_FROM_6 + plane:x}::{n:x}"
         self._router_medium = {router.id: router.medium for router in topology.routers}
+        self._packed: dict[tuple[str, Medium, Version], bytes] = {}
         both = (self.router_address, self.router_address_6)
         self._router_at = {pack(address): router for addresses in both for router, address in addresses.items()}
 
@@ -94,6 +95,13 @@ class AddressPlan:
         """A site's or router's address over a medium."""
         routers = self.router_address if version == 4 else self.router_address_6
         return routers[node] if node in routers else self.of_site(node, medium, version)
+
+    def packed(self, node: str, medium: Medium, version: Version) -> bytes:
+        """The same packed; remembered, because a router speaks often."""
+        key = (node, medium, version)
+        if key not in self._packed:
+            self._packed[key] = pack(self.of_node(node, medium, version))
+        return self._packed[key]
 
     def locate(self, address: bytes) -> tuple[str, Medium] | None:
         """The node that owns a packed address of either version and the medium it stands for; None when nobody does.

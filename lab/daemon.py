@@ -25,10 +25,10 @@ from lab.addresses import site_address
 from lab.agenda import Agenda
 from lab.fabric import Fabric
 from lab.forwarding import Forwarder
+from lab.ports import INFERENCE_PORT
 from lab.reading import parse
 from lab.state import MODEL, LabState, process_start
 from lab.topology import Topology
-from lab.world import INFERENCE_PORT
 from records.errors import IsochroneError, OutsideError
 
 __all__ = ["main"]

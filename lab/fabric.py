@@ -102,10 +102,14 @@ class Fabric:
                 if due_ns is None:
                     gc.collect()
                 continue
-            for fd, _ in poll(0):
+            events = poll(0)
+            if events:
                 is_spinning = False
+                # What has been announced was there before now, so this is the latest moment at which it can have come.
+                now_ns = clock()
+            for fd, _ in events:
                 if fd in host_of:
-                    read(fd)
+                    read(fd, now_ns)
                 else:
                     self._attend(fd)
                     agenda_ns = agenda.due_ns
@@ -121,10 +125,8 @@ class Fabric:
         gc.freeze()
         gc.disable()
 
-    def _read(self, fd: int) -> None:
-        """Take one frame; if there are more, epoll will say so again."""
-        # What has been announced was there before now, so this is the latest moment at which it can have come.
-        now_ns = time.monotonic_ns()
+    def _read(self, fd: int, now_ns: int) -> None:
+        """Take one frame that was there at a time; if there are more, epoll will say so again."""
         try:
             size = os.readv(fd, (self._buffer,))
         except BlockingIOError:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from math import log
 
 from lab import icmp, ipv4, ipv6, wire
-from lab.addresses import Version, pack
+from lab.addresses import Version
 from lab.flow import flow_of
 from lab.network import Network
 from lab.routes import Fork, Goal, Route
@@ -30,7 +30,7 @@ Deliver = Callable[[int, bytearray], int]
 #: Hosts answer on whole prefixes, so the addresses in use have no natural bound; beyond this many routes start afresh.
 _MAX_CACHED_ROUTES = 200_000
 #: Deliveries before the sources have their turn, however many are due.
-_BURST = 64
+_BURST = 8
 _WITH_PORTS = frozenset({6, 17})
 
 
@@ -229,7 +229,7 @@ class Forwarder(Network):
         if reply is not None:
             reply = reply if router is None or router.may_reply() else None
         elif reason is not None and icmp.may_be_answered(packet, reason) and (router is None or router.may_send_error(at_ns)):
-            speaker = pack(self.plan.of_node(node, medium, version))
+            speaker = self.plan.packed(node, medium, version)
             reply = icmp.error(speaker, packet, reason, mtu, () if router is None else router.configured.mpls)
         if reply is not None:
             self._send_back(node, reply, route, at_ns, now_ns)

@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lab.paths import PathFinder
+from lab.ports import INFERENCE_PORT
 from lab.reading import parse
 from lab.state import MODEL, make_state_dir, process_start
 from lab.topology import Topology
 from lab.truth import PairTruth, pair_truths
-from lab.world import INFERENCE_PORT
 from records.errors import OutsideError, UserError
 from records.link import MEDIA, Medium
 

@@ -26,10 +26,10 @@ from lab.loopback import LoopbackState, clear, pair_address, site_address
 from lab.loopback_delay import OneWay, PreciseTimer
 from lab.loopback_proxy import DelayingProxy
 from lab.paths import PathFinder
+from lab.ports import INFERENCE_PORT, THROUGHPUT_PORT, UDP_ECHO_PORT
 from lab.reading import parse
 from lab.state import MODEL, process_start
 from lab.topology import Topology
-from lab.world import INFERENCE_PORT, THROUGHPUT_PORT, UDP_ECHO_PORT
 from probes.ping import UdpEchoReflector
 from probes.throughput.server import BuiltinServer
 from records.errors import IsochroneError, OutsideError

@@ -20,6 +20,7 @@ from lab.actions import Action, LinkAction, RouterAction, SiteAction
 from lab.addresses import AddressPlan
 from lab.links import Change
 from lab.paths import PathFinder
+from lab.ports import INFERENCE_PORT
 from lab.reading import parse
 from lab.routers import RouterChange
 from lab.script import event_table
@@ -27,7 +28,6 @@ from lab.state import MODEL, REGISTER, LabState, clear_leftovers, default_state_
 from lab.timeline import Event
 from lab.topology import Link, Router, Topology
 from lab.truth import PairTruth, pair_truths
-from lab.world import INFERENCE_PORT
 from records.errors import NotPermitted, OutsideError, UserError
 from records.link import MEDIA, Medium
 

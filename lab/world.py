@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from lab.ports import INFERENCE_PORT, THROUGHPUT_PORT, UDP_ECHO_PORT
 from lab.topology import Topology
 from lab.truth import PairTruth
 from records.errors import NotPermitted, UserError
@@ -23,10 +24,6 @@ __all__ = ["INFERENCE_PORT", "THROUGHPUT_PORT", "UDP_ECHO_PORT", "Lab", "Mode", 
 
 Mode = Literal["auto", "namespaces", "loopback"]
 Progress = Callable[[str], None]
-
-INFERENCE_PORT = 8080
-THROUGHPUT_PORT = 5201
-UDP_ECHO_PORT = 8622
 
 
 class Lab(Protocol):
