@@ -116,11 +116,12 @@ def _settled(question: Question, world: World, options: FleetOptions, before: Fl
     return settle(world, options, egress=prices_of(question.inventory), memory=memory_of(question.inventory), before=before)
 
 
-def compared(question: Question, scenario: Scenario, *, points: bool = True) -> dict[str, Any]:
-    """A scenario beside its baseline, as JSON; `points` looks for new single points of failure, which takes the longest."""
-    world = baseline(question, scenario)
+def compared(question: Question, scenario: Scenario, *, points: bool = True, before: Fleet | None = None) -> dict[str, Any]:
+    """A scenario beside its baseline, as JSON; `points` looks for new single points of failure; `before` is the baseline
+    where it is settled already."""
     options = _options(question, scenario)
-    before = _settled(question, world, options)
+    before = before or _settled(question, baseline(question, scenario), options)
+    world = before.world
     applied = apply(scenario, world)
     changed = at_second(applied, peak_second(applied)) if applied.bursts else applied
     after = before if changed == world else _settled(question, changed, options, before)
@@ -143,7 +144,8 @@ def compared(question: Question, scenario: Scenario, *, points: bool = True) -> 
 
 def _timeline(question: Question, world: World, options: FleetOptions, before: Fleet) -> list[dict[str, Any]]:
     """A burst in time; empty without one. The comparison itself is of the burst's peak, at rest."""
-    steps = timeline(world, options, egress=prices_of(question.inventory), memory=memory_of(question.inventory), before=before)
+    prices, memory = prices_of(question.inventory), memory_of(question.inventory)
+    steps = timeline(world, options, egress=prices, memory=memory, before=before, step_s=120.0)
     return [
         {
             "t_s": step.at_s,
@@ -161,8 +163,10 @@ def _timeline(question: Question, world: World, options: FleetOptions, before: F
 def swept(question: Question, variants: Sequence[Variant]) -> list[dict[str, Any]]:
     """The deltas of many scenarios over one baseline, in their order."""
     rows = []
+    first = variants[0].scenario
+    before = _settled(question, baseline(question, first), _options(question, first))
     for variant in variants:
-        found = compared(question, variant.scenario, points=False)
+        found = compared(question, variant.scenario, points=False, before=before)
         rows.append({"values": dict(variant.values), "deltas": found["deltas"], "scenario_hash": found["scenario_hash"]})
     return rows
 

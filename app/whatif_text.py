@@ -8,7 +8,7 @@ import click
 
 from app.output import table
 
-__all__ = ["show_comparison", "show_ranking"]
+__all__ = ["show_case", "show_comparison", "show_ranking"]
 
 _WORST = 10
 
@@ -111,3 +111,30 @@ def _burst(steps: list[dict[str, Any]]) -> None:
             for step in steps[::every]
         ],
     )
+
+
+def show_case(answer: dict[str, Any]) -> None:
+    """Print a worked case: both sides line by line, then the rows it lists."""
+    click.echo(answer["title"])
+    click.echo("over models alone\n" if answer["snapshot"] is None else f"over snapshot {answer['snapshot']}\n")
+    before, after = (_flat(answer[side]) for side in ("baseline", "proposed"))
+    names = list(dict.fromkeys((*before, *after)))
+    table(["", "baseline", "proposed"], [[name, before.get(name), after.get(name)] for name in names])
+    for name, value in answer["case"].items():
+        if isinstance(value, list):
+            click.echo(f"\n{name}:")
+            rows = [_flat(row) for row in value]
+            table(list(rows[0]), [list(row.values()) for row in rows])
+        else:
+            click.echo(f"{name}: {value}")
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested names joined by blanks, lists by commas."""
+    found: dict[str, Any] = {}
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            found |= _flat(inner, f"{prefix}{name} ")
+        else:
+            found[f"{prefix}{name}"] = ", ".join(map(str, inner)) if isinstance(inner, list) else inner
+    return found

@@ -93,8 +93,13 @@ def transient(
         bands[0, 1:] = -dt * mu[1:]
         bands[1] = 1 + dt * (birth + mu)
         bands[2, :-1] = -dt * birth[:-1]
+        reach = int(max(rate, served[-1]) * dt + 10 * (max(rate, served[-1]) * dt) ** 0.5) + 10
         for _ in range(substeps):
-            p = solve_banded((1, 1), bands, p, overwrite_b=True, check_finite=False)
+            # Only where there is any probability, and as far as a step can carry it: the rest is 0 to 1e-15.
+            held = np.flatnonzero(p > 1e-18)
+            low, high = max(0, int(held[0]) - reach), min(states, int(held[-1]) + reach + 1)
+            part = bands[:, low:high].copy()
+            p[low:high] = solve_banded((1, 1), part, p[low:high], overwrite_ab=True, check_finite=False)
         waiting = float(p @ queued)
         full = float(p[slots:].sum())
         # An arrival that finds every slot taken waits for those queued and for the next slot, at the greatest rate.

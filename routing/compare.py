@@ -127,10 +127,11 @@ def single_points(fleet: Fleet) -> tuple[SinglePoint, ...]:
     """
     now = lost_without(fleet, frozenset(), fleet.reach)
     total = sum(fleet.world.demand.values())
-    used = {pool.site for pool in fleet.world.pools}
-    for m, p in fleet.serves():
-        hop = fleet.reach.hop(m, int(fleet.column[p]))
-        used |= {hop.ingress, *((hop.relay,) if hop.relay else ())}
+    used = {pool.site for pool in fleet.world.pools} | {name for name in fleet.reach.places if name in fleet.reach.index}
+    if not fleet.reach.robust():
+        for m, p in fleet.serves():
+            hop = fleet.reach.hop(m, int(fleet.column[p]))
+            used |= {hop.ingress, *((hop.relay,) if hop.relay else ())}
     cases = [(name, "site", frozenset({name})) for name in sorted(used) if name in fleet.world.sites and name in fleet.reach.index]
     sites = fleet.world.sites.values()
     for provider in sorted({site.provider for site in sites if site.provider is not None}):

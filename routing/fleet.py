@@ -131,11 +131,14 @@ class Fleet:
         assert self.world.workload is not None
         return self.world.workload
 
+    def pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """(places, pools) by index, of the pairs that carry traffic."""
+        m, p = np.nonzero(self.split.rate > 1e-9 * max(1.0, float(self.split.rate.max(initial=0.0))))
+        return m, p
+
     def serves(self) -> list[tuple[int, int]]:
         """The (place, pool) pairs that carry traffic."""
-        return [
-            (int(m), int(p)) for m, p in zip(*np.nonzero(self.split.rate > 1e-9 * max(1.0, self.split.rate.max(initial=0.0))), strict=True)
-        ]
+        return list(zip(*(found.tolist() for found in self.pairs()), strict=True))
 
 
 def settle(

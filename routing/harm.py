@@ -27,7 +27,7 @@ from routing.world import World
 __all__ = ["Harm", "Loss", "groups_of", "pairs_of", "rank", "single_losses", "to_json"]
 
 #: Draws for each way in a sweep; totals over hundreds of ways need fewer than one way by itself.
-SWEEP_DRAWS = 128
+SWEEP_DRAWS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,15 +144,14 @@ def is_full_at(fleet: Fleet) -> tuple[str, ...]:
 
 def _touches(fleet: Fleet, reach: Any, loss: Loss) -> bool:
     """Whether any request in use took a way that is gone or longer, or was served there."""
-    for m, p in fleet.serves():
-        s = int(fleet.column[p])
-        if (
-            fleet.pools[p].site in loss.sites
-            or reach.total_ms[m, s] != fleet.reach.total_ms[m, s]
-            or reach.hop(m, s) != fleet.reach.hop(m, s)
-        ):
-            return True
-    return bool(loss.sites & set(reach.places))
+    m, p = fleet.pairs()
+    s = fleet.column[p]
+    gone = np.array([pool.site in loss.sites for pool in fleet.pools], dtype=bool)
+    if gone[p].any() or (reach.total_ms[m, s] != fleet.reach.total_ms[m, s]).any():
+        return True
+    if any((new != old).any() for new, old in zip(reach.hops(m, s), fleet.reach.hops(m, s), strict=True)):
+        return True
+    return not loss.sites.isdisjoint(reach.places)
 
 
 def _less(after: float | None, before: float | None) -> float | None:

@@ -157,11 +157,15 @@ def _flows(fleet: Fleet, cache: Cache) -> tuple[list[Flow], list[float]]:
         decode_ns(pool.profile.alpha_ns, pool.profile.beta_ns, workload.output_tokens, queue.batch)
         for pool, queue in zip(fleet.pools, queues, strict=True)
     ]
+    m, p = fleet.pairs()
+    s = fleet.column[p]
+    ways = (found.tolist() for found in (m, s, *fleet.reach.hops(m, s), fleet.reach.entering()[m]))
     flows = []
-    for m, p in fleet.serves():
-        network_ns, legs = _way(fleet, cache, m, int(fleet.column[p]))
-        rate = float(split.rate[m, p])
-        flows.append(Flow(m, p, rate, network_ns + (waits[p] + fleet.prefill_ns[m, p]), legs))
+    for key, place, pool in zip(zip(*ways, strict=True), m.tolist(), p.tolist(), strict=True):
+        way = cache.ways.get(key)
+        if way is None:
+            way = cache.ways[key] = _way(fleet, cache, place, key[1])
+        flows.append(Flow(place, pool, float(split.rate[place, pool]), way[0] + (waits[pool] + fleet.prefill_ns[place, pool]), way[1]))
     return flows, decode
 
 
@@ -246,9 +250,6 @@ def _way(fleet: Fleet, cache: Cache, m: int, site: int) -> tuple[Floats, tuple[L
     options = fleet.options
     access = fleet.reach.enters(m)
     hop = fleet.reach.hop(m, site)
-    key = (m, hop, access)
-    if key in cache.ways:
-        return cache.ways[key]
     legs = legs_of(fleet.reach, m, site)
     drawn = [cache.link(leg) for leg in legs]
     network = np.sum(drawn, axis=0) if drawn else np.zeros(cache.draws)
@@ -265,8 +266,7 @@ def _way(fleet: Fleet, cache: Cache, m: int, site: int) -> tuple[Floats, tuple[L
         throughput_bps=min(rates, default=None),
         loss_ratio=float(1 - np.prod([1 - loss for loss in losses])) if losses else None,
     )
-    cache.ways[key] = (connect + rtt + transfer, legs)
-    return cache.ways[key]
+    return connect + rtt + transfer, legs
 
 
 def _quantiles(weighted: Sequence[tuple[float, Floats]]) -> tuple[float | None, float | None]:

@@ -278,10 +278,33 @@ class Reach:
         new._blocked(new.total_ms)
         return new
 
+    def robust(self) -> bool:
+        """Whether no single PoP or relay that serves nothing can cut a place off: each has two ways in, and no way needs a relay."""
+        if not np.isfinite(self.direct_ms[:, self.target]).all():
+            return False
+        ok = np.stack([law.ingress_ok for law in self.laws])[self.law_of]
+        ways = (np.isfinite(self.access_ms) & ok).sum(axis=1)
+        own = np.array([not self.enters(m) for m in range(len(self.places))], dtype=bool)
+        return bool((ways[~own] >= 2).all())
+
+    def entering(self) -> NDArray[np.bool_]:
+        """[m] `enters` of every place."""
+        return np.array([self.enters(m) for m in range(len(self.places))], dtype=bool)
+
     def enters(self, m: int) -> bool:
         """Whether a place's users enter at a PoP that ends their connection; else they are at a site of ours already."""
         own = self.index.get(self.places[m])
         return own is None or bool(self.gone[own])
+
+    def hops(self, m: Ints, s: Ints) -> tuple[Ints, Ints]:
+        """(ingress, relay) by index for many (place, serving site) pairs; relay -1 for none."""
+        e = self.ingress[m, s]
+        via = np.full(len(m), -1, dtype=np.intp)
+        for number, law in enumerate(self.laws):
+            mine = self.law_of[m] == number
+            via[mine] = law.via[e[mine], s[mine]]
+        via[e == self.target[s]] = -1
+        return e, via
 
     def leg(self, src: str, dst: str) -> LinkEstimate:
         """The link of a pair: measured, else assumed from its reverse, else modelled; the same object every time."""

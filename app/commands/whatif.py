@@ -10,7 +10,8 @@ from click.core import ParameterSource
 from app import whatif as composed
 from app.commands.routes import evidence_options, load_links
 from app.output import emit_json, json_option, note, table
-from app.whatif_text import show_comparison, show_ranking
+from app.whatif_text import show_case, show_comparison, show_ranking
+from app.worked_cases import worked
 from inventory.load import load
 from records.errors import UserError, WarehouseMissing
 from routing.fleet import FleetOptions
@@ -85,6 +86,11 @@ def whatif(
         raise UserError(f"--rps {rps} is no demand; give requests a second above 0")
     document = None if scenario is None else composed.read_document(scenario)
     known = _known(ctx, warehouse, window_s, max_age_s, modelled)
+    if document is not None and "kind" in document:
+        if ranking or grids or spreads:
+            raise UserError("rankings, --grid and --draw are of scenarios with edits; this is a worked case")
+        found_case = worked(document, known, load(), seed=seed)
+        return emit_json(found_case) if as_json else show_case(found_case)
     question = composed.Question(
         known=known,
         inventory=load(),

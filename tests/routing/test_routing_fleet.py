@@ -17,7 +17,7 @@ from records.errors import UserError
 from records.units import MS
 from routing.compare import compare_outcomes, lost_without, single_points
 from routing.fleet import FleetOptions, settle
-from routing.harm import groups_of, pairs_of, rank, single_losses
+from routing.harm import SWEEP_DRAWS, groups_of, pairs_of, rank, single_losses
 from routing.latency import transfer_ns
 from routing.load import solve_split
 from routing.media import fastest, rank_rtt_ns
@@ -209,14 +209,14 @@ def test_a_ranking_is_that_of_settling_every_world_from_nothing(seed):
     world = kit.random_world(seed, places=4, pops=4, regions=2)
     world = replace(world, demand={name: rps * 3 for name, rps in world.demand.items()})
     fleet = settle(world)
-    before = measure(fleet, Cache(0, 128))
+    before = measure(fleet, Cache(0, SWEEP_DRAWS))
     found = rank(fleet, single_losses(world))
     assert [one.order for one in found] == sorted(one.order for one in found)
     for one in found:
         anew = settle(replace(world, down=one.loss.sites))
         step = settle(world, before=fleet, reach=fleet.reach.without(one.loss.sites))
         assert step.split.objective == pytest.approx(anew.split.objective, rel=5e-6)
-        after = measure(anew, Cache(0, 128))
+        after = measure(anew, Cache(0, SWEEP_DRAWS))
         assert one.lost_share == pytest.approx(max(0.0, after.lost_share - before.lost_share), abs=1e-5)
         if after.ttft_p95_ns is not None and before.ttft_p95_ns is not None and np.allclose(step.split.rate, anew.split.rate, atol=1e-6):
             assert after.ttft_p95_ns - before.ttft_p95_ns == pytest.approx(one.ttft_p95_ns, abs=0.005 * after.ttft_p95_ns)
