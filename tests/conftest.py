@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from lab_measured import Measured, measure
 
 from lab import namespaces
@@ -16,6 +17,10 @@ from lab.links import Change
 from lab.namespace_lab import NamespaceLab
 from lab.topology import builtin
 from lab.world import start
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

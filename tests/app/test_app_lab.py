@@ -28,7 +28,7 @@ def test_links_and_matrix_say_what_the_lab_is(measured: Measured) -> None:
     for key, truth in measured.truth.items():
         link = links[key]
         assert (link["gate"], link["evidence"]) == ("ok", "measured")
-        assert -0.001 <= link["rtt_ms"]["min"] - truth.rtt_ns / MS <= allowed_ms(truth)
+        assert truth.rtt_min_ns / MS - 0.001 <= link["rtt_ms"]["min"] <= truth.rtt_max_ns / MS + allowed_ms(truth)
     src, relay, dst = measured.relayed
     rows = {(row["src"], row["dst"]): row for row in json.loads(isochrone(measured, "matrix", "--relay-ms", "0", "--json"))}
     assert rows[src, dst]["relays"] == [relay]

@@ -41,8 +41,8 @@ def test_the_matrix_is_the_best_of_the_truth(measured: Measured, graded: list[Li
     most: dict[tuple[str, str], float] = {}
     for key, truth in measured.truth.items():
         pair = key[:2]
-        least[pair] = min(least.get(pair, float("inf")), truth.rtt_ns / MS)
-        most[pair] = min(most.get(pair, float("inf")), truth.rtt_ns / MS + above_ms[key])
+        least[pair] = min(least.get(pair, float("inf")), truth.rtt_min_ns / MS)
+        most[pair] = min(most.get(pair, float("inf")), truth.rtt_max_ns / MS + above_ms[key])
     found = {(row.src, row.dst): row for row in rows(graded, relays=1, relay_ms=0.0)}
     assert found.keys() == set(itertools.permutations(measured.sites, 2))
     for (src, dst), row in found.items():
