@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from records.errors import BadRtt
 from records.link import GATES, Gate, LinkEstimate
 from records.place import Site, fibre_floor_ns
 from records.units import MS
@@ -55,7 +56,7 @@ def grade(links: Iterable[LinkEstimate], sites: Mapping[str, Site], policy: Gate
     A link with an end that is not in `sites` has no floor and is not judged by it. Inflation is the median (else the
     least) RTT over the floor and None where the floor is zero or unknown. Modelled estimates are given their floor
     and pass: they were made by rule and carry their own mark. Two estimates of one (src, dst, medium) raise
-    ValueError: the caller must say which one is meant.
+    ValueError: the caller must say which one is meant. An RTT that is NaN or negative raises BadRtt with the link and the field.
     """
     policy = policy or GatePolicy()
     given = list(links)
@@ -63,6 +64,8 @@ def grade(links: Iterable[LinkEstimate], sites: Mapping[str, Site], policy: Gate
     if len(by_key) < len(given):
         src, dst, medium = next(key for key, n in Counter(link.key for link in given).items() if n > 1)
         raise ValueError(f"two estimates of one link: {src} -> {dst} over {medium}")
+    for link in given:
+        _sound(link)
     floor_ns = {key: _floor_ns(link, sites) for key, link in by_key.items()}
     alone = {key: _alone(link, floor_ns[key], policy) for key, link in by_key.items()}
     graded = []
@@ -90,6 +93,16 @@ def _floor_ns(link: LinkEstimate, sites: Mapping[str, Site]) -> int | None:
 def _inflation(link: LinkEstimate, floor_ns: int | None) -> float | None:
     typical_ns = link.rtt_p50_ns if link.rtt_p50_ns is not None else link.rtt_min_ns
     return typical_ns / floor_ns if typical_ns is not None and floor_ns else None
+
+
+def _sound(link: LinkEstimate) -> None:
+    for name in ("rtt_min_ns", "rtt_p50_ns", "rtt_p95_ns", "rtt_p99_ns"):
+        value = getattr(link, name)
+        if value is not None and not value >= 0:  # NaN is not either
+            raise BadRtt(
+                f"link {link.src} -> {link.dst} over {link.medium} has {name} {value}: NaN or negative; give whole ns of 0 or more, "
+                "and None where it is not known"
+            )
 
 
 def _alone(link: LinkEstimate, floor_ns: int | None, policy: GatePolicy) -> Gate:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from routing_kit import grid_links, grid_sites, link, site
 
-from records.link import GATES
+from records.errors import BadRtt
+from records.link import GATES, LinkEstimate
 from records.place import fibre_floor_ns
 from records.units import MS
 from routing.gates import GatePolicy, counts, grade
@@ -144,3 +145,17 @@ def test_on_the_public_grid_only_google_links_are_lopsided():
     lopsided = [found for found in grade(premium, grid_sites()) if found.gate == "asymmetric"]
     assert lopsided
     assert all("gcp:" in found.src or "gcp:" in found.dst for found in lopsided)
+
+
+@pytest.mark.parametrize("wrong", [{"rtt_p50_ns": -1}, {"rtt_min_ns": float("nan")}, {"rtt_p99_ns": -5}])
+def test_an_rtt_that_cannot_be_is_refused_with_the_link_and_the_field(wrong):
+    """Not a verdict but a mistake of whoever made it: which link, which field, what to give."""
+    (name, value), *_ = wrong.items()
+    with pytest.raises(BadRtt, match=f"link a -> b over internet has {name} {value}: NaN or negative; give whole ns"):
+        grade([LinkEstimate(src="a", dst="b", medium="internet", **wrong)], {})
+
+
+def test_no_sample_is_thin_whatever_the_policy():
+    """Nothing answered: there is no RTT to route by."""
+    (found,) = grade([LinkEstimate(src="a", dst="b", medium="internet", sample_count=0)], {}, GatePolicy(min_samples=0))
+    assert found.gate == "thin"
