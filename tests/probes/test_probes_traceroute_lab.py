@@ -140,10 +140,9 @@ while True:
 """
 
 
-@pytest.mark.parametrize("is_ordinary_user", [False, True])
-@pytest.mark.parametrize("protocol", ["icmp", "udp"])
-def test_mpls_labels_of_a_router_are_shown(protocol, is_ordinary_user):
-    """A router that quotes its label stack (RFC 4950): the labels are at its hop, with raw sockets and without any capability."""
+@pytest.fixture(scope="module")
+def mpls_lab():
+    """One router between src and dst that quotes its label stack, and says nothing else."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
@@ -154,9 +153,17 @@ def test_mpls_labels_of_a_router_are_shown(protocol, is_ordinary_user):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as router:
             try:
                 assert router.stdout.readline() == "ready\n"
-                _, (found,) = made.python(made.src, TRACE, protocol, "1000", "1", made.targets_v4[0], is_ordinary_user=is_ordinary_user)
+                yield made
             finally:
                 router.kill()
+
+
+@pytest.mark.parametrize("is_ordinary_user", [False, True])
+@pytest.mark.parametrize("protocol", ["icmp", "udp"])
+def test_mpls_labels_of_a_router_are_shown(mpls_lab, protocol, is_ordinary_user):
+    """A router that quotes its label stack (RFC 4950): the labels are at its hop, with raw sockets and without any capability."""
+    made = mpls_lab
+    _, (found,) = made.python(made.src, TRACE, protocol, "1000", "1", made.targets_v4[0], is_ordinary_user=is_ordinary_user)
     assert [hop["address"] for hop in found["hops"]] == ["10.97.0.2", made.targets_v4[0]]
     assert found["hops"][0]["mpls"] == [
         {"label": 16001, "traffic_class": 5, "bottom": False, "ttl": 1},
