@@ -20,6 +20,7 @@ from records.errors import UserError
 from records.link import EVIDENCE, GATES, LinkEstimate
 from records.units import SECOND, ms, parse_duration_ns
 from routing.gates import GatePolicy
+from routing.matrix import link_table
 from routing.media import quantile_ns
 from warehouse import open_warehouse
 
@@ -204,6 +205,7 @@ def _write(output: Path | None, text: str) -> None:
     "--min-gain-ms", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="MS", help="Keep the direct link for less gain."
 )
 @click.option("--fail", multiple=True, metavar="SITE", help="Take this site away; may be given again.")
+@click.option("--any-hop", "compare", is_flag=True, help="Also say what no, one and two relays lose against any number of them.")
 @click.option(
     "--format",
     "form",
@@ -222,6 +224,7 @@ def matrix(
     relay_ms: float,
     min_gain_ms: float,
     fail: tuple[str, ...],
+    compare: bool,
     form: str,
     output: Path | None,
     as_json: bool,
@@ -254,6 +257,18 @@ def matrix(
     _say_gates(known)
     over_relays = sum(1 for row in rows if row.relays)
     note(f"{len(rows)} pairs, {over_relays} of them faster (or only reachable) over relays")
+    if compare:
+        _say_hops(known, gone, relay_ms)
+
+
+def _say_hops(known: answers.Links, gone: Sequence[str], relay_ms: float) -> None:
+    from routing.alternatives import hop_loss  # SciPy takes a while to load
+
+    for loss in hop_loss(link_table(known.links, without=gone).direct_ms, relay_ms=relay_ms):
+        if loss.within is not None:
+            worst = "" if loss.worst_ms is None else f", {loss.mean_ms:.2f} ms on average, {loss.worst_ms:.2f} ms at worst"
+            cut = f"; {loss.cut} pairs are cut" if loss.cut else ""
+            note(f"{loss.relays} relays: within {loss.near_ms:g} ms of any number of them for {loss.within:.1%} of pairs{worst}{cut}")
 
 
 def _write_text(form: str, rows: list[Any], cells: Sequence[tuple[object, ...]], output: Path | None) -> None:

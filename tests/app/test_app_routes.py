@@ -104,6 +104,8 @@ def test_matrix_without_a_site_and_with_a_least_gain(small):
     """--fail takes fra away as an end and as a relay; --min-gain-ms keeps the direct link."""
     failed = json.loads(run("matrix", "--json", "--fail", "fra", warehouse=small).stdout)
     assert all("fra" not in (row["src"], row["dst"], *row["relays"]) for row in failed)
+    hops = run("matrix", "--json", "--any-hop", warehouse=small).stderr
+    assert "2 relays: within 1 ms of any number of them for 100.0% of pairs" in hops
     kept = json.loads(run("matrix", "--json", "--min-gain-ms", "50", warehouse=small).stdout)
     assert next(row for row in kept if (row["src"], row["dst"]) == ("sin", "iad"))["relays"] == []
 
