@@ -71,7 +71,7 @@ def isochrone(place: Path) -> Isochrone:
 
 
 def test_rootless_from_up_to_down_and_after_kill_9(place: Path, isochrone: Isochrone) -> None:
-    """A user namespace of its own: hosts ping each other, the truth is told, down ends it, also after kill -9."""
+    """A user namespace of its own: hosts ping each other over both IP versions, the truth is told, down ends it, also after kill -9."""
     tried = subprocess.run(
         ["unshare", "--mount", "sh", "-c", _OPEN, "sh", "unshare", "--user", "--net", "true"], capture_output=True, text=True, check=False
     )
@@ -85,8 +85,9 @@ def test_rootless_from_up_to_down_and_after_kill_9(place: Path, isochrone: Isoch
         state = json.loads((place / "lab" / "lab.json").read_text())
         assert (state["user_namespace"], Path(f"/proc/{state['pid']}").stat().st_uid) == (True, int(_USER))
         (pair,) = json.loads(isochrone("lab", "truth", "--src", "a", "--dst", "b", "--medium", "backbone", "--json", *where).stdout)
-        ping = isochrone("lab", "exec", *where, "a", "--", "ping", "-n", "-c", "2", "-i", "0.2", pair["address"])
-        assert "2 received" in ping.stdout, ping.stdout + ping.stderr
+        both = f"ping -n -c 2 -i 0.2 {pair['address']} && ping -n -c 2 -i 0.2 {pair['address_v6']}"
+        ping = isochrone("lab", "exec", *where, "a", "--", "sh", "-c", both)
+        assert ping.stdout.count("2 received") == 2, ping.stdout + ping.stderr
         if kill:
             os.kill(state["pid"], signal.SIGKILL)
             deadline = time.monotonic() + 5
