@@ -97,7 +97,7 @@ def payload_break_even_bytes(near: Arm, far: Arm, *, most_bytes: int = 10**11) -
         if high > most_bytes:
             return None
     low = high // 2 if high > 1024 else 0
-    while high - low > 1:
+    while high - low > max(1, high >> 12):  # to a part in four thousand: models are not finer
         middle = (low + high) // 2
         low, high = (middle, high) if sign(middle) == start else (low, middle)
     return high

@@ -122,6 +122,8 @@ def transfer_ns(
     throughput = min((rate for rate in (throughput_bps, share_bps) if rate is not None), default=math.inf)
     if size_bytes <= INITIAL_WINDOW_SEGMENTS * MSS_BYTES and math.isinf(throughput):  # most prompts: nothing to wait for
         return rtt_ns * 0
+    if not isinstance(rtt_ns, np.ndarray):
+        return _transfer_one_ns(size_bytes, float(rtt_ns), throughput, loss_ratio)
     rtt = np.atleast_1d(np.asarray(rtt_ns, dtype=np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):  # within a site RTT is 0: nothing to wait for, no pipe to fill
         rate = np.minimum(loss_limited_rate_bps(rtt, loss_ratio), throughput)
@@ -138,7 +140,21 @@ def transfer_ns(
         left -= window
         window *= 2
     waited[~done] += left * 8 * SECOND / throughput
-    return waited if isinstance(rtt_ns, np.ndarray) else float(waited[0])
+    return waited
+
+
+def _transfer_one_ns(size_bytes: int, rtt_ns: float, throughput_bps: float, loss_ratio: float | None) -> float:
+    """transfer_ns of one round-trip time: a break-even asks for hundreds of sizes."""
+    rate = min(loss_limited_rate_bps(rtt_ns, loss_ratio) if rtt_ns > 0 else math.inf, throughput_bps)
+    pipe_bytes = math.inf if math.isinf(rate) else rate * rtt_ns / (8 * SECOND)
+    waited, left, window = 0.0, float(size_bytes), float(INITIAL_WINDOW_SEGMENTS * MSS_BYTES)
+    while left > window:
+        if window >= pipe_bytes:
+            return waited + left * 8 * SECOND / rate
+        waited += rtt_ns
+        left -= window
+        window *= 2
+    return waited + left * 8 * SECOND / throughput_bps
 
 
 def upload_ns(

@@ -10,6 +10,7 @@ from records.errors import UnknownSite
 from records.link import LinkEstimate
 from records.place import Site
 from records.serving import EgressScope, ServingPool
+from records.units import MS
 from routing.answer import Answer, Infeasible, ParetoPoint, Route, RulePrice
 from routing.breakeven import BreakEven, break_even
 from routing.constraints import MemoryOf, Rule, availability_of, binding_residency, keeps, may_pass, residency_refuses_pool, rules
@@ -17,6 +18,8 @@ from routing.cost import EgressPrices, cost_per_1k
 from routing.draws import Draws
 from routing.evaluate import Candidate, evaluate, pool_decode_ns, pool_prefill_ns, tied
 from routing.infeasible import explain
+from routing.latency import HANDSHAKE_ROUND_TRIPS
+from routing.media import rank_rtt_ns
 from routing.network import Network, Path
 from routing.quantiles import quantiles
 from routing.queueing import Queue, solve
@@ -26,6 +29,8 @@ from routing.sums import Series
 
 __all__ = ["OWN", "Planner", "no_price", "plan"]
 
+#: Paths to one pool that are drawn and compared; the others are longer by medians than all of these.
+PATHS_PER_POOL = 8
 #: The provider of our own PoPs, where providers are counted.
 OWN = "own PoPs"
 
@@ -148,7 +153,8 @@ class Planner:
             if queue.overloaded or queue.utilisation > request.max_utilisation:
                 continue
             prefill, decode = pool_prefill_ns(pool, request), pool_decode_ns(pool, queue, request)
-            for path in network.paths(request.source, pool.site, relays=request.relays, measured_only=request.measured_only):
+            paths = network.paths(request.source, pool.site, relays=request.relays, measured_only=request.measured_only)
+            for path in sorted(paths, key=lambda path: _estimate_ns(path, request))[:PATHS_PER_POOL]:
                 cost = cost_per_1k(
                     path.legs,
                     pool,
@@ -231,6 +237,16 @@ class Planner:
         shared = sorted(_providers(best.path, ends, network.sites) & _providers(backup.path, ends, network.sites))
         note = "shares no site with the first route"
         return self._route(backup, request, network, f"{note}, but its provider {', '.join(shared)}" if shared else note)
+
+
+def _estimate_ns(path: Path, request: Request) -> float:
+    """What crossing the network costs by medians, hand-shakes included: enough to leave out paths that cannot be near the best."""
+    legs = [rank_rtt_ns(leg) or 0 for leg in path.legs]
+    first = 1 + HANDSHAKE_ROUND_TRIPS[request.connection]
+    ends_early = bool(legs) and (path.access or request.relay_mode == "terminate")
+    onward = 1 + HANDSHAKE_ROUND_TRIPS[request.onward] if ends_early else first
+    relays_ns = onward * len(path.relays) * request.relay_ms * MS
+    return first * legs[0] + onward * sum(legs[1:]) + relays_ns if legs else 0.0
 
 
 def plan(

@@ -43,7 +43,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-DRAWS = 4096
+DRAWS = 2048
 _Z = 1.96  # two-sided 95 %
 _Z95 = 1.6448536269514722  # the standard normal's 95th percentile
 
