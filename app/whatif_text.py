@@ -126,7 +126,8 @@ def show_case(answer: dict[str, Any]) -> None:
             rows = [_flat(row) for row in value]
             table(list(rows[0]), [list(row.values()) for row in rows])
         else:
-            click.echo(f"{name}: {value}")
+            said = f"{value:.4g}" if isinstance(value, float) else _flat(value) if isinstance(value, dict) else value
+            click.echo(f"{name}: {said}" if not isinstance(said, dict) else f"{name}: " + ", ".join(f"{k} {v}" for k, v in said.items()))
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
