@@ -32,8 +32,8 @@ COMMANDS = {
     "survey": "app.commands.survey:survey",
     "lab": "app.commands.lab:lab",
     "doctor": "app.commands.doctor:doctor",
-    "import": "app.commands.data:import_",
-    "sql": "app.commands.data:sql",
+    "import": "app.commands.imports:import_",
+    "sql": "app.commands.sql:sql",
     "warehouse": "app.commands.data:warehouse",
     "inventory": "app.commands.inventory:inventory",
     "links": "app.commands.routes:links",
@@ -48,6 +48,7 @@ COMMANDS = {
 #: Which extra brings a package, for the message when it is not installed.
 _EXTRA_OF = {
     "duckdb": "warehouse",
+    "ijson": "warehouse",
     "msgspec": "warehouse",
     "pyarrow": "warehouse",
     "starlette": "warehouse",

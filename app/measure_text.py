@@ -208,6 +208,7 @@ def _show_throughput(line: ThroughputResult) -> None:
         return
     retransmits = "" if line.retransmits is None else f", {line.retransmits} retransmitted"
     control = "" if line.congestion_control is None else f", {line.congestion_control}"
+    assert line.transferred_bytes is not None  # our own tests always say it
     click.echo(
         f"{line.target}: {line.direction} {line.throughput_bps / 1e6:.2f} Mbit/s  ({line.transferred_bytes / 1e6:.2f} MB in "
         f"{_ms(line.duration_ns)} ms, ended by {line.stop_reason}{retransmits}; {line.engine}{control})"

@@ -7,6 +7,8 @@ RTT cannot be written down, on the agent or at the collector.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +32,7 @@ __all__ = [
     "ThroughputResult",
     "TracerouteResult",
     "TsSource",
+    "path_hash",
 ]
 
 PingOutcome = Literal["reply", "timeout", "unreachable", "send_failed"]
@@ -128,12 +131,12 @@ class PingResult(Measurement):
     """A round of probe packets to one target (RFC 2681 samples).
 
     method         icmp, tcp (connect) or udp (echo to our own reflector)
-    timeout_ns     a reply later than this counts as lost
+    timeout_ns     a reply later than this counts as lost; None where another tool measured and does not say
     payload_bytes  octets after the ICMP or UDP header; None for tcp
     """
 
     method: Literal["icmp", "tcp", "udp"]
-    timeout_ns: int
+    timeout_ns: int | None
     samples: tuple[PingSample, ...]
     payload_bytes: int | None = None
 
@@ -177,6 +180,11 @@ class Hop:
             raise ValueError("a hop with an address has an RTT and a silent hop has neither")
 
 
+def path_hash(addresses: Iterable[str | None]) -> str:
+    """16 hexadecimal digits that name a path: equal for equal addresses in equal order, silent hops included."""
+    return hashlib.sha256("\n".join(address or "*" for address in addresses).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracerouteResult(Measurement):
     """The path of one flow at one time (Paris style: every probe packet of it takes the same way).
@@ -199,9 +207,10 @@ class TracerouteResult(Measurement):
 class ThroughputResult(Measurement):
     """Achieved rate of a bulk TCP transfer.
 
-    tool             iperf3 or builtin
+    tool             iperf3 or builtin; ndt7 or other where somebody else measured
     direction        up: from the agent to the target; down: the other way
-    transferred_bytes, duration_ns   payload acknowledged or received, and over which time
+    transferred_bytes, duration_ns   payload acknowledged or received, and over which time; None where somebody else
+                     measured and does not say
     throughput_bps   achieved payload bits per second; None when the test failed
     retransmits      segments sent again; None where the sender's counters are not ours to read
     tcp_rtt_ns       smoothed RTT of the connection at the end (TCP_INFO), in ns: the latency under load
@@ -211,10 +220,10 @@ class ThroughputResult(Measurement):
     error            what failed, in one sentence
     """
 
-    tool: Literal["iperf3", "builtin"]
+    tool: Literal["iperf3", "builtin", "ndt7", "other"]
     direction: Literal["up", "down"]
-    transferred_bytes: int
-    duration_ns: int
+    transferred_bytes: int | None
+    duration_ns: int | None
     throughput_bps: int | None
     stop_reason: Literal["time", "bytes", "error"]
     retransmits: int | None = None

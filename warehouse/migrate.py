@@ -61,11 +61,12 @@ def migrate(connection: duckdb.DuckDBPyConnection, location: Path) -> None:
     _refuse_newer(applied, location)
     if not applied:
         connection.execute(statement("migration/create"))
-    for name, text in folder("schema"):
-        if name not in applied:
-            _apply(connection, name, [text], sha256(text.encode()).hexdigest())
+    missing = [(name, text) for name, text in folder("schema") if name not in applied]
+    for name, text in missing:
+        _apply(connection, name, [text], sha256(text.encode()).hexdigest())
     views = _views_hash()
-    if applied.get(_VIEWS) != views:
+    # A migration may change columns and comments that views carry on.
+    if missing or applied.get(_VIEWS) != views:
         _apply(connection, _VIEWS, [text for _, text in folder("views")], views)
 
 

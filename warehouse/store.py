@@ -15,7 +15,7 @@ from warehouse.connect import Warehouse
 from warehouse.ingest import Batch
 from warehouse.statements import statement
 
-__all__ = ["Outcome", "store", "store_rejected"]
+__all__ = ["Outcome", "store", "store_rejected", "with_incoming"]
 
 #: Tables whose rows carry a measurement id that may have been stored before.
 _MEASUREMENTS = ("ping_sample", "traceroute", "throughput", "inference", "http")
@@ -58,12 +58,13 @@ def insert(cursor: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Non
     if name in _MEASUREMENTS:
         bounds = pc.min_max(table["started_at"])
         parameters = {"since": bounds["min"].as_py(), "until": bounds["max"].as_py()}
-    _with_incoming(cursor, table, statement(f"ingest/{name}"), parameters)
+    with_incoming(cursor, table, statement(f"ingest/{name}"), parameters)
 
 
-def _with_incoming(
+def with_incoming(
     cursor: duckdb.DuckDBPyConnection, table: pa.Table, sql: str, parameters: dict[str, object] | None = None
 ) -> list[tuple[object, ...]]:
+    """The rows of a statement that reads an Arrow table as ``incoming``."""
     cursor.register("incoming", table)
     try:
         rows: list[tuple[object, ...]] = cursor.execute(sql, parameters or None).fetchall()
@@ -81,7 +82,7 @@ def _known(cursor: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> dict[
             "sequence": pa.array([name.sequence for name in names], pa.int64()),
         }
     )
-    rows = _with_incoming(cursor, incoming, statement("ingest/known_batches"))
+    rows = with_incoming(cursor, incoming, statement("ingest/known_batches"))
     return {BatchName(str(agent), str(boot), int(str(sequence))): str(content) for agent, boot, sequence, content in rows}
 
 

@@ -9,10 +9,9 @@ from typing import Literal, cast
 
 from probes.model import Target, Vantage
 from probes.traceroute.engine import TracerouteEngine
-from probes.traceroute.wire import path_hash
 from records.batch import Line
 from records.errors import ConfigError
-from records.measurement import TracerouteResult
+from records.measurement import TracerouteResult, path_hash
 from records.units import MS
 
 __all__ = ["TracerouteConfig", "TracerouteProbe"]

@@ -20,15 +20,13 @@ An ICMP extension (RFC 4884, section 7) and in it a label stack (RFC 4950)::
 
 from __future__ import annotations
 
-import hashlib
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from probes.ping.wire import checksum
 from records.measurement import MplsLabel
 
-__all__ = ["BASE_PORT", "QuotedUdp", "decode_labels", "decode_quoted_udp", "icmp_flow", "ipv4_udp", "path_hash", "token_of", "udp_payload"]
+__all__ = ["BASE_PORT", "QuotedUdp", "decode_labels", "decode_quoted_udp", "icmp_flow", "ipv4_udp", "token_of", "udp_payload"]
 
 #: The traditional first port of traceroute; flow n goes to BASE_PORT + n.
 BASE_PORT = 33434
@@ -117,8 +115,3 @@ def decode_labels(extension: bytes) -> tuple[MplsLabel, ...]:
 def _label(entry: bytes) -> MplsLabel:
     value = int.from_bytes(entry, "big")
     return MplsLabel(label=value >> 12, traffic_class=value >> 9 & 7, bottom=bool(value >> 8 & 1), ttl=value & 0xFF)
-
-
-def path_hash(addresses: Iterable[str | None]) -> str:
-    """16 hexadecimal digits that name a path: equal for equal addresses in equal order, silent hops included."""
-    return hashlib.sha256("\n".join(address or "*" for address in addresses).encode()).hexdigest()[:16]

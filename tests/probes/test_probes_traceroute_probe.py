@@ -6,9 +6,9 @@ import pytest
 
 from probes.model import Target, Vantage
 from probes.traceroute import TracerouteConfig, TracerouteProbe
-from probes.traceroute.wire import path_hash
 from records.batch import encode_line
 from records.errors import ConfigError, NotPermitted
+from records.measurement import path_hash
 
 VANTAGE = Vantage(agent="test-agent", site="here", boot="00ff")
 

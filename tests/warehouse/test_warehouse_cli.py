@@ -58,6 +58,7 @@ def test_import_says_what_became_of_every_row(tmp_path: Path) -> None:
         "skipped": 0,
         "rejected": {"unknown_site": 1},
         "flagged": {"faster_than_light": 1},
+        "unknown_names": {"ccc": 1},
     }
     again = _run(*arguments)
     assert "read 3, stored 0, already stored 2, rejected 1" in again.stdout
@@ -69,7 +70,7 @@ def test_import_says_what_became_of_every_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("ripe-atlas", "m.csv"), UserError, "unknown format 'ripe-atlas'; formats: rtt-matrix"),
+        (("smokeping", "m.csv"), UserError, "unknown format 'smokeping'; formats: rtt-matrix"),
         (("rtt-matrix", "none.csv"), InputError, "none.csv: there is no such file"),
         (("rtt-matrix", "m.csv", "--map", "rtt_ms"), UserError, "--map 'rtt_ms' is not NAME=VALUE, as in --map rtt_ms=avg_rtt"),
         (("rtt-matrix", "m.csv", "--map", "src=a", "--map", "src=b"), UserError, "--map src is given twice"),

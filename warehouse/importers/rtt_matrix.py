@@ -37,6 +37,7 @@ from records.place import Site, fibre_floor_ns
 from records.units import MS
 from warehouse.columns import Row, tables
 from warehouse.connect import Warehouse
+from warehouse.importers.report import ImportReport
 from warehouse.importers.table import CsvTable, read_csv
 from warehouse.ingest import Batch, Reject, kept_text
 from warehouse.queries import put_sites
@@ -61,32 +62,15 @@ _AGENT = "import:rtt-matrix"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MAX_MS = 600_000.0
 _TOLERANCE = 0.98
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportReport:
-    """What became of the rows of all files: read = stored + already + skipped + the sum of rejected.
-
-    already   stored before by an import of the same content
-    skipped   left out by the row filter
-    rejected  by reason; kept in the table reject
-    flagged   stored, but marked: faster_than_light
-    """
-
-    read: int
-    stored: int
-    already: int
-    skipped: int
-    rejected: dict[str, int]
-    flagged: dict[str, int]
+_MOST_NAMES = 100
 
 
 class _Bad(Exception):
     """A row that cannot be stored."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, name: str | None = None) -> None:
         super().__init__(detail)
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail, self.name = reason, detail, name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +153,7 @@ def import_files(
         skipped=sum(one.skipped for one in read),
         rejected=dict(sorted(Counter(reject.reason for one in read for reject in one.batch.rejects).items())),
         flagged={"faster_than_light": count} if (count := sum(one.impossible for one in read)) else {},
+        unknown_names=dict(sorted(sum((one.unknown for one in read), Counter[str]()).items())),
     )
 
 
@@ -177,6 +162,7 @@ class _Read:
     batch: Batch
     skipped: int
     impossible: int
+    unknown: Counter[str]
 
 
 def _read(table: CsvTable, reader: _Reader) -> _Read:
@@ -186,6 +172,7 @@ def _read(table: CsvTable, reader: _Reader) -> _Read:
     rejects: list[Reject] = []
     sites: set[str] = set()
     skipped = impossible = 0
+    unknown: Counter[str] = Counter()
     for line, fields in table.rows:
         if any(fields[index].strip() != value for index, value in filters):
             skipped += 1
@@ -193,6 +180,8 @@ def _read(table: CsvTable, reader: _Reader) -> _Read:
         try:
             row, is_impossible = _row({name: fields[index].strip() for name, index in columns.items()}, reader)
         except _Bad as bad:
+            if bad.name is not None and (bad.name in unknown or len(unknown) < _MOST_NAMES):
+                unknown[bad.name] += 1
             rejects.append(Reject(line, bad.reason, kept_text(bad.detail.encode()), kept_text(",".join(fields).encode())))
             continue
         rows.append((*row, line))
@@ -218,7 +207,7 @@ def _read(table: CsvTable, reader: _Reader) -> _Read:
         counts={"rtt_matrix": len(rows)},
         sites=frozenset(sites),
     )
-    return _Read(batch, skipped, impossible)
+    return _Read(batch, skipped, impossible, unknown)
 
 
 def _columns(table: CsvTable, mapping: Mapping[str, str]) -> dict[str, int]:
@@ -278,7 +267,7 @@ def _site(column: str, text: str, reader: _Reader) -> str:
         return text
     site = reader.resolve(text) if reader.resolve is not None else None
     if site is None or site not in reader.known_sites:
-        raise _Bad("unknown_site", f"{column} {text!r} is no known site")
+        raise _Bad("unknown_site", f"{column} {text!r} is no known site", text)
     return site
 
 
