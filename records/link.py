@@ -7,11 +7,12 @@ from typing import Literal
 
 from records.histogram import Histogram
 
-__all__ = ["EVIDENCE", "GATES", "MEDIA", "Evidence", "Gate", "LinkEstimate", "Medium", "RttFrom"]
+__all__ = ["EVIDENCE", "GATES", "MEDIA", "Evidence", "Gate", "Grain", "LinkEstimate", "Medium", "RttFrom"]
 
 Medium = Literal["internet", "backbone", "direct-connect"]
 Evidence = Literal["measured", "modelled", "assumed"]
 RttFrom = Literal["ping", "tcp", "import"]
+Grain = Literal["raw", "minute", "hour"]
 Gate = Literal["ok", "faster_than_light", "asymmetric", "stale", "thin", "ungraded"]
 
 MEDIA: tuple[Medium, ...] = ("internet", "backbone", "direct-connect")
@@ -42,6 +43,8 @@ class LinkEstimate:
     fibre_floor_ns least possible RTT over the great circle; inflation = rtt_p50_ns / fibre_floor_ns
     histogram      the RTT's distribution where samples are known; None for a matrix or a model
     rtt_from       what the RTT was taken from: probe packets (ping), TCP hand-shakes (tcp) or an import; None for a model
+    grain          raw: counts and quantiles are of single samples, exact; minute, hour: of roll-ups, quantiles within 1 %; None for an
+                   import or a model
     """
 
     src: str
@@ -61,6 +64,7 @@ class LinkEstimate:
     inflation: float | None = None
     histogram: Histogram | None = None
     rtt_from: RttFrom | None = None
+    grain: Grain | None = None
 
     @property
     def key(self) -> tuple[str, str, Medium]:

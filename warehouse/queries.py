@@ -5,23 +5,26 @@ Times in are aware datetimes; times out are UTC. Columns end in their unit; unkn
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from records.errors import UserError
 from records.histogram import Histogram
-from records.link import Gate, LinkEstimate
+from records.link import Gate, Grain, LinkEstimate, RttFrom
 from records.measurement import Hop, MplsLabel, TracerouteResult
 from records.place import Site
 from records.serving import ServedRequest
 from warehouse.columns import tables
 from warehouse.connect import Warehouse
-from warehouse.statements import statement
+from warehouse.grain import HOUR, MINUTE, RAW_ROWS, floored, plan, raised
+from warehouse.rollup import FAR_BACK
+from warehouse.statements import bound, statement
 from warehouse.store import insert
 
 __all__ = [
@@ -44,33 +47,36 @@ __all__ = [
 ]
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+#: One pair's packets lie together in every file: a window may hold this many of all pairs and still be read raw.
+PAIR_RAW_ROWS = 50_000_000
 
 
-def _table(wh: Warehouse, name: str, **parameters: object) -> pa.Table:
+@contextlib.contextmanager
+def reading(wh: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
+    """One snapshot for several questions, in the order they are asked."""
+    with wh.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            yield cursor
+        finally:
+            with contextlib.suppress(duckdb.Error):
+                cursor.execute("ROLLBACK")
+
+
+def _table(wh: Warehouse | duckdb.DuckDBPyConnection, name: str, **parameters: object) -> pa.Table:
     for key, value in parameters.items():
         if isinstance(value, datetime) and value.tzinfo is None:
             raise UserError(f"{key} {value.isoformat()} has no time zone; give UTC, as in {value.isoformat()}+00:00")
         if isinstance(value, str) and "\0" in value:
             raise UserError(f"{key} {value!r} holds a NUL character")
-    text = statement(f"queries/{name}")
-    if all(type(value) in _LITERALS for value in parameters.values()):
-        # DuckDB imports pandas to bind a parameter, any parameter: a quarter of a second, once for each process.
-        text = _PARAMETER.sub(lambda match: _literal(parameters[match[1]]) if match[1] in parameters else match[0], text)
-        parameters = {}
+    text, parameters = bound(f"queries/{name}", parameters)
+    if isinstance(wh, duckdb.DuckDBPyConnection):
+        return wh.execute(text, parameters or None).to_arrow_table()
     with wh.cursor() as cursor:
         return cursor.execute(text, parameters or None).to_arrow_table()
 
 
-_PARAMETER = re.compile(r"\$(\w+)")
-#: Types that are written into a statement; texts never are.
-_LITERALS = (datetime, int)
-
-
-def _literal(value: object) -> str:
-    return f"TIMESTAMPTZ '{value.isoformat(sep=' ')}'" if isinstance(value, datetime) else f"CAST({value} AS BIGINT)"
-
-
-def _rows(wh: Warehouse, name: str, **parameters: object) -> list[dict[str, Any]]:
+def _rows(wh: Warehouse | duckdb.DuckDBPyConnection, name: str, **parameters: object) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = _table(wh, name, **parameters).to_pylist()
     return rows
 
@@ -94,10 +100,12 @@ def put_sites(wh: Warehouse, new: Iterable[Site]) -> None:
         insert(cursor, "site", table)
 
 
-def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = None) -> list[LinkEstimate]:
+def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = None, grain: Grain | None = None) -> list[LinkEstimate]:
     """What is known of every (src, dst, medium) from measurements in (now - window, now], and from imports; sorted by key.
 
-    Least RTT and quantiles are exact over the window (nearest rank); the histogram is beside them. Where a link has
+    Least RTT and counts are exact; so are quantiles (nearest rank) where `grain` of the estimate is raw, else they are within 1 %
+    and the window is widened to whole minutes: raw rows are read while the window holds few of them (see warehouse.grain), unless
+    the argument `grain` insists on one. The histogram is beside them. Where a link has
     probe packets that were answered, they are the estimate; else the TCP hand-shakes of its connections are, which know
     no packet loss; else an imported matrix is. They are never mixed, and `rtt_from` says which. Packets or connections of
     a degraded agent count only where there are no others; the gate is then ``ungraded``, else ``ok``: the other gates are
@@ -106,11 +114,19 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
     """
     since = _EVER if window is None else now - window
     # Side by side: planning each over the lake's files takes longer than running it.
-    with ThreadPoolExecutor(4) as threads:
+    with ThreadPoolExecutor(4) as threads, reading(wh) as cursor:
         throughput = threads.submit(_rows, wh, "link_throughput", since=since, now=now)
         imported = threads.submit(_rows, wh, "link_imports")
-        http = threads.submit(_rows, wh, "link_http", since=since, now=now)
-        pings = threads.submit(_rows, wh, "link_pings", since=since, now=now)
+        chosen = plan(cursor, since, now, grain=grain, raw_rows=RAW_ROWS)
+        if chosen.grain == "raw":
+            http = threads.submit(_rows, wh, "link_http", since=since, now=now)
+            pings = _rows(wh, "link_pings", since=since, now=now)
+            connections = http.result()
+        else:
+            # In the snapshot that the mark was read in, or rows committed since would count twice.
+            both = _rows(cursor, "link_rollup", **chosen.parameters)
+            pings = [row for row in both if row["probe_type"] == "ping"]
+            connections = [row for row in both if row["probe_type"] == "http"]
     rates = {(r["src"], r["dst"], r["medium"]): r["throughput_bps"] for r in throughput.result()}
     links: dict[tuple[str, str, str], LinkEstimate] = {}
     for row in imported.result():
@@ -127,47 +143,39 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
             age_s=None if row["measured_at"] is None else (now - row["measured_at"]).total_seconds(),
             rtt_from="import",
         )
-    by_tcp = {(row["src"], row["dst"], row["medium"]): row for row in http.result()}
+    by_tcp = {(row["src"], row["dst"], row["medium"]): row for row in connections}
     for key, row in by_tcp.items():
-        p50, p95, p99 = row["rtt_quantiles_ns"]
-        links[key] = LinkEstimate(
-            src=row["src"],
-            dst=row["dst"],
-            medium=row["medium"],
-            rtt_min_ns=row["rtt_min_ns"],
-            rtt_p50_ns=p50,
-            rtt_p95_ns=p95,
-            rtt_p99_ns=p99,
-            throughput_bps=rates.get(key),
-            sample_count=row["reply_count"],
-            age_s=(now - row["newest_started_at"]).total_seconds(),
-            gate="ungraded" if row["is_ungraded"] else "ok",
-            histogram=Histogram.from_counts((bucket, count) for bucket, count in row["buckets"]),
-            rtt_from="tcp",
-        )
-    for row in pings.result():
+        links[key] = _estimate(row, row["newest_started_at"], now, rates.get(key), "tcp", chosen.grain)
+    for row in pings:
         key = (row["src"], row["dst"], row["medium"])
         if not row["reply_count"] and key in by_tcp:
             continue  # a target that answers no ping, as many clouds' do
-        p50, p95, p99 = row["rtt_quantiles_ns"] or (None, None, None)
-        gate: Gate = "ungraded" if row["is_ungraded"] else "ok"
-        links[key] = LinkEstimate(
-            src=row["src"],
-            dst=row["dst"],
-            medium=row["medium"],
-            rtt_min_ns=row["rtt_min_ns"],
-            rtt_p50_ns=p50,
-            rtt_p95_ns=p95,
-            rtt_p99_ns=p99,
-            loss_ratio=row["lost_count"] / row["sent_count"] if row["sent_count"] else None,
-            throughput_bps=rates.get(key),
-            sample_count=row["reply_count"],
-            age_s=(now - row["newest_sent_at"]).total_seconds(),
-            gate=gate,
-            histogram=Histogram.from_counts((bucket, count) for bucket, count in row["buckets"] or ()),
-            rtt_from="ping",
-        )
+        links[key] = _estimate(row, row["newest_sent_at"], now, rates.get(key), "ping", chosen.grain)
     return [links[key] for key in sorted(links)]
+
+
+def _estimate(row: dict[str, Any], newest: datetime, now: datetime, rate: float | None, rtt_from: RttFrom, grain: Grain) -> LinkEstimate:
+    p50, p95, p99 = row["rtt_quantiles_ns"] or (None, None, None)
+    gate: Gate = "ungraded" if row["is_ungraded"] else "ok"
+    is_ping = rtt_from == "ping"
+    return LinkEstimate(
+        src=row["src"],
+        dst=row["dst"],
+        medium=row["medium"],
+        rtt_min_ns=row["rtt_min_ns"],
+        rtt_p50_ns=p50,
+        rtt_p95_ns=p95,
+        rtt_p99_ns=p99,
+        loss_ratio=row["lost_count"] / row["sent_count"] if is_ping and row["sent_count"] else None,
+        throughput_bps=rate,
+        sample_count=row["reply_count"],
+        age_s=(now - newest).total_seconds(),
+        gate=gate,
+        # Buckets come once each, in order and without empty ones.
+        histogram=Histogram(tuple((bucket, count) for bucket, count in row["buckets"] or ())),
+        rtt_from=rtt_from,
+        grain=grain,
+    )
 
 
 def measurement_counts(wh: Warehouse) -> dict[str, int]:
@@ -175,14 +183,36 @@ def measurement_counts(wh: Warehouse) -> dict[str, int]:
     return dict(_rows(wh, "measurement_counts")[0])
 
 
-def ping_series(wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime, bucket_count: int = 300) -> pa.Table:
-    """One link over [start, end) in equal buckets: bucket_at, sent, lost, min_ms, p5_ms, p25_ms, p50_ms, p75_ms, p95_ms, max_ms.
+def ping_series(
+    wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime, bucket_count: int = 300, grain: Grain | None = None
+) -> pa.Table:
+    """One link over [start, end) in equal buckets: bucket_at, sent, lost, min_ms, p5_ms, p25_ms, p50_ms, p75_ms, p95_ms, max_ms, grain.
 
-    Empty buckets are there, with 0 sent and NULL for every time. Raises UserError when end is not after start.
+    Empty buckets are there, with 0 sent and NULL for every time. grain raw: exact. grain minute or hour: from roll-ups, quantiles within
+    1 %; taken where the window holds many packets and a bucket is that wide, unless the argument `grain` insists on one; a bucket is then
+    a multiple of the grain, so that there may be fewer, and they may begin before `start`. Raises UserError when end is not after start.
     """
     if end <= start or bucket_count < 1:
         raise UserError(f"the window [{start.isoformat()}, {end.isoformat()}) in {bucket_count} buckets is empty; end must be after start")
-    return _table(wh, "ping_series", src=src, dst=dst, medium=medium, start=start, end=end, bucket_count=bucket_count)
+    link = {"src": src, "dst": dst, "medium": medium}
+    width = (end - start) / bucket_count
+    with reading(wh) as cursor:
+        if grain is None and width < MINUTE:
+            # Raw rows, unless they are gone.
+            chosen = plan(cursor, start, end, grain=None, raw_rows=None)
+        else:
+            chosen = plan(cursor, start, end, grain=grain, raw_rows=PAIR_RAW_ROWS)
+            if grain is None and chosen.grain == "hour" and width < HOUR:
+                chosen = plan(cursor, start, end, grain="minute")
+        if chosen.grain == "raw":
+            return _table(cursor, "ping_series", **link, start=start, end=end, bucket_count=bucket_count)
+        step = HOUR if chosen.grain == "hour" else MINUTE
+        first = floored(start, step)
+        width = raised(FAR_BACK + width, step) - FAR_BACK
+        count = -(-(end - first) // width)
+        # Every bucket whole: the window is widened to the last one's end.
+        whole = plan(cursor, first, first + count * width, grain=chosen.grain)
+        return _table(cursor, "ping_series_rollup", **link, **whole.parameters, width=width, bucket_count=count, grain=chosen.grain)
 
 
 def throughput_series(wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime) -> pa.Table:

@@ -29,7 +29,8 @@ SELECT
     v.q[3] / 1e6 AS p50_ms,
     v.q[4] / 1e6 AS p75_ms,
     v.q[5] / 1e6 AS p95_ms,
-    v.most / 1e6 AS max_ms
+    v.most / 1e6 AS max_ms,
+    'raw' AS grain
 FROM range($bucket_count) AS b (bucket)
 LEFT JOIN value AS v ON v.bucket = b.bucket
 ORDER BY b.bucket;

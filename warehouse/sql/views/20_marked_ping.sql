@@ -3,7 +3,7 @@
 CREATE OR REPLACE VIEW marked_ping AS
 SELECT
     m.*,
-    m.sent_at > m.received_at + INTERVAL 1 DAY AS is_from_future,
+    epoch_us(m.sent_at) > epoch_us(m.received_at) + 86_400_000_000 AS is_from_future,
     d.agent IS NOT NULL AS is_degraded_agent
 FROM ping_sample AS m
 LEFT JOIN agent_degraded AS d

@@ -3,7 +3,7 @@
 CREATE OR REPLACE VIEW marked_traceroute AS
 SELECT
     m.*,
-    m.started_at > m.received_at + INTERVAL 1 DAY AS is_from_future,
+    epoch_us(m.started_at) > epoch_us(m.received_at) + 86_400_000_000 AS is_from_future,
     d.agent IS NOT NULL AS is_degraded_agent
 FROM traceroute AS m
 LEFT JOIN agent_degraded AS d

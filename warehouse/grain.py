@@ -1,0 +1,94 @@
+"""Which rows answer a question about a window: raw ones, roll-ups by minute, or roll-ups by hour.
+
+Raw rows are exact; they are taken as long as the window holds few enough of them and they are all still there. Else the window is
+widened to whole minutes (to whole hours where minutes have expired) and roll-ups are added up: whole hours inside a long window from
+`rollup_hour`, its edges from `rollup_minute`, and what was committed after the newest pass from the raw rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import duckdb
+
+from records.link import Grain
+from warehouse.rollup import FAR_AHEAD, FAR_BACK
+from warehouse.statements import bound
+
+__all__ = ["RAW_ROWS", "Plan", "floored", "plan", "raised"]
+
+#: Up to about so many raw rows in a window are read one by one (100 ms or so for a question about every link).
+RAW_ROWS = 1_000_000
+#: From this length on a window is made of hours.
+HOURS_FROM = timedelta(hours=6)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a window is answered; `parameters` are those of the SQL on roll-ups, empty for raw rows."""
+
+    grain: Grain
+    parameters: dict[str, Any]
+
+
+def floored(at: datetime, step: timedelta) -> datetime:
+    """The last multiple of a step since 1970 that is not after a time."""
+    return at - (at - FAR_BACK) % step
+
+
+def raised(at: datetime, step: timedelta) -> datetime:
+    """The first multiple of a step since 1970 that is not before a time."""
+    return at + (FAR_BACK - at) % step
+
+
+def plan(
+    cursor: duckdb.DuckDBPyConnection, since: datetime, until: datetime, *, grain: Grain | None, raw_rows: int | None = RAW_ROWS
+) -> Plan:
+    """How the window [since, until) is answered, in the transaction of `cursor`; `grain` insists on one.
+
+    raw_rows   up to about so many raw rows of the window are read raw; None: however many there are
+
+    Raises UserError for a time without a zone.
+    """
+    since, until = max(since.astimezone(UTC), FAR_BACK), min(until.astimezone(UTC), FAR_AHEAD)
+    span = {"since": floored(since, HOUR), "until": until}
+    mark, touched_from, touched_last, raw_from, minute_from = _row(cursor, "rollup_state", **span)
+    has_raw = raw_from is None or since >= raw_from
+    if grain == "raw" or mark == 0:
+        return Plan("raw", {})
+    if grain is None and has_raw and (raw_rows is None or _row(cursor, "raw_rows", **span)[0] <= raw_rows):
+        return Plan("raw", {})
+    if grain is None:
+        grain = "hour" if until - since >= HOURS_FROM else "minute"
+    if minute_from is not None and since < minute_from:
+        grain, since = "hour", floored(since, HOUR)
+    since, until = floored(since, MINUTE), raised(until, MINUTE)
+    if minute_from is not None and floored(until, HOUR) < minute_from:
+        until = raised(until, HOUR)
+    hour_from = hour_until = since
+    if grain == "hour":
+        hour_from = raised(since, HOUR)
+        hour_until = max(floored(until, HOUR), hour_from)
+    touched = touched_from is not None and hour_until > hour_from
+    parameters = {
+        "mark": mark,
+        "since": since,
+        "until": until,
+        "hour_from": hour_from,
+        "hour_until": hour_until,
+        "head_until": min(hour_from, until),
+        "tail_from": hour_until,
+        "touched_from": max(touched_from, hour_from) if touched else FAR_BACK,
+        "touched_until": min(touched_last + HOUR, hour_until) if touched else FAR_BACK,
+    }
+    return Plan(grain, parameters)
+
+
+def _row(cursor: duckdb.DuckDBPyConnection, name: str, **parameters: object) -> tuple[Any, ...]:
+    text, rest = bound(f"queries/{name}", parameters)
+    row = cursor.execute(text, rest or None).fetchone()
+    assert row is not None
+    return row

@@ -1,0 +1,2 @@
+-- Keep what is known of the agents' grades now.
+INSERT INTO rollup_degraded BY NAME SELECT * FROM known;

@@ -1,0 +1,2 @@
+-- Move the mark.
+UPDATE rollup_mark SET snapshot_id = $upper, rolled_at = $now;
