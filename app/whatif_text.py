@@ -57,11 +57,10 @@ def show_comparison(answer: dict[str, Any]) -> None:
         )
     if answer.get("timeline"):
         _burst(answer["timeline"])
-    full = [pool for pool in after["pools"] if pool["state"] == "full"]
-    for pool in full:
-        click.echo(
-            f"{pool['id']} is healthy but full at {pool['load_rps']:.1f} requests/s; one more would save {pool['capacity_price']:.1f} each"
-        )
+    unit = "USD" if answer["objective"] == "cost" else "ms"
+    for pool in (pool for pool in after["pools"] if pool["state"] == "full"):
+        worth = "serve one that is lost now" if pool["relieves_loss"] else f"save {pool['capacity_price']:.1f} {unit} for each"
+        click.echo(f"{pool['id']} is healthy but full at {pool['load_rps']:.1f} requests/s; room for one more would {worth}")
     for point in answer["new_single_points"]:
         click.echo(f"new single point of failure: {point['kind']} {point['name']} ({point['lost_share'] * 100:.1f} % of demand)")
     click.echo(f"\nscenario {answer['scenario_hash'][:16]}")
@@ -103,10 +102,10 @@ def _burst(steps: list[dict[str, Any]]) -> None:
                 round(step["t_s"] / 60),
                 step["rps"],
                 step["over_capacity_share"] * 100,
-                step["wait_ms"],
+                round(step["wait_ms"], 2),
                 step["worst_pool"],
-                step["worst_wait_ms"],
-                step["waiting"],
+                round(step["worst_wait_ms"], 2),
+                round(step["waiting"], 2),
             ]
             for step in steps[::every]
         ],

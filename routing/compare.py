@@ -198,6 +198,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
                 "utilisation": pool.utilisation,
                 "wait_ms": pool.wait_ms,
                 "capacity_price": pool.capacity_price,
+                "relieves_loss": pool.relieves_loss,
             }
             for pool in outcome.pools
         ],

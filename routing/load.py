@@ -79,6 +79,7 @@ class Split:
     capacity_price  [p] what one more request a second of this pool's cap would save
     demand_price    [m] what one more request a second of this place costs all together
     provider_price  what one more request a second that a provider may take would save; budget_price: one more USD a second
+    lost_cost       what a request that nobody serves was held to cost: a price near it stands for a request lost, not for time
     gap             what the tangents leave out, over the whole objective
     """
 
@@ -89,6 +90,7 @@ class Split:
     demand_price: Floats
     provider_price: dict[str, float]
     budget_price: float | None
+    lost_cost: float
     objective: float
     gap: float
     rounds: int
@@ -279,6 +281,7 @@ class _Programme:
             demand_price=np.asarray(found.eqlin.marginals),
             provider_price=provider,
             budget_price=-float(upper[self.rows["budget"]][0]) if "budget" in self.rows else None,
+            lost_cost=self.lost_cost,
             objective=float(found.fun) * self.scale,
             gap=gap if math.isfinite(gap) else 0.0,
             rounds=rounds,

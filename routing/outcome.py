@@ -58,7 +58,8 @@ class Totals:
 class PoolOutcome:
     """A pool at its load. state: idle, ok, full (healthy, but given all it may take) or down.
 
-    capacity_price  what one more request a second of its room would save, in the objective's unit (ms or USD)
+    capacity_price  what one more request a second of its room would save, in the objective's unit (ms or USD) for each request
+    relieves_loss   whether that room would serve a request that is lost now; the price is then that of a loss, not of time or money
     """
 
     id: str
@@ -69,6 +70,7 @@ class PoolOutcome:
     wait_ms: float
     state: str
     capacity_price: float
+    relieves_loss: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +337,8 @@ def _pool(fleet: Fleet, p: int, wait_ns: float, utilisation: float) -> PoolOutco
         wait_ms=wait_ns / MS,
         state=state,
         capacity_price=float(fleet.split.capacity_price[p]),
+        # A lost request is held to cost ten times the most that a served one can: what lies between is neither.
+        relieves_loss=bool(fleet.split.capacity_price[p] > fleet.split.lost_cost / 2),
     )
 
 

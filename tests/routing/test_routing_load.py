@@ -124,6 +124,14 @@ def test_what_nobody_can_take_is_lost_and_not_hidden():
     assert solve_split(np.array([[1.0]]), np.array([0.0]), [Flat(1)]).load == pytest.approx([0])
 
 
+def test_the_price_of_room_where_requests_are_lost_is_that_of_a_loss():
+    """Places 7 and 9 ms from a pool of 10 req/s ask 8 each: 6 of the dearer are lost; one more served saves a loss less 9 ms."""
+    found = solve_split(np.array([[7.0], [9.0]]), np.array([8.0, 8.0]), [Flat(10.0)])
+    assert found.lost == pytest.approx([0, 6])
+    assert found.lost_cost == pytest.approx(10 * (9 + 1))  # ten times the most that a served one can cost, and 1
+    assert found.capacity_price[0] == pytest.approx(found.lost_cost - 9)
+
+
 def test_a_spread_over_providers_has_a_price():
     """No provider above 60 % of 10 req/s: 4 must go to the other, 30 ms further; one more allowed saves 30 ms."""
     cost = np.array([[10.0, 10.0, 40.0]])
