@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -13,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from lab.namespace_lab import NamespaceLab
+from lab.topology import Topology
 from lab.truth import PairTruth
 
 ROOT = Path(__file__).parents[1]
 MS = 1_000_000
+FIBRE_KM_PER_S = 299_792.458 * 2 / 3
 
 
 def needs(tool: str) -> None:
@@ -95,3 +98,15 @@ def twice(measure: Callable[[], None]) -> None:
                 raise
         tries += 1
         time.sleep(0.5)
+
+
+def floor_ms(world: Topology, a: str, b: str) -> float:
+    """Least RTT in fibre by the angle between two unit vectors (the records package uses the haversine)."""
+
+    def unit(site: str) -> tuple[float, float, float]:
+        place = world.site(site).place
+        lat, lon = math.radians(place.lat), math.radians(place.lon)
+        return math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)
+
+    cosine = sum(x * y for x, y in zip(unit(a), unit(b), strict=True))
+    return 2 * 6371.0088 * math.acos(max(-1.0, min(1.0, cosine))) / FIBRE_KM_PER_S * 1000

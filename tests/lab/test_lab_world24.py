@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 import statistics
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 
 import networkx as nx
 import pytest
-from lab_tools import run_at
+from lab_tools import floor_ms, run_at
 
 from lab import namespaces
 from lab.namespace_lab import NamespaceLab
@@ -19,7 +18,6 @@ from lab.truth import PairTruth, pair_truths
 from lab.world import start
 from records.place import PROVIDERS
 
-FIBRE_KM_PER_S = 299_792.458 * 2 / 3
 CONTINENTS = {
     "Europe": {"DE", "GB", "ES", "NL"},
     "North America": {"US"},
@@ -38,18 +36,6 @@ def world() -> Topology:
 @pytest.fixture(scope="module")
 def truths(world: Topology) -> list[PairTruth]:
     return pair_truths(world)
-
-
-def floor_ms(world: Topology, a: str, b: str) -> float:
-    """Least RTT in fibre by the angle between two unit vectors (the records package uses the haversine)."""
-
-    def unit(site: str) -> tuple[float, float, float]:
-        place = world.site(site).place
-        lat, lon = math.radians(place.lat), math.radians(place.lon)
-        return math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)
-
-    cosine = sum(x * y for x, y in zip(unit(a), unit(b), strict=True))
-    return 2 * 6371.0088 * math.acos(max(-1.0, min(1.0, cosine))) / FIBRE_KM_PER_S * 1000
 
 
 def test_sixteen_pops_and_eight_regions_everywhere(world: Topology) -> None:
