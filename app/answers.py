@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.memory import fitted, memory_of
 from inventory.load import Inventory, load
@@ -22,7 +22,7 @@ from records.place import PROVIDERS, Site
 from records.residency import ResidencyRule
 from records.serving import ServingPool, Workload
 from records.units import ms
-from routing import gates, matrix, modelled, scenario
+from routing import gates, matrix, modelled
 from routing.answer import Answer, link_json
 from routing.cost import EgressPrices
 from routing.gates import GatePolicy
@@ -30,9 +30,11 @@ from routing.matrix import MatrixRow
 from routing.media import quantile_ns
 from routing.planner import Planner
 from routing.request import Request
-from routing.scenario import Scenario, WhatIf, World
 from routing.sums import Series
 from warehouse import Warehouse, queries
+
+if TYPE_CHECKING:
+    from routing.scenario import Scenario, WhatIf
 
 __all__ = [
     "MATRIX_COLUMNS",
@@ -214,8 +216,10 @@ def what_if_answer(
     seed: int = 0,
 ) -> WhatIf:
     """A request before and after a scenario, over the links of a snapshot."""
+    from routing import scenario  # with all edits, which a route needs none of
+
     inventory = inventory or load()
-    world = World.of(known.sites, known.links, inventory.pools if pools is None else pools)
+    world = scenario.World.of(known.sites, known.links, inventory.pools if pools is None else pools)
     return scenario.what_if(edits, world, request, egress=prices_of(inventory), seed=seed, snapshot=known.snapshot)
 
 

@@ -17,8 +17,8 @@ from routing.constraints import MemoryOf, Rule, availability_of, binding_residen
 from routing.cost import EgressPrices, cost_per_1k
 from routing.draws import Draws
 from routing.evaluate import Candidate, evaluate, pool_decode_ns, pool_prefill_ns, tied
+from routing.handshakes import HANDSHAKE_ROUND_TRIPS
 from routing.infeasible import explain
-from routing.latency import HANDSHAKE_ROUND_TRIPS
 from routing.media import rank_rtt_ns
 from routing.network import Network, Path
 from routing.quantiles import quantiles

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from records.errors import UserError
 from records.residency import ResidencyRule
 from records.serving import Workload
-from routing.latency import Connection
+from routing.handshakes import Connection
 
 __all__ = ["OBJECTIVES", "RELAY_MODES", "Objective", "RelayMode", "Request"]
 
@@ -30,7 +30,7 @@ class Request:
     relays          most relays between the ingress and the pool: 0, 1 or 2
     k               how many routes to name
     budget_ms       what the 95th percentile of TTFT (objective ttft, cost) or E2E (e2e) must keep; None for no budget
-    connection      the hand-shake of the client's own leg (routing.latency.HANDSHAKE_ROUND_TRIPS): cold opens a TCP and
+    connection      the hand-shake of the client's own leg (routing.handshakes.HANDSHAKE_ROUND_TRIPS): cold opens a TCP and
                     TLS 1.3 connection first, warm has one open
     onward          the same for the legs behind the place where the client's connection ends
     relay_mode      forward: relays pass ciphertext on, the connection crosses them; terminate: TLS ends at every relay

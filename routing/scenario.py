@@ -22,7 +22,7 @@ from routing.answer import Answer, Route
 from routing.cost import EgressPrices
 from routing.edits import OPS, AddSite, Edit, FailSite
 from routing.effects import apply_edit
-from routing.latency import HANDSHAKE_ROUND_TRIPS
+from routing.handshakes import HANDSHAKE_ROUND_TRIPS
 from routing.matrix import MatrixRow
 from routing.media import rank_rtt_ns
 from routing.network import Network

@@ -20,12 +20,10 @@ _VIEWS = "views"
 
 def _applied(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """What is recorded: migration -> hash of its text (the newest); empty for a new warehouse."""
-    known = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'wh' AND table_name = 'schema_migration'"
-    ).fetchone()
-    if known == (0,):
+    try:
+        rows = connection.execute("SELECT name, sha256 FROM wh.schema_migration ORDER BY applied_at").fetchall()
+    except duckdb.CatalogException:  # no such table
         return {}
-    rows = connection.execute("SELECT name, sha256 FROM schema_migration ORDER BY applied_at").fetchall()
     return dict(rows)
 
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import click
 
-from app import answers
-from app.commands.routes import Duration, evidence_options, load_links
+from app.commands.routes import Duration, evidence_options
+from app.opening import Opening
 from app.output import emit_json, json_option, note
-from app.route_text import show
 from records.errors import NoRoute
-from routing.answer import to_json
-from routing.latency import HANDSHAKE_ROUND_TRIPS
+from routing.handshakes import HANDSHAKE_ROUND_TRIPS
 from routing.request import OBJECTIVES, RELAY_MODES, Request
 
 __all__ = ["route"]
@@ -113,8 +111,11 @@ def route(
       isochrone route --from metro:lagos --workload voice-agent --objective e2e --json
       isochrone route --from fra --residency gdpr --budget-usd 0.5
     """
+    opening = Opening(warehouse)
+    from app import answers  # beside it, since it takes as long
+
     asked = answers.workload_of(workload)
-    known = load_links(warehouse, window_s, max_age_s)
+    known = opening.links(window_s, max_age_s)
     answers.require_links(known)
     request = Request(
         source=answers.site_id(source, known),
@@ -145,8 +146,12 @@ def route(
         if country is not None and country.upper() not in rule.applies_to:
             note(f"{rule.id} does not hold for data of people in {country.upper()}; --subject-country names another country")
     if as_json:
+        from routing.answer import to_json
+
         emit_json(to_json(answer))
     else:
+        from app.route_text import show
+
         show(answer)
     if answer.infeasible is not None:
         raise NoRoute(f"no route from {request.source}: {'; '.join(binding.text for binding in answer.infeasible.binding)}")

@@ -8,21 +8,20 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from app import answers
+from app.opening import load_links
 from app.output import emit_json, json_option, json_text, note, table, warehouse_option
 from records.errors import UserError
 from records.link import EVIDENCE, GATES, LinkEstimate
 from records.units import SECOND, ms, parse_duration_ns
-from routing.gates import GatePolicy
-from routing.matrix import link_table
 from routing.media import quantile_ns
-from warehouse import open_warehouse
+
+if TYPE_CHECKING:
+    from app import answers
 
 __all__ = ["Duration", "evidence_options", "links", "load_links", "matrix"]
 
@@ -64,14 +63,6 @@ def evidence_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Measurements no older than this make the estimates.",
     )(function)
     return warehouse_option(function)
-
-
-def load_links(warehouse: str, window_s: float, max_age_s: float) -> answers.Links:
-    """The graded links of a warehouse, as the options of evidence_options say."""
-    policy = GatePolicy(max_age_s=None if math.isinf(max_age_s) else max_age_s)
-    window = None if math.isinf(window_s) else timedelta(seconds=window_s)
-    with open_warehouse(warehouse) as opened:
-        return answers.load_links(opened, now=datetime.now(UTC), window=window, policy=policy)
 
 
 def _say_gates(known: answers.Links) -> None:
@@ -127,6 +118,8 @@ def links(
     """
     form = "json" if as_json else form
     known = load_links(warehouse, window_s, max_age_s)
+    from app import answers  # loaded beside the opening of the warehouse
+
     ends = [None if name is None else answers.site_id(name, known) for name in (src, dst)]
     chosen = [
         link
@@ -144,6 +137,8 @@ def links(
 
 
 def _links_table(chosen: Sequence[LinkEstimate], asked: Sequence[float]) -> tuple[list[str], list[list[object]]]:
+    from app import answers
+
     headers = ["src", "dst", "medium", "min ms", "p50 ms", "p95 ms", "p99 ms", *(f"{answers.quantile_name(q)} ms" for q in asked)]
     headers += ["loss %", "Mbit/s", "samples", "age s", "evidence", "RTT from", "gate", "floor ms", "inflation"]
     rows: list[list[object]] = [
@@ -169,6 +164,8 @@ def _links_table(chosen: Sequence[LinkEstimate], asked: Sequence[float]) -> tupl
 
 
 def _links_text(form: str, chosen: Sequence[LinkEstimate], asked: Sequence[float], known: answers.Links) -> str:
+    from app import answers
+
     if form == "csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -243,6 +240,8 @@ def matrix(
     if form == "parquet" and output is None:
         raise UserError("--format parquet is no text; name a file with -o FILE.parquet")
     known = load_links(warehouse, window_s, max_age_s)
+    from app import answers  # loaded beside the opening of the warehouse
+
     answers.require_links(known)
     gone = [answers.site_id(name, known) for name in fail]
     rows = answers.matrix_rows(known, relays=relays, relay_ms=relay_ms, min_gain_ms=min_gain_ms, fail=gone)
@@ -263,6 +262,7 @@ def matrix(
 
 def _say_hops(known: answers.Links, gone: Sequence[str], relay_ms: float) -> None:
     from routing.alternatives import hop_loss  # SciPy takes a while to load
+    from routing.matrix import link_table
 
     for loss in hop_loss(link_table(known.links, without=gone).direct_ms, relay_ms=relay_ms):
         if loss.within is not None:
@@ -272,6 +272,8 @@ def _say_hops(known: answers.Links, gone: Sequence[str], relay_ms: float) -> Non
 
 
 def _write_text(form: str, rows: list[Any], cells: Sequence[tuple[object, ...]], output: Path | None) -> None:
+    from app import answers
+
     try:
         stream = sys.stdout if output is None else output.open("w", newline="", encoding="utf-8")
     except OSError as error:
