@@ -175,6 +175,8 @@ class Collector:
             "isochrone_commit_seconds": stats.commit_seconds,
             "isochrone_last_commit_seconds": stats.last_commit_seconds,
             "isochrone_commit_failures": stats.failures,
+            "isochrone_care_seconds": dict(self.writer.care.seconds),
+            "isochrone_longest_care_step_seconds": self.writer.care.longest_s,
             "isochrone_queue_batches": self.writer.depth,
         }
         return Response(render(values), media_type=CONTENT_TYPE)

@@ -6,20 +6,24 @@ what a query returns; readers keep their files for the grace period.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import duckdb
 
 from warehouse.connect import CATALOG, DATA, Warehouse, exclusive
 from warehouse.statements import statement
 
-__all__ = ["Status", "TableStatus", "status", "tidy", "verify"]
+__all__ = ["MERGE_FROM_FILES", "Status", "TableStatus", "clean_steps", "status", "tidy", "tidy_steps", "verify"]
 
 #: How long a file that was merged away stays for readers that still use it. DuckLake 1.0 compares this with a SQLite catalog
 #: by the day only (both times as text, one with a space and one with a T): 25 hours is then at least one hour.
 GRACE = "25 hours"
-_SMALL_BYTES = 4 << 20
-_MERGE_FROM_FILES = 16
+_SMALL_BYTES, _MIDDLE_BYTES = 4 << 20, 32 << 20
+MERGE_FROM_FILES = 16
+#: Files are written anew without their deleted rows from this share of them on.
+_REWRITE_FROM = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,12 @@ class TableStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """A warehouse at a glance; schema is its newest migration."""
+    """A warehouse at a glance; schema is its newest migration.
+
+    retention         days each kind is kept, by name; None: for ever
+    rolled_at         when the newest pass over the roll-ups was made; None: there was none
+    unrolled_commits  snapshots since: read from raw rows until the next pass
+    """
 
     location: str
     snapshot_id: int
@@ -42,6 +51,10 @@ class Status:
     catalog_bytes: int
     data_bytes: int
     tables: tuple[TableStatus, ...]
+    snapshot_count: int
+    retention: dict[str, int | None]
+    rolled_at: datetime | None
+    unrolled_commits: int
 
 
 def status(warehouse: Warehouse) -> Status:
@@ -51,17 +64,27 @@ def status(warehouse: Warehouse) -> Status:
         tables = tuple(
             TableStatus(name=name, row_count=_count(cursor, name), file_count=count, file_bytes=size) for name, count, size in files
         )
+        snapshots = cursor.execute("SELECT count(*) FROM __ducklake_metadata_wh.ducklake_snapshot").fetchone()
+        days = {name: keep for name, keep, _ in cursor.execute(statement("care/retention")).fetchall()}
+        mark = cursor.execute("SELECT snapshot_id, rolled_at FROM rollup_mark").fetchone()
         schema = cursor.execute("SELECT max(name) FROM schema_migration WHERE name <> 'views'").fetchone()
     assert schema is not None
+    assert snapshots is not None
+    assert mark is not None
+    snapshot_id = warehouse.snapshot_id()
     catalog = sum(path.stat().st_size for path in warehouse.location.glob(f"{CATALOG}*"))
     data = sum(path.stat().st_size for path in (warehouse.location / DATA).rglob("*.parquet"))
     return Status(
         location=str(warehouse.location),
-        snapshot_id=warehouse.snapshot_id(),
+        snapshot_id=snapshot_id,
         schema=schema[0],
         catalog_bytes=catalog,
         data_bytes=data,
         tables=tables,
+        snapshot_count=int(snapshots[0]),
+        retention=days,
+        rolled_at=mark[1],
+        unrolled_commits=snapshot_id - mark[0],
     )
 
 
@@ -86,10 +109,52 @@ def verify(warehouse: Warehouse) -> list[str]:
 
 
 def tidy(warehouse: Warehouse) -> None:
-    """Flush rows kept in the catalog, merge small files where there are many, remove merged ones after the grace period."""
-    with exclusive(warehouse.location), warehouse.cursor() as cursor:
-        cursor.execute("CALL ducklake_flush_inlined_data('wh')")
-        for name, count, _ in cursor.execute(statement("queries/status")).fetchall():
-            if count >= _MERGE_FROM_FILES:
-                cursor.execute(f"CALL ducklake_merge_adjacent_files('wh', '{name}', max_file_size => {_SMALL_BYTES})")
-        cursor.execute(f"CALL ducklake_cleanup_old_files('wh', older_than => now() - INTERVAL '{GRACE}')")
+    """All of `tidy_steps`, one after the other."""
+    for _ in tidy_steps(warehouse):
+        pass
+
+
+def tidy_steps(warehouse: Warehouse, *, least: int = MERGE_FROM_FILES) -> Iterator[str]:
+    """Flush rows kept in the catalog, merge small files where there are `least` or more; what was done, one bounded step at a time.
+
+    Between two steps others may write.
+    """
+    with warehouse.cursor() as cursor:
+        inlined = [str(row[0]) for row in cursor.execute(statement("care/inlined")).fetchall()]
+        for name in inlined:
+            with exclusive(warehouse.location):
+                cursor.execute(f"CALL ducklake_flush_inlined_data('wh', table_name => '{name}')")
+            yield f"flush {name}"
+        for name in (str(row[0]) for row in cursor.execute(statement("care/deleted_from")).fetchall()):
+            with exclusive(warehouse.location):
+                cursor.execute(f"CALL ducklake_rewrite_data_files('wh', '{name}', delete_threshold => {_REWRITE_FROM})")
+            yield f"rewrite {name}"
+        parameters = {"small_bytes": _SMALL_BYTES, "middle_bytes": _MIDDLE_BYTES, "least": least}
+        for name, size_class, _ in cursor.execute(statement("care/small_files"), parameters).fetchall():
+            low, high = ((0, _SMALL_BYTES), (_SMALL_BYTES, _MIDDLE_BYTES))[size_class]
+            is_done = False
+            while not is_done:
+                with exclusive(warehouse.location):
+                    merged = cursor.execute(
+                        f"CALL ducklake_merge_adjacent_files('wh', '{name}', min_file_size => {low}, max_file_size => {high}, "
+                        "max_compacted_files => 1)"
+                    ).fetchall()
+                is_done = not merged
+                yield f"merge {name}"
+
+
+def clean_steps(warehouse: Warehouse, *, snapshot_days: int | None) -> Iterator[str]:
+    """Drop old versions, and files that no version needs, after the grace period; what was done, one step at a time."""
+    calls = [
+        ("files", f"CALL ducklake_cleanup_old_files('wh', older_than => now() - INTERVAL '{GRACE}')"),
+        ("orphans", f"CALL ducklake_delete_orphaned_files('wh', older_than => now() - INTERVAL '{GRACE}')"),
+    ]
+    if snapshot_days is not None:
+        # Compared by the day only, see GRACE: one day more keeps at least as many as asked.
+        older = f"now() - INTERVAL '{snapshot_days + 1} days'"
+        calls.insert(0, ("snapshots", f"CALL ducklake_expire_snapshots('wh', older_than => {older})"))
+    with warehouse.cursor() as cursor:
+        for name, call in calls:
+            with exclusive(warehouse.location):
+                count = len(cursor.execute(call).fetchall())
+            yield f"{name} {count}"

@@ -30,6 +30,8 @@ METRICS = (
     Metric("isochrone_commit_seconds", "counter", "seconds", "Time spent in transactions."),
     Metric("isochrone_last_commit_seconds", "gauge", "seconds", "Time the newest transaction took."),
     Metric("isochrone_commit_failures", "counter", "", "Batches whose transaction failed."),
+    Metric("isochrone_care_seconds", "counter", "seconds", "Time spent on maintenance, by job (see warehouse/care.py).", "job"),
+    Metric("isochrone_longest_care_step_seconds", "gauge", "seconds", "Longest time that a commit may have waited for maintenance."),
     Metric("isochrone_queue_batches", "gauge", "", "Batches waiting for their commit."),
 )
 

@@ -66,6 +66,10 @@ def migrate(connection: duckdb.DuckDBPyConnection, location: Path) -> None:
     # A migration may change columns and comments that views carry on.
     if missing or applied.get(_VIEWS) != views:
         _apply(connection, _VIEWS, [text for _, text in folder("views")], views)
+    if missing:
+        # Rows kept in the catalog lie in a table for each version of the schema. The first flush drops those of older versions, under
+        # readers that know them: it is done now, before there are any.
+        connection.execute("CALL ducklake_flush_inlined_data('wh')")
 
 
 def _apply(connection: duckdb.DuckDBPyConnection, name: str, texts: list[str], digest: str) -> None:

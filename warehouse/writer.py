@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 import duckdb
 
 from records.errors import IsochroneError
+from warehouse.care import Care
 from warehouse.columns import Row
 from warehouse.connect import Warehouse
 from warehouse.ingest import Batch
-from warehouse.maintain import tidy
 from warehouse.store import Outcome, store, store_rejected
 
 __all__ = ["Busy", "Unstorable", "Writer", "WriterStats"]
@@ -66,15 +66,16 @@ class Writer:
     interval_s   least time between the starts of two commits
     max_batches  most batches that wait for their commit
     max_rows     a group of this many rows commits without waiting
-    tidy_s       time between two rounds of maintenance (see warehouse.maintain)
+    care_scale   the intervals of maintenance are multiplied by it (see warehouse.care)
     """
 
     def __init__(
-        self, warehouse: Warehouse, *, interval_s: float = 1.0, max_batches: int = 1000, max_rows: int = 200_000, tidy_s: float = 300.0
+        self, warehouse: Warehouse, *, interval_s: float = 1.0, max_batches: int = 1000, max_rows: int = 200_000, care_scale: float = 1.0
     ) -> None:
         self.stats = WriterStats()
         self._warehouse = warehouse
-        self._interval_s, self._max_rows, self._tidy_s = interval_s, max_rows, tidy_s
+        self._interval_s, self._max_rows = interval_s, max_rows
+        self.care = Care(warehouse, scale=care_scale)
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._max_batches = max_batches
         self._waiting = 0
@@ -125,11 +126,11 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        last = tidied = time.monotonic()
-        last -= self._interval_s
+        last = time.monotonic() - self._interval_s
         while True:
             try:
-                first = self._queue.get(timeout=1.0)
+                # Care that is under way goes on as soon as nobody waits.
+                first = self._queue.get(timeout=0.05 if self.care.is_due(is_idle=True) else 1.0)
             except queue.Empty:
                 first = None
             if first is not None:
@@ -138,9 +139,8 @@ class Writer:
                 self._commit(group)
             elif self._stopping.is_set() and self._queue.empty():
                 return
-            if time.monotonic() - tidied >= self._tidy_s:
-                self._tidy()
-                tidied = time.monotonic()
+            if not self._stopping.is_set() and self.care.is_due(is_idle=first is None and self._queue.empty()):
+                self.care.step()
 
     def _gather(self, first: _Job, until: float) -> list[_Job]:
         group = [first]
@@ -205,12 +205,6 @@ class Writer:
             self.stats.failures += 1
             log.exception("batch %s cannot be stored", batch.name)
             future.set_exception(Unstorable(str(error).partition("\n")[0]))
-
-    def _tidy(self) -> None:
-        try:
-            tidy(self._warehouse)
-        except (IsochroneError, duckdb.Error, OSError) as error:
-            log.warning("maintenance failed and is tried again later: %s", error)
 
 
 def _rows_of(job: _Job) -> int:

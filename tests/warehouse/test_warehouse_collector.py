@@ -352,7 +352,7 @@ def test_one_bad_batch_costs_no_other_of_its_group(tmp_path: Path) -> None:
 def test_maintenance_runs_by_itself(tmp_path: Path) -> None:
     """The writer tidies up as it goes: many commits leave few files."""
     with open_warehouse(tmp_path / "kept", mode="write") as wh:
-        writer = Writer(wh, interval_s=0, tidy_s=2.0)
+        writer = Writer(wh, interval_s=0, care_scale=2.0 / 60)
         for n in range(20):
             writer.submit(batch([ping(n, [1])])).result(60)
         deadline = time.monotonic() + 60
