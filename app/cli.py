@@ -34,6 +34,7 @@ COMMANDS = {
     "doctor": "app.commands.doctor:doctor",
     "import": "app.commands.imports:import_",
     "sql": "app.commands.sql:sql",
+    "export": "app.commands.sql:export",
     "warehouse": "app.commands.data:warehouse",
     "inventory": "app.commands.inventory:inventory",
     "links": "app.commands.routes:links",

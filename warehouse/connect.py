@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import tempfile
 import threading
@@ -39,6 +40,20 @@ LOCK = "writer.lock"
 LOCK_TIMEOUT_S = 60.0
 BUSY_TIMEOUT_MS = 20_000
 _MAKE = "`isochrone demo`, `isochrone collector` and `isochrone import` make one; --warehouse names another place"
+
+
+_VERSIONS = re.compile(r"catalog version is (\S+?),? but the extension requires version (\S+?)\.? ")
+
+
+def unreadable(error: duckdb.Error) -> OutsideError | None:
+    """The error of a query as one about a Parquet file of the warehouse, missing, half written or none; None: it is not."""
+    said = re.sub(r"^[A-Z][A-Za-z/ ]*Error: ", "", str(error).strip().partition("\n")[0], count=1)
+    if not isinstance(error, duckdb.IOException | duckdb.InvalidInputException) or ".parquet" not in said:
+        return None
+    return OutsideError(
+        "a file of the warehouse cannot be read; `isochrone warehouse verify` names every one, and a copy of the folder "
+        f"brings it back: {said}"
+    )
 
 
 def _quoted(text: object) -> str:
@@ -84,7 +99,7 @@ class Warehouse:
         self.mode: Mode = mode
         self._connection = connection
         self._writing = threading.RLock()
-        self._workbench: duckdb.DuckDBPyConnection | None = None
+        self._workbenches: dict[int, duckdb.DuckDBPyConnection] = {}
         self._workbench_lock = threading.Lock()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -118,26 +133,26 @@ class Warehouse:
                 raise
             cursor.execute("COMMIT")
 
-    def workbench_connection(self) -> duckdb.DuckDBPyConnection:
+    def workbench_connection(self, memory_mb: int = 1000) -> duckdb.DuckDBPyConnection:
         """The locked-down read-only connection of the SQL workbench, made on first use (see warehouse.workbench)."""
         with self._workbench_lock:
-            if self._workbench is None:
+            if memory_mb not in self._workbenches:
                 connection = attach(self.location, "read", temp_directory="")
                 connection.execute(f"SET allowed_directories = [{_quoted(f'{self.location / DATA}/')}]")
                 connection.execute("SET enable_external_access = false")
-                connection.execute("SET memory_limit = '1GB'")
+                connection.execute(f"SET memory_limit = '{int(memory_mb)}MB'")
                 connection.execute("SET lock_configuration = true")
-                self._workbench = connection
-            cursor = self._workbench.cursor()
+                self._workbenches[memory_mb] = connection
+            cursor = self._workbenches[memory_mb].cursor()
         cursor.execute("USE wh")
         return cursor
 
     def close(self) -> None:
         """Close it; open cursors end."""
         with self._workbench_lock:
-            if self._workbench is not None:
-                self._workbench.close()
-                self._workbench = None
+            for connection in self._workbenches.values():
+                connection.close()
+            self._workbenches.clear()
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -238,6 +253,11 @@ def open_warehouse(location: str | Path, *, mode: Mode = "read") -> Warehouse:
                     )
     except duckdb.Error as error:
         first = str(error).strip().partition("\n")[0]
+        if mismatch := _VERSIONS.search(first):
+            raise UserError(
+                f"the warehouse at {path} has a catalog of DuckLake {mismatch[1]}, and this version of isochrone reads {mismatch[2]}; "
+                "install the version of isochrone that made it, or a newer one"
+            ) from error
         if not os.access(path, os.W_OK):
             raise NotPermitted(
                 f"cannot open the warehouse {path}: {first}; readers need write access to the folder for SQLite's lock"

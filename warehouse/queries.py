@@ -19,7 +19,7 @@ from records.link import Gate, Grain, LinkEstimate, RttFrom
 from records.measurement import Hop, MplsLabel, TracerouteResult
 from records.place import Site
 from records.serving import ServedRequest
-from warehouse.connect import Warehouse
+from warehouse.connect import Warehouse, unreadable
 from warehouse.grain import HOUR, MINUTE, RAW_ROWS, Plan, floored, plan, raised
 from warehouse.rollup import FAR_BACK
 from warehouse.statements import bound, statement
@@ -66,10 +66,15 @@ def reading(wh: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
 def _table(wh: Warehouse | duckdb.DuckDBPyConnection, name: str, **parameters: object) -> pa.Table:
     _check(parameters)
     text, parameters = bound(f"queries/{name}", parameters)
-    if isinstance(wh, duckdb.DuckDBPyConnection):
-        return wh.execute(text, parameters or None).to_arrow_table()
-    with wh.cursor() as cursor:
-        return cursor.execute(text, parameters or None).to_arrow_table()
+    try:
+        if isinstance(wh, duckdb.DuckDBPyConnection):
+            return wh.execute(text, parameters or None).to_arrow_table()
+        with wh.cursor() as cursor:
+            return cursor.execute(text, parameters or None).to_arrow_table()
+    except duckdb.Error as error:
+        if (outside := unreadable(error)) is not None:
+            raise outside from error
+        raise
 
 
 def _check(parameters: Mapping[str, object]) -> None:

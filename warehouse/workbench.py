@@ -11,21 +11,24 @@ Three fences, each of which holds without the others:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import resource
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from records.errors import UserError
-from warehouse.connect import Warehouse
+from warehouse.connect import Warehouse, unreadable
 from warehouse.statements import statement
 
-__all__ = ["TABLE_FUNCTIONS", "ColumnDoc", "SqlResult", "TableDoc", "run", "schema"]
+__all__ = ["MEMORY_MB", "TABLE_FUNCTIONS", "ColumnDoc", "SqlResult", "TableDoc", "bound_process", "run", "schema"]
 
 #: Table functions a query may use; all of them only compute, or list what the schema already says.
 TABLE_FUNCTIONS = frozenset(
@@ -56,10 +59,16 @@ TABLE_FUNCTIONS = frozenset(
     }
 )
 #: Scalar functions that do more than compute.
-_FORBIDDEN_SCALARS = frozenset({"getenv", "write_log", "nextval", "set_config"})
+_FORBIDDEN_SCALARS = frozenset({"getenv", "write_log", "nextval", "set_config", "sleep_ms", "pg_sleep"})
 _BATCH_ROWS = 2048
 _COMMENT = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)"
-_EXPLAIN = re.compile(rf"{_COMMENT}*EXPLAIN{_COMMENT}+(?:ANALYZE{_COMMENT}+|\([^)]*\){_COMMENT}*)?(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_EXPLAIN = re.compile(
+    rf"{_COMMENT}*EXPLAIN\b{_COMMENT}*(?P<how>ANALYZE\b|\([\w\s,]*\))?(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+#: A name that DuckDB may take for a file.
+_FILE = re.compile(r"[/\\.:*]")
+MEMORY_MB = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +111,28 @@ def schema(wh: Warehouse) -> list[TableDoc]:
     return sorted(docs, key=lambda doc: (doc.kind != "view", doc.name))
 
 
-def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float = 10.0) -> SqlResult:
+def bound_process(memory_mb: int) -> None:
+    """Let this process have no more than `memory_mb` beyond what it has, and half a GB for the answer's own sake.
+
+    DuckDB's limit does not count single giant values; for a process that does nothing but ask, the kernel's does. Does nothing
+    where the kernel has no such limit.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        most = pages * resource.getpagesize() + ((memory_mb + 512) << 20)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float = 10.0, memory_mb: int = MEMORY_MB) -> SqlResult:
     """The answer to one statement (SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN) in at most `row_limit` rows.
 
-    Raises UserError when it is not one such statement, does not hold, takes longer than `timeout_s` or needs too much memory.
+    Raises UserError when it is not one such statement, does not hold, takes longer than `timeout_s` or needs more than
+    `memory_mb`, for its work or for its answer; OutsideError when a file of the warehouse cannot be read.
     """
-    if row_limit < 1 or timeout_s <= 0:
-        raise UserError(f"row limit {row_limit} and time limit {timeout_s:g} s must be greater than zero")
-    cursor = wh.workbench_connection()
+    if row_limit < 1 or timeout_s <= 0 or memory_mb < 1:
+        raise UserError(f"row limit {row_limit}, time limit {timeout_s:g} s and memory limit {memory_mb} MB must be greater than zero")
+    cursor = wh.workbench_connection(memory_mb)
     # The clock runs from here: parsing, planning and fetching count too.
     began = time.perf_counter()
     expired = threading.Event()
@@ -127,14 +150,14 @@ def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float 
         cursor.execute("BEGIN")
         row = cursor.execute("FROM wh.current_snapshot()").fetchone()
         assert row is not None
-        table, truncated = _fetch(cursor.execute(text), row_limit)
-    except duckdb.InterruptException as error:
-        raise UserError(f"the query took longer than {timeout_s:g} s; narrow its window or its sites, or raise the limit") from error
-    except duckdb.OutOfMemoryException as error:
-        raise UserError("the query needs more memory than a query may use; aggregate or narrow it") from error
+        table, truncated = _fetch(cursor.execute(text), row_limit, memory_mb << 20)
+    except (duckdb.OutOfMemoryException, MemoryError) as error:
+        raise UserError(f"the query needs more memory than the {memory_mb} MB a query may use; aggregate or narrow it") from error
     except duckdb.Error as error:
-        if expired.is_set():
+        if expired.is_set() or isinstance(error, duckdb.InterruptException):
             raise UserError(f"the query took longer than {timeout_s:g} s; narrow its window or its sites, or raise the limit") from error
+        if (outside := unreadable(error)) is not None:
+            raise outside from error
         raise UserError(_told(error)) from error
     finally:
         timer.cancel()
@@ -148,24 +171,28 @@ def _told(error: duckdb.Error) -> str:
     return re.sub(r"^[A-Z][A-Za-z ]*Error: ", "", str(error).strip(), count=1)
 
 
-def _fetch(cursor: duckdb.DuckDBPyConnection, row_limit: int) -> tuple[pa.Table, bool]:
+def _fetch(cursor: duckdb.DuckDBPyConnection, row_limit: int, most_bytes: int) -> tuple[pa.Table, bool]:
     reader = cursor.to_arrow_reader(_BATCH_ROWS)
     batches: list[pa.RecordBatch] = []
-    rows = 0
+    rows = size = 0
     while rows <= row_limit:
         try:
             batch = reader.read_next_batch()
         except StopIteration:
             break
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
             # A fault in the middle of the stream comes wrapped; DuckDB's words are inside.
             if "INTERRUPT" in str(error):
                 raise duckdb.InterruptException(str(error)) from error
             if "Out of Memory" in str(error):
                 raise duckdb.OutOfMemoryException(str(error)) from error
-            raise duckdb.Error(str(error)) from error
+            kind = duckdb.IOException if isinstance(error, OSError) else duckdb.InvalidInputException
+            raise kind(str(error)) from error
         batches.append(batch)
         rows += batch.num_rows
+        size += batch.nbytes
+        if size > most_bytes:
+            raise MemoryError(f"the answer has more than {most_bytes} bytes")
     table = pa.Table.from_batches(batches, schema=reader.schema)
     return table.slice(0, row_limit), rows > row_limit
 
@@ -182,10 +209,12 @@ def _only_reads(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
         what = "nothing" if not statements else f"{len(statements)} statements (PIVOT without IN counts as several)"
         raise UserError(f"one statement at a time, and this is {what}; for example: FROM links")
     kind = statements[0].type
-    body = query
+    prefix, body = "", query
     if kind == duckdb.StatementType.EXPLAIN:
+        # What is run is put together here, of a prefix that holds no comment and the very text that is looked at below: what
+        # a comment hides from a pattern, it does not hide from the parser.
         match = _EXPLAIN.match(query)
-        body = match["rest"] if match else ""
+        prefix, body = (f"EXPLAIN {match['how'] or ''} ", match["rest"]) if match else ("", "")
     elif kind != duckdb.StatementType.SELECT:
         raise UserError(
             f"only reading is allowed here, and this is {kind.name.replace('_', ' ')}; use SELECT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN"
@@ -195,11 +224,27 @@ def _only_reads(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
     tree = json.loads(row[0])
     if tree.get("error") or len(tree.get("statements", [])) != 1:
         raise UserError("only SELECT, FROM, WITH, VALUES, DESCRIBE, SHOW and SUMMARIZE can be read or explained here")
+    for name in _tables(tree):
+        if _FILE.search(name):
+            raise UserError(f"{name!r} is no table: a query reads the warehouse and no files")
     for function, is_table in _functions(tree):
         name = function.lower()
         if (is_table and name not in TABLE_FUNCTIONS) or (not is_table and name in _FORBIDDEN_SCALARS):
             raise UserError(f"the function {function} is not allowed here: a query reads the warehouse and nothing else")
-    return query
+    return prefix + body
+
+
+def _tables(tree: object) -> Iterator[str]:
+    """The name of every table read anywhere in a serialised statement."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            if node.get("type") == "BASE_TABLE" or node.get("type") == "SHOW_REF":
+                yield str(node.get("table_name", "")).strip('"')
+            stack += list(node.values())
+        elif isinstance(node, list):
+            stack += node
 
 
 def _functions(node: object) -> Iterator[tuple[str, bool]]:

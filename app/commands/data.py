@@ -25,17 +25,19 @@ def warehouse() -> None:
 @warehouse_option
 @json_option
 def status(warehouse: str, as_json: bool) -> None:
-    """Say what is kept: rows, files and bytes by table.
+    """Say what is kept: rows, files and bytes by table; and the lines that open it with DuckDB alone.
 
     Example: isochrone warehouse status --json
     """
     from warehouse import open_warehouse
     from warehouse.maintain import status as read_status
+    from warehouse.opening import python_lines, shell_lines
 
     with open_warehouse(warehouse) as wh:
         found = read_status(wh)
+        opening = {"duckdb": shell_lines(wh.location), "python": python_lines(wh.location)}
     if as_json:
-        emit_json(asdict(found))
+        emit_json(asdict(found) | {"open_with": opening})
         return
     click.echo(f"{found.location}: snapshot {found.snapshot_id}, schema {found.schema}")
     click.echo(f"catalog {found.catalog_bytes / 1e6:.1f} MB, Parquet {found.data_bytes / 1e6:.1f} MB")
@@ -43,6 +45,9 @@ def status(warehouse: str, as_json: bool) -> None:
     click.echo(f"roll-ups {rolled}, {found.unrolled_commits} commits since; {found.snapshot_count} snapshots kept")
     click.echo("kept for days: " + ", ".join(f"{name} {'ever' if days is None else days}" for name, days in found.retention.items()))
     table(["table", "rows", "files", "MB"], [[t.name, t.row_count, t.file_count, t.file_bytes / 1e6] for t in found.tables])
+    for tool, lines in opening.items():
+        click.echo(f"\nto read it with {tool} alone:")
+        click.echo("\n".join(f"  {line}" for line in lines))
 
 
 @warehouse.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -75,6 +77,17 @@ FORBIDDEN = [
     "FROM force_checkpoint('wh')",
     "SELECT * FROM Ducklake_Flush_Inlined_Data('wh')",
     "SELECT write_log('x')",
+    "SELECT sleep_ms(1)",
+    "SELECT list_transform([1], lambda x: getenv('HOME'))",
+    "SELECT system.main.GetEnv('HOME')",
+    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
+    # Files by the name of a table, also the warehouse's own.
+    "FROM '{data}/**/*.parquet'",
+    "DESCRIBE FROM '/etc/passwd'",
+    # Comments that hide one statement from a pattern and show another to the parser.
+    "EXPLAIN (ANALYZE /* ) SELECT 1 -- */) SELECT * FROM sqlite_query('__ducklake_metadata_wh', 'SELECT 1 AS a')",
+    "EXPLAIN ANALYZE SELECT * FROM sqlite_query('__ducklake_metadata_wh', 'SELECT 1 AS a')",
+    "/* /* */ EXPLAIN SELECT 1 -- */ */ EXPLAIN ANALYZE SELECT 1",
     # Statements that are no question.
     "INSERT INTO site VALUES ('x')",
     "UPDATE site SET name = 'x'",
@@ -141,7 +154,7 @@ def test_nothing_else_is_allowed(filled: Warehouse, query: str, tmp_path: Path) 
     """Every other statement or function is refused as the user's mistake, and changes nothing."""
     before = filled.snapshot_id()
     with pytest.raises(UserError):
-        run(filled, query.replace("{catalog}", str(filled.location / "catalog.sqlite")))
+        run(filled, query.replace("{catalog}", str(filled.location / "catalog.sqlite")).replace("{data}", str(filled.location / "data")))
     assert filled.snapshot_id() == before
     assert run(filled, "SELECT count(*) AS n FROM ping_sample").table.to_pylist() == [{"n": 100}]
 
@@ -176,6 +189,30 @@ def test_memory_is_limited(filled: Warehouse) -> None:
     """A query that needs more than its share is refused, not the machine brought down."""
     with pytest.raises(UserError, match="more memory"):
         run(filled, "SELECT list(i ORDER BY hash(i)) FROM range(1000000000) AS t (i)", timeout_s=60)
+
+
+def test_what_a_comment_hides_is_not_run(filled: Warehouse) -> None:
+    """The parser nests comments and a pattern does not: what is explained is what was looked at, and nothing else is run."""
+    hidden = "/* /* */ EXPLAIN SELECT 1 -- */ EXPLAIN ANALYZE SELECT * FROM sqlite_query('__ducklake_metadata_wh', 'SELECT 1 AS a')"
+    plan = str(run(filled, hidden).table.to_pylist())
+    assert "physical_plan" in plan
+    assert "sqlite" not in plan.lower()
+
+
+def test_an_answer_is_limited_too(filled: Warehouse) -> None:
+    """Many large values are refused by their size, each of them small enough for DuckDB."""
+    with pytest.raises(UserError, match="more memory than the 60 MB"):
+        run(filled, "SELECT repeat('x', 20000) AS a FROM range(9000)", memory_mb=60)
+
+
+def test_giant_values_do_not_take_the_machine_down(filled: Warehouse) -> None:
+    """DuckDB does not count a single value of 200 MB; the command does, in its own process."""
+    query = "SELECT repeat('x', 200000000) FROM range(100)"
+    arguments = ["sql", query, "--memory", "200", "--warehouse", str(filled.location)]
+    done = subprocess.run([sys.executable, "-m", "app.cli", *arguments], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "more memory than the 200 MB" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_fault_in_the_middle_of_the_rows_is_told(filled: Warehouse) -> None:

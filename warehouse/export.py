@@ -1,0 +1,125 @@
+"""One plain DuckDB file of a snapshot: every table, view and macro with its comments, for tools that know no DuckLake.
+
+It is written beside its place and put there when it is whole, so that a file under that name is never a half one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from records.errors import NotPermitted, OutsideError, UserError
+from warehouse.connect import Warehouse, attach, unreadable
+from warehouse.statements import folder
+
+__all__ = ["Exported", "export"]
+
+_OUT = "isochrone_export"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was written: rows by table, and the snapshot they are of."""
+
+    file: str
+    snapshot_id: int
+    file_bytes: int
+    row_counts: dict[str, int]
+
+
+def export(warehouse: Warehouse, file: str | Path, *, snapshot_id: int | None = None, force: bool = False) -> Exported:
+    """Write the warehouse at a snapshot (None: the newest) to `file`.
+
+    Raises UserError when the file exists (without `force`), its folder does not, or there is no such snapshot; OutsideError or
+    NotPermitted when it cannot be written, in which case what was there before stays.
+    """
+    path = Path(file).expanduser().absolute()
+    if path.is_dir():
+        raise UserError(f"{file} is a folder; name a file, such as {path / 'isochrone.duckdb'}")
+    if path.exists() and not force:
+        raise UserError(f"{file} exists; --force writes over it")
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent} to write {path.name} to")
+    # Told apart before DuckDB is asked, for its words name the file beside.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    connection = attach(warehouse.location, "read")
+    try:
+        aside.touch(exist_ok=False)
+        aside.unlink()
+        snapshot = _snapshot(connection, snapshot_id)
+        counts = _copy(connection, aside, snapshot)
+        connection.execute(f"DETACH {_OUT}")
+        aside.replace(path)
+    except PermissionError as error:
+        raise NotPermitted(f"cannot write {file}: {error.strerror}; choose another place, or grant this user write access") from error
+    except duckdb.Error as error:
+        if (outside := unreadable(error)) is not None:
+            raise outside from error
+        if not isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+            raise
+        raise OutsideError(f"cannot write {file}: {str(error).partition(chr(10))[0]}") from error
+    except OSError as error:
+        raise OutsideError(f"cannot write {file}: {error.strerror}") from error
+    finally:
+        connection.close()
+        for left in path.parent.glob(f"{aside.name}*"):
+            with contextlib.suppress(OSError):
+                left.unlink()
+    return Exported(file=str(path), snapshot_id=snapshot, file_bytes=path.stat().st_size, row_counts=counts)
+
+
+def _snapshot(connection: duckdb.DuckDBPyConnection, wanted: int | None) -> int:
+    rows = [int(row[0]) for row in connection.execute("SELECT snapshot_id FROM wh.snapshots() ORDER BY snapshot_id").fetchall()]
+    if wanted is None:
+        return rows[-1]
+    if wanted not in rows:
+        raise UserError(f"there is no snapshot {wanted}; those from {rows[0]} to {rows[-1]} that have not expired are kept")
+    return wanted
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, aside: Path, snapshot: int) -> dict[str, int]:
+    quoted = str(aside).replace("'", "''")
+    connection.execute("SET preserve_insertion_order = false")
+    connection.execute(f"ATTACH '{quoted}' AS {_OUT}")
+    macros = connection.execute(
+        "SELECT function_name, function_type, parameters, macro_definition FROM duckdb_functions() "
+        "WHERE database_name = 'wh' AND function_type IN ('macro', 'table_macro')"
+    ).fetchall()
+    tables = connection.execute(
+        "SELECT table_name, comment FROM duckdb_tables() WHERE database_name = 'wh' AND NOT internal ORDER BY table_name"
+    ).fetchall()
+    columns = connection.execute(
+        "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE database_name = 'wh' AND comment IS NOT NULL"
+    ).fetchall()
+    counts: dict[str, int] = {}
+    for name, comment in tables:
+        try:
+            # The table may be younger than the snapshot: then it is there, without rows.
+            source = f'wh.main."{name}" AT (VERSION => {snapshot})'
+            connection.execute(f'CREATE TABLE {_OUT}.main."{name}" AS FROM {source}')
+        except duckdb.CatalogException:
+            connection.execute(f'CREATE TABLE {_OUT}.main."{name}" AS FROM wh.main."{name}" LIMIT 0')
+        if comment is not None:
+            connection.execute(f'COMMENT ON TABLE {_OUT}.main."{name}" IS {_text(comment)}')
+        row = connection.execute(f'SELECT count(*) FROM {_OUT}.main."{name}"').fetchone()  # noqa: S608
+        assert row is not None
+        counts[name] = int(row[0])
+    for table, column, comment in columns:
+        if table in counts:
+            connection.execute(f'COMMENT ON COLUMN {_OUT}.main."{table}"."{column}" IS {_text(comment)}')
+    connection.execute(f"USE {_OUT}")
+    for name, kind, parameters, definition in macros:
+        body = f"TABLE {definition}" if kind == "table_macro" else definition
+        connection.execute(f'CREATE OR REPLACE MACRO {_OUT}.main."{name}"({", ".join(parameters)}) AS {body}')
+    for _, text in folder("views"):
+        connection.execute(text)
+    connection.execute("USE memory")
+    return counts
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
