@@ -54,13 +54,20 @@ def plan(
     Raises UserError for a time without a zone.
     """
     since, until = max(since.astimezone(UTC), FAR_BACK), min(until.astimezone(UTC), FAR_AHEAD)
-    span = {"since": floored(since, HOUR), "until": until}
-    mark, touched_from, touched_last, raw_from, minute_from = _row(cursor, "rollup_state", **span)
-    has_raw = raw_from is None or since >= raw_from
-    if grain == "raw" or mark == 0:
+    if grain == "raw":
         return Plan("raw", {})
-    if grain is None and has_raw and (raw_rows is None or _row(cursor, "raw_rows", **span)[0] <= raw_rows):
+    if grain is None and (raw_rows is None or raw_rows > 0):
+        # The usual case of a small warehouse costs one look into the catalog.
+        total, has_expired = _row(cursor, "raw_total")
+        if not has_expired and (raw_rows is None or total <= raw_rows):
+            return Plan("raw", {})
+    mark, touched_hours, raw_from, minute_from = _state(cursor)
+    if mark == 0:
         return Plan("raw", {})
+    if grain is None and (raw_from is None or since >= raw_from):
+        span = {"since": since, "until": until}
+        if raw_rows is None or _row(cursor, "raw_rows", **span)[0] <= raw_rows:
+            return Plan("raw", {})
     if grain is None:
         grain = "hour" if until - since >= HOURS_FROM else "minute"
     if minute_from is not None and since < minute_from:
@@ -72,7 +79,7 @@ def plan(
     if grain == "hour":
         hour_from = raised(since, HOUR)
         hour_until = max(floored(until, HOUR), hour_from)
-    touched = touched_from is not None and hour_until > hour_from
+    touched = [hour for hour in touched_hours if hour_from <= hour < hour_until]
     parameters = {
         "mark": mark,
         "since": since,
@@ -81,10 +88,18 @@ def plan(
         "hour_until": hour_until,
         "head_until": min(hour_from, until),
         "tail_from": hour_until,
-        "touched_from": max(touched_from, hour_from) if touched else FAR_BACK,
-        "touched_until": min(touched_last + HOUR, hour_until) if touched else FAR_BACK,
+        "touched_from": min(touched) if touched else FAR_BACK,
+        "touched_until": max(touched) + HOUR if touched else FAR_BACK,
     }
     return Plan(grain, parameters)
+
+
+_State = tuple[int, list[datetime], datetime | None, datetime | None]
+
+
+def _state(cursor: duckdb.DuckDBPyConnection) -> _State:
+    mark, touched, raw_from, minute_from = _row(cursor, "rollup_state")
+    return int(mark), touched, raw_from, minute_from
 
 
 def _row(cursor: duckdb.DuckDBPyConnection, name: str, **parameters: object) -> tuple[Any, ...]:
