@@ -95,14 +95,14 @@ def _copy(connection: duckdb.DuckDBPyConnection, aside: Path, snapshot: int) -> 
     columns = connection.execute(
         "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE database_name = 'wh' AND comment IS NOT NULL"
     ).fetchall()
+    present = {name for name, _ in tables if _is_there(connection, name, snapshot)}
     counts: dict[str, int] = {}
+    # One transaction: a file of one piece, and one wait for the disk instead of hundreds.
+    connection.execute("BEGIN")
     for name, comment in tables:
-        try:
-            # The table may be younger than the snapshot: then it is there, without rows.
-            source = f'wh.main."{name}" AT (VERSION => {snapshot})'
-            connection.execute(f'CREATE TABLE {_OUT}.main."{name}" AS FROM {source}')
-        except duckdb.CatalogException:
-            connection.execute(f'CREATE TABLE {_OUT}.main."{name}" AS FROM wh.main."{name}" LIMIT 0')
+        # A table that is younger than the snapshot is there too, without rows.
+        source = f'wh.main."{name}" AT (VERSION => {snapshot})' if name in present else f'wh.main."{name}" LIMIT 0'
+        connection.execute(f'CREATE TABLE {_OUT}.main."{name}" AS FROM {source}')
         if comment is not None:
             connection.execute(f'COMMENT ON TABLE {_OUT}.main."{name}" IS {_text(comment)}')
         row = connection.execute(f'SELECT count(*) FROM {_OUT}.main."{name}"').fetchone()  # noqa: S608
@@ -117,8 +117,17 @@ def _copy(connection: duckdb.DuckDBPyConnection, aside: Path, snapshot: int) -> 
         connection.execute(f'CREATE OR REPLACE MACRO {_OUT}.main."{name}"({", ".join(parameters)}) AS {body}')
     for _, text in folder("views"):
         connection.execute(text)
+    connection.execute("COMMIT")
     connection.execute("USE memory")
     return counts
+
+
+def _is_there(connection: duckdb.DuckDBPyConnection, name: str, snapshot: int) -> bool:
+    try:
+        connection.execute(f'FROM wh.main."{name}" AT (VERSION => {snapshot}) LIMIT 0')
+    except duckdb.CatalogException:
+        return False
+    return True
 
 
 def _text(text: str) -> str:
