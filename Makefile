@@ -15,10 +15,10 @@ demo: system-demo $(VENV)/.app  ## Measure a lab of 24 sites on real packets and
 	@$(BIN)/isochrone demo $(DEMO)
 
 test: system-test $(VENV)/.dev  ## Run the tests (PYTEST="-k ping" for some of them)
-	scripts/run-tests $(BIN)/python -m "not slow" $(PYTEST)
+	scripts/run-tests $(BIN)/python "not slow" $(PYTEST)
 
 test-all: system-test $(VENV)/.dev  ## Run the tests, the long ones too
-	scripts/run-tests $(BIN)/python $(PYTEST)
+	scripts/run-tests $(BIN)/python "" $(PYTEST)
 
 lint: $(VENV)/.dev  ## ruff, mypy and the import rules
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """The labs that tests of all packages share: real hosts, real packets, known truth. Each is started once a session.
 
-Tests that use one are marked `lab` and run alone (scripts/run-tests): outside tests/lab and tests/probes they are in files
-called test_<package>_lab.py.
+Tests that use one are marked `lab`, and with that `alone`: scripts/run-tests runs them one after the other. Outside
+tests/lab and tests/probes they are in files called test_<package>_lab.py.
 """
 
 from __future__ import annotations
@@ -21,6 +21,14 @@ from lab.world import start
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What sends packets through a lab or drives a browser runs alone."""
+    for item in items:
+        if item.get_closest_marker("lab") or item.get_closest_marker("browser"):
+            item.add_marker("alone")
 
 
 @pytest.fixture(scope="session")

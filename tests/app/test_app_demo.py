@@ -19,6 +19,8 @@ from lab.topology import builtin
 from lab.truth import pair_truths
 from records.measurement import PROBE_TYPES
 
+pytestmark = pytest.mark.alone
+
 WORLD = "world-24"
 
 

@@ -19,6 +19,8 @@ from lab.state import LabState, runtime_dir
 from lab.topology import available, builtin
 from records.errors import IsochroneError
 
+pytestmark = pytest.mark.alone
+
 
 def isochrone(*argv: str, status: int = 0) -> tuple[str, str]:
     """What a command says on standard output and on standard error; its exit status has to be the one given."""

@@ -30,6 +30,8 @@ from probes.throughput import ThroughputConfig, ThroughputProbe
 from records.errors import UnknownSite
 from records.measurement import InferenceResult, Measurement, PingResult, ThroughputResult
 
+pytestmark = pytest.mark.alone
+
 MS = 1_000_000
 
 

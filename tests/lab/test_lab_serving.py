@@ -18,6 +18,8 @@ import pytest
 from lab import serving
 from records.errors import OutsideError
 
+pytestmark = pytest.mark.alone
+
 
 def free_port() -> int:
     with socket.socket() as probe:

@@ -24,6 +24,8 @@ from records.errors import ConfigError, NotPermitted
 from records.measurement import PingResult, PingSample
 from records.units import MS, SECOND
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:

@@ -17,6 +17,8 @@ from probes.model import Header, Vantage
 from records.errors import OutsideError
 from records.measurement import HttpResult
 
+pytestmark = pytest.mark.alone
+
 FAST = Manners(start_gap_ms=0, own_gap_ms=0)
 OK: dict[str, Any] = {"outcome": "ok", "tcp_ns": 5, "tcp_rtt_ns": 5}
 NO_NAME: dict[str, Any] = {"outcome": "no_such_name", "failed_phase": "dns", "failure_source": "resolver", "error": "no address"}

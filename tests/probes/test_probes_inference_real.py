@@ -25,6 +25,8 @@ from probes.model import Target, Vantage, new_boot_id
 from records.errors import ConfigError
 from records.measurement import InferenceResult
 
+pytestmark = pytest.mark.alone
+
 MS = 1_000_000
 
 

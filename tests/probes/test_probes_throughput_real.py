@@ -19,6 +19,8 @@ from probes.throughput.wire import Grant, Hello
 from records.errors import ConfigError, ToolMissing
 from records.measurement import ThroughputResult
 
+pytestmark = pytest.mark.alone
+
 needs_iperf3 = pytest.mark.skipif(shutil.which("iperf3") is None, reason="iperf3 is not installed")
 BOTH = [pytest.param("iperf3", marks=needs_iperf3), "builtin"]
 
