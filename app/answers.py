@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -290,6 +291,7 @@ def write_parquet(rows: Sequence[MatrixRow], path: Path) -> None:
 def prices_of(inventory: Inventory) -> EgressPrices:
     """Egress prices; a region that only the warehouse knows has no price, which is unknown and not an error."""
 
+    @lru_cache(maxsize=4096)  # a planner asks for the same few meters for every candidate
     def price(site: str, scope: Any, month_gb: float) -> float | None:
         return inventory.egress_usd_per_gb(site, scope, month_gb) if site in inventory.sites else None
 

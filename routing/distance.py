@@ -18,7 +18,7 @@ from records.units import FIBRE_KM_PER_S, MS, SECOND
 from routing.media import fastest, rank_rtt_ns
 from routing.modelled import INFLATION_P50, MODEL_LEAST_RTT_NS
 
-__all__ = ["Distances", "distances", "floors_ms"]
+__all__ = ["Distances", "distances", "floors_between_ms", "floors_ms", "radians"]
 
 Floats = NDArray[np.float64]
 
@@ -33,8 +33,18 @@ class Distances:
 
 def floors_ms(clients: Sequence[Site], sites: Sequence[Site]) -> Floats:
     """[C, S] fibre floor in ms of every pair (records.place.fibre_floor_ns, for all at once)."""
-    lat_a, lon_a = (np.radians([getattr(site, name) for site in clients])[:, None] for name in ("lat", "lon"))
-    lat_b, lon_b = (np.radians([getattr(site, name) for site in sites])[None, :] for name in ("lat", "lon"))
+    return floors_between_ms(radians(clients), radians(sites))
+
+
+def radians(sites: Sequence[Site]) -> Floats:
+    """[2, S] latitudes and longitudes in radians."""
+    return np.radians([[getattr(site, name) for site in sites] for name in ("lat", "lon")])
+
+
+def floors_between_ms(clients: Floats, sites: Floats) -> Floats:
+    """[C, S] `floors_ms` of places given as `radians` gives them, for those that are asked about again and again."""
+    lat_a, lon_a = clients[:, :, None]
+    lat_b, lon_b = sites[:, None, :]
     h = np.sin((lat_b - lat_a) / 2) ** 2 + np.cos(lat_a) * np.cos(lat_b) * np.sin((lon_b - lon_a) / 2) ** 2
     km = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(1.0, np.sqrt(h)))
     return np.asarray(np.rint(2 * km / FIBRE_KM_PER_S * SECOND) / MS, dtype=np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -158,7 +158,7 @@ def evaluate(path: Path, pool: ServingPool | None, queue: Queue | None, request:
     """
     workload = request.workload
     legs, together = draws.legs(path.legs)
-    network = np.sum(legs, axis=0) if legs else np.zeros(DRAWS)
+    network = reduce(np.add, legs) if legs else np.zeros(DRAWS)
     relays = relay_ns(len(path.relays), request.relay_ms * MS)
     rtt = network + relays
     split = request.relay_mode == "terminate"

@@ -26,7 +26,7 @@ from records.errors import UnknownSite
 from records.link import Gate, LinkEstimate
 from records.place import Site
 from records.units import MS
-from routing.distance import floors_ms
+from routing.distance import floors_between_ms, radians
 from routing.engine import Best, Floats, prepared, solved_between
 from routing.kernel import INDEX
 from routing.media import fastest, rank_rtt_ns, usable
@@ -40,7 +40,7 @@ INGRESS_CANDIDATES = 4
 RELAY_CANDIDATES = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Path:
     """Legs from the source to the serving site; none when it serves itself. `access`: the first leg is a metro's."""
 
@@ -48,17 +48,17 @@ class Path:
     legs: tuple[LinkEstimate, ...]
     access: bool = False
 
-    @property
+    @cached_property
     def sites(self) -> tuple[str, ...]:
         """Every site in order, source and serving site included."""
         return (self.origin, *(leg.dst for leg in self.legs))
 
-    @property
+    @cached_property
     def relays(self) -> tuple[str, ...]:
         """The sites that forward: between the ingress PoP (or the source) and the serving site."""
         return self.sites[2 if self.access else 1 : -1]
 
-    @property
+    @cached_property
     def rank_ns(self) -> int:
         """Sum of the legs' ranking RTTs, without what relays add."""
         return sum(rank_rtt_ns(leg) or 0 for leg in self.legs)
@@ -68,7 +68,7 @@ class Path:
         """Whether any leg is a model."""
         return any(leg.evidence == "modelled" for leg in self.legs)
 
-    @property
+    @cached_property
     def key(self) -> tuple[tuple[str, str, str], ...]:
         """What makes two paths the same: their links."""
         return tuple(leg.key for leg in self.legs) or ((self.origin, self.origin, ""),)
@@ -113,6 +113,7 @@ class Network:
         self._relays = np.array([self._index[name] for name in may_relay], dtype=INDEX)
         self._best: dict[tuple[int, int], Best] = {}
         self._models: dict[tuple[str, str], LinkEstimate] = {}
+        self._vias_of: dict[tuple[str, str, int], list[tuple[str, ...]]] = {}
         self._access_of: dict[tuple[str, bool], Floats] = {}
         self._onward_of: dict[tuple[str, int, bool], Floats] = {}
 
@@ -190,6 +191,12 @@ class Network:
 
     def _vias(self, src: str, dst: str, relays: int) -> list[tuple[str, ...]]:
         """Relay sequences worth a look: the engine's best, and the best few single relays."""
+        key = (src, dst, relays)
+        if key not in self._vias_of:
+            self._vias_of[key] = self._sought_vias(src, dst, relays)
+        return self._vias_of[key]
+
+    def _sought_vias(self, src: str, dst: str, relays: int) -> list[tuple[str, ...]]:
         i, j = self._index.get(src), self._index.get(dst)
         if relays == 0 or i is None or j is None or not self._relays.size:
             return []
@@ -228,6 +235,15 @@ class Network:
         may = self._ingress_sites
         return sorted(site.id for site in self.sites.values() if site.kind == "pop" and (may is None or site.id in may))
 
+    @cached_property
+    def _pop_radians(self) -> Floats:
+        return radians([self.sites[name] for name in self._pops])
+
+    @cached_property
+    def _with_links(self) -> frozenset[str]:
+        """Sites at an end of a link, measured or given as a model."""
+        return frozenset(name for pair in (*self._measured, *self._given_models) for name in pair)
+
     def _access_ns(self, metro: str, *, measured_only: bool) -> Floats:
         """Median RTT from a metro to every PoP in ns, by the leg that would be used; inf for none."""
         key = (metro, measured_only)
@@ -250,6 +266,8 @@ class Network:
 
     def _medians_ns(self, pairs: list[tuple[str, str]], end: Site, *, measured_only: bool) -> Floats:
         """Median RTT in ns of the leg between each PoP and one end: known, else given, else modelled; 0 at itself, inf for none."""
+        if not measured_only and not self._cut and end.id not in self._with_links and end.kind == "metro":
+            return self._models_ns(end)  # as most metros: nobody measured them
         found = np.full(len(pairs), np.inf)
         unknown = []
         for at, (src, dst) in enumerate(pairs):
@@ -261,10 +279,13 @@ class Network:
             elif not measured_only and (src, dst) not in self._cut:
                 unknown.append(at)
         if unknown:
-            others = [self.sites[self._pops[at]] for at in unknown]
-            floor_ns = floors_ms([end], others)[0] * MS
-            found[unknown] = np.maximum(MODEL_LEAST_RTT_NS, np.rint(floor_ns * INFLATION_P50))
+            found[unknown] = self._models_ns(end)[unknown]
         return found
+
+    def _models_ns(self, end: Site) -> Floats:
+        """Modelled median RTT in ns between every PoP and one end."""
+        floor_ns = floors_between_ms(radians([end]), self._pop_radians)[0] * MS
+        return np.asarray(np.maximum(MODEL_LEAST_RTT_NS, np.rint(floor_ns * INFLATION_P50)), dtype=np.float64)
 
     @cached_property
     def _prepared(self) -> tuple[Floats, Any]:

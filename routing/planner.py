@@ -317,7 +317,7 @@ def _pareto(found: Sequence[Candidate], chosen: Sequence[Candidate]) -> tuple[Pa
     """The candidates that no other beats in both median TTFT and cost, fastest first."""
     index = {id(candidate): i for i, candidate in enumerate(chosen)}
     priced = [
-        (c.ttft.p50_ns, c.cost.usd_per_1k, index.get(id(c), len(chosen)), c.path.sites, c)
+        (c.ttft_p50_ns, c.cost.usd_per_1k, index.get(id(c), len(chosen)), c.path.sites, c)
         for c in found
         if c.pool is not None and c.cost is not None and c.cost.usd_per_1k is not None
     ]
