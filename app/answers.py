@@ -7,10 +7,10 @@ and plan, and hands out records and the JSON of docs' contract. No printing, no 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,14 @@ from app.memory import fitted, memory_of
 from inventory.load import Inventory, load
 from inventory.workloads import read_workload_file
 from records.errors import NoAnswer, UnknownSite, UserError
-from records.link import LinkEstimate
+from records.link import MEDIA, LinkEstimate
 from records.place import PROVIDERS, Site
 from records.residency import ResidencyRule
 from records.serving import ServingPool, Workload
 from records.units import ms
-from routing import gates, matrix, modelled
+from routing import columns, gates, matrix, modelled
 from routing.answer import Answer, link_json
+from routing.columns import LinkColumns
 from routing.cost import EgressPrices
 from routing.gates import GatePolicy
 from routing.matrix import MatrixRow
@@ -36,6 +37,7 @@ from warehouse import Warehouse, queries
 
 if TYPE_CHECKING:
     from routing.scenario import Scenario, WhatIf
+    from warehouse.imported import ImportedLinks
 
 __all__ = [
     "MATRIX_COLUMNS",
@@ -63,18 +65,26 @@ MATRIX_COLUMNS = ("src", "dst", "direct_ms", "best_ms", "relays", "evidence")
 _TRIES = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Links:
     """Every link estimate of one snapshot with its verdict, and the places by id (the warehouse's over the inventory's)."""
 
-    links: tuple[LinkEstimate, ...]
+    links: Sequence[LinkEstimate]
     sites: Mapping[str, Site]
     snapshot: int
     location: str
 
     def counts(self) -> dict[str, int]:
         """How many links stand at each gate."""
-        return {str(gate): n for gate, n in gates.counts(self.links).items()}
+        found = self.links.counts() if isinstance(self.links, LinkColumns) else gates.counts(self.links)
+        return {str(gate): n for gate, n in found.items()}
+
+    @cached_property
+    def ends(self) -> frozenset[str]:
+        """The ids at the ends of links."""
+        if isinstance(self.links, LinkColumns):
+            return frozenset(self.links.names)
+        return frozenset(end for link in self.links for end in (link.src, link.dst))
 
 
 def load_links(
@@ -92,11 +102,34 @@ def load_links(
     inventory = inventory or load()
     for _ in range(_TRIES):
         snapshot = warehouse.snapshot_id()
-        estimates = queries.link_estimates(warehouse, now=now, window=window)
+        imports, measured, rates = queries.link_columns(warehouse, now=now, window=window)
         sites = inventory.sites | {site.id: site for site in queries.sites(warehouse)}
         if warehouse.snapshot_id() == snapshot:  # nothing was committed between the questions
             break
-    return Links(tuple(gates.grade(estimates, sites, policy)), sites, snapshot, str(warehouse.location))
+    imported = _columns(imports, rates)
+    if not measured:
+        return Links(columns.grade(imported, sites, policy), sites, snapshot, str(warehouse.location))
+    estimates = {link.key: link for link in imported} | measured
+    return Links(tuple(gates.grade((estimates[key] for key in sorted(estimates)), sites, policy)), sites, snapshot, str(warehouse.location))
+
+
+def _columns(imports: ImportedLinks, rates: Mapping[tuple[str, str, str], float]) -> LinkColumns:
+    found = LinkColumns(
+        names=imports.names,
+        src=imports.src,
+        dst=imports.dst,
+        medium=imports.medium,
+        rtt_min_ns=imports.rtt_min_ns,
+        rtt_p50_ns=imports.rtt_p50_ns,
+        rtt_p95_ns=imports.rtt_p95_ns,
+        loss_ratio=imports.loss_ratio,
+        age_s=imports.age_s,
+    )
+    if not rates:
+        return found
+    ends = zip(found.src.tolist(), found.dst.tolist(), found.medium.tolist(), strict=True)
+    keys = ((found.names[i], found.names[j], MEDIA[m]) for i, j, m in ends)
+    return replace(found, throughput_bps={at: rates[key] for at, key in enumerate(keys) if key in rates})
 
 
 def require_links(known: Links) -> Links:
@@ -114,9 +147,8 @@ def site_id(name: str, known: Links, inventory: Inventory | None = None) -> str:
 
     Raises UnknownSite with the nearest ids.
     """
-    ends = {end for link in known.links for end in (link.src, link.dst)}
     for candidate in (name, name.strip().lower()):
-        if candidate in known.sites or candidate in ends:
+        if candidate in known.sites or candidate in known.ends:
             return candidate
     found = (inventory or load()).resolve(name)
     if found is None:
@@ -252,7 +284,7 @@ def quantile_name(q: float) -> str:
 
 def unmeasured(known: Links) -> list[LinkEstimate]:
     """Modelled (or, from a measured reverse, assumed) links for the pairs of measured places that have no usable link."""
-    ends = sorted({end for link in known.links for end in (link.src, link.dst)} & known.sites.keys())
+    ends = sorted(known.ends & known.sites.keys())
     usable = [link for link in known.links if link.gate == "ok"]
     found = modelled.links_between([known.sites[name] for name in ends], usable)
     return [link for link in found if not (known.sites[link.src].kind == known.sites[link.dst].kind == "metro")]

@@ -322,11 +322,11 @@ def route() -> dict[str, Any]:
 
 
 def command() -> dict[str, Any]:
-    """`isochrone route` from start to end, least and median of some runs, over warehouses of two sizes."""
+    """`isochrone route` from start to end, least and median of some runs, over warehouses of three sizes (the largest: all pairs)."""
     tool = Path(sys.executable).with_name("isochrone")
     ours: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for sites in (70, 300):
+        for sites in (70, 300, 688):
             from inventory.load import load
 
             places = [*load().pops, *load().regions][:: max(1, len(load().pops + load().regions) // sites)][:sites]

@@ -29,7 +29,7 @@ from records.link import GATES, Gate, LinkEstimate
 from records.place import Site, fibre_floor_ns
 from records.units import MS
 
-__all__ = ["GatePolicy", "counts", "grade"]
+__all__ = ["GatePolicy", "counts", "grade", "inflation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def grade(links: Iterable[LinkEstimate], sites: Mapping[str, Site], policy: Gate
             reverse = by_key.get((link.dst, link.src, link.medium))
             if reverse is not None and alone[reverse.key] == "ok" and reverse.evidence == "measured" and _far_below(link, reverse, policy):
                 gate = "asymmetric"
-        graded.append(replace(link, gate=gate, fibre_floor_ns=floor, inflation=_inflation(link, floor)))
+        graded.append(replace(link, gate=gate, fibre_floor_ns=floor, inflation=inflation(link, floor)))
     return graded
 
 
@@ -90,7 +90,8 @@ def _floor_ns(link: LinkEstimate, sites: Mapping[str, Site]) -> int | None:
     return None if src is None or dst is None else fibre_floor_ns(src, dst)
 
 
-def _inflation(link: LinkEstimate, floor_ns: int | None) -> float | None:
+def inflation(link: LinkEstimate, floor_ns: int | None) -> float | None:
+    """The median (else the least) RTT over the floor; None where the floor is zero or unknown, or the RTT is."""
     typical_ns = link.rtt_p50_ns if link.rtt_p50_ns is not None else link.rtt_min_ns
     return typical_ns / floor_ns if typical_ns is not None and floor_ns else None
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from records.link import Evidence, LinkEstimate
 from records.units import MS
+from routing.columns import LinkColumns, Pairs
 from routing.engine import Floats, best
 from routing.media import fastest, rank_rtt_ns, worst_evidence
 
@@ -34,6 +35,12 @@ class LinkTable:
 
 def link_table(links: Iterable[LinkEstimate], *, without: Collection[str] = ()) -> LinkTable:
     """The usable links as a matrix, of parallel media the fastest (routing.media), without some sites."""
+    legs: Mapping[tuple[str, str], LinkEstimate]
+    if isinstance(links, LinkColumns) and not without:
+        legs = pairs = Pairs(links)
+        names = tuple(pairs.sites())
+        index = {name: i for i, name in enumerate(names)}
+        return LinkTable(names, index, pairs.rank_table_ns(index) / MS, legs)
     legs = fastest(links, without=without)
     names = tuple(sorted({name for pair in legs for name in pair}))
     index = {name: i for i, name in enumerate(names)}

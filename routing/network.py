@@ -26,6 +26,7 @@ from records.errors import UnknownSite
 from records.link import Gate, LinkEstimate
 from records.place import Site
 from records.units import MS
+from routing.columns import LinkColumns, Pairs
 from routing.distance import floors_between_ms, radians
 from routing.engine import Best, Floats, prepared, solved_between
 from routing.kernel import INDEX
@@ -87,27 +88,34 @@ class Network:
         ingress_sites: Collection[str] | None = None,
         cut: Collection[tuple[str, str]] = (),
     ) -> None:
-        links = tuple(links)
         self.sites = sites
         self.relay_ms = relay_ms
         #: PoPs at which a metro may enter; None for all of them.
         self._ingress_sites = ingress_sites
         #: Pairs that have no link and are not modelled either: cut, in a scenario.
         self._cut = frozenset(cut)
-        if self._cut:
-            links = tuple(link for link in links if (link.src, link.dst) not in self._cut)
-        known = [link for link in links if usable(link) and link.evidence != "modelled"]
-        given = [link for link in links if usable(link) and link.evidence == "modelled"]
-        self._measured = fastest(known)
-        self._given_models = fastest(given)
-        self._parallel: dict[tuple[str, str], list[LinkEstimate]] = {}
-        for link in known:
-            self._parallel.setdefault((link.src, link.dst), []).append(link)
+        self._measured: Mapping[tuple[str, str], LinkEstimate]
+        self._given_models: Mapping[tuple[str, str], LinkEstimate] = {}
         #: Verdict on the pairs that were measured and have nothing usable, for the reasons of a route.
-        self.kept_out: dict[tuple[str, str], Gate] = {
-            (link.src, link.dst): link.gate for link in links if link.gate != "ok" and (link.src, link.dst) not in self._measured
-        }
-        self._names = sorted({name for pair in self._measured for name in pair})
+        self.kept_out: dict[tuple[str, str], Gate]
+        if isinstance(links, LinkColumns) and not self._cut:
+            self._measured = pairs = Pairs(links)
+            self._parallel = pairs.parallel
+            self.kept_out = pairs.kept_out()
+            self._names = pairs.sites()
+        else:
+            links = tuple(link for link in links if (link.src, link.dst) not in self._cut)
+            known = [link for link in links if usable(link) and link.evidence != "modelled"]
+            self._measured = fastest(known)
+            self._given_models = fastest(link for link in links if link.evidence == "modelled")
+            parallel: dict[tuple[str, str], list[LinkEstimate]] = {}
+            for link in known:
+                parallel.setdefault((link.src, link.dst), []).append(link)
+            self._parallel = lambda pair: parallel.get(pair, [])
+            self.kept_out = {
+                (link.src, link.dst): link.gate for link in links if link.gate != "ok" and (link.src, link.dst) not in self._measured
+            }
+            self._names = sorted({name for pair in self._measured for name in pair})
         self._index = {name: i for i, name in enumerate(self._names)}
         may_relay = [name for name in self._names if self._may_relay(name) and (relay_sites is None or name in relay_sites)]
         self._relays = np.array([self._index[name] for name in may_relay], dtype=INDEX)
@@ -144,7 +152,7 @@ class Network:
             return [Path(source, ())]
         found: list[Path] = []
         if self.site(source).kind == "metro":
-            found += [Path(source, (link,)) for link in self._parallel.get((source, destination), ())]
+            found += [Path(source, (link,)) for link in self._parallel((source, destination))]
             for access in self._ingress(source, destination, relays=relays, measured_only=measured_only):
                 found += [
                     Path(source, (access, *legs), access=True)
@@ -164,6 +172,8 @@ class Network:
 
     @cached_property
     def _direct_ms(self) -> Floats:
+        if isinstance(self._measured, Pairs):
+            return self._measured.rank_table_ns(self._index) / MS
         direct = np.full((len(self._names), len(self._names)), np.inf)
         index = self._index
         rows, columns = ([index[pair[end]] for pair in self._measured] for end in (0, 1))
@@ -178,7 +188,7 @@ class Network:
         """Leg sequences from a PoP or region to a serving site."""
         if src == dst:
             return [()]
-        found: list[tuple[LinkEstimate, ...]] = [(link,) for link in self._parallel.get((src, dst), ())]
+        found: list[tuple[LinkEstimate, ...]] = [(link,) for link in self._parallel((src, dst))]
         if not found:
             direct = self.leg(src, dst, measured_only=measured_only)
             found = [] if direct is None else [(direct,)]
@@ -242,7 +252,7 @@ class Network:
     @cached_property
     def _with_links(self) -> frozenset[str]:
         """Sites at an end of a link, measured or given as a model."""
-        return frozenset(name for pair in (*self._measured, *self._given_models) for name in pair)
+        return frozenset(self._names).union(*self._given_models)
 
     def _access_ns(self, metro: str, *, measured_only: bool) -> Floats:
         """Median RTT from a metro to every PoP in ns, by the leg that would be used; inf for none."""

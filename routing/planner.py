@@ -13,6 +13,7 @@ from records.serving import EgressScope, ServingPool
 from records.units import MS
 from routing.answer import Answer, Infeasible, ParetoPoint, Route, RulePrice
 from routing.breakeven import BreakEven, break_even
+from routing.columns import LinkColumns
 from routing.constraints import MemoryOf, Rule, availability_of, binding_residency, keeps, may_pass, residency_refuses_pool, rules
 from routing.cost import EgressPrices, cost_per_1k
 from routing.draws import Draws
@@ -66,7 +67,7 @@ class Planner:
         series: Mapping[tuple[str, str, str], Series] | None = None,
         cut: Collection[tuple[str, str]] = (),
     ) -> None:
-        self.links = tuple(links)
+        self.links = links if isinstance(links, LinkColumns) else tuple(links)
         self.sites = sites
         self.pools = tuple(pool for pool in pools if pool.site in sites)
         self.egress = egress

@@ -45,6 +45,17 @@ _MAKE = "`isochrone demo`, `isochrone collector` and `isochrone import` make one
 _VERSIONS = re.compile(r"catalog version is (\S+?),? but the extension requires version (\S+?)\.? ")
 
 
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """DuckDB's errors about a file it cannot read come out as `unreadable` says them."""
+    try:
+        yield
+    except duckdb.Error as error:
+        if (outside := unreadable(error)) is not None:
+            raise outside from error
+        raise
+
+
 def unreadable(error: duckdb.Error) -> OutsideError | None:
     """The error of a query as one about a Parquet file of the warehouse, missing, half written or none; None: it is not."""
     said = re.sub(r"^[A-Z][A-Za-z/ ]*Error: ", "", str(error).strip().partition("\n")[0], count=1)

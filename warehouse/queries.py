@@ -6,10 +6,10 @@ Times in are aware datetimes; times out are UTC. Columns end in their unit; unkn
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
@@ -19,7 +19,7 @@ from records.link import Gate, Grain, LinkEstimate, RttFrom
 from records.measurement import Hop, MplsLabel, TracerouteResult
 from records.place import Site
 from records.serving import ServedRequest
-from warehouse.connect import Warehouse, unreadable
+from warehouse.connect import Warehouse, reported
 from warehouse.grain import HOUR, MINUTE, RAW_ROWS, Plan, floored, plan, raised
 from warehouse.rollup import FAR_BACK
 from warehouse.statements import bound, statement
@@ -27,12 +27,15 @@ from warehouse.statements import bound, statement
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from warehouse.imported import ImportedLinks
+
 __all__ = [
     "agents",
     "delivery",
     "inference_latest",
     "inference_series",
     "latest_paths",
+    "link_columns",
     "link_estimates",
     "measurement_counts",
     "path_history",
@@ -66,15 +69,11 @@ def reading(wh: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
 def _table(wh: Warehouse | duckdb.DuckDBPyConnection, name: str, **parameters: object) -> pa.Table:
     _check(parameters)
     text, parameters = bound(f"queries/{name}", parameters)
-    try:
+    with reported():
         if isinstance(wh, duckdb.DuckDBPyConnection):
             return wh.execute(text, parameters or None).to_arrow_table()
         with wh.cursor() as cursor:
             return cursor.execute(text, parameters or None).to_arrow_table()
-    except duckdb.Error as error:
-        if (outside := unreadable(error)) is not None:
-            raise outside from error
-        raise
 
 
 def _check(parameters: Mapping[str, object]) -> None:
@@ -103,7 +102,10 @@ _NOTHING.set_result([])
 
 def sites(wh: Warehouse) -> list[Site]:
     """Every place the warehouse knows, by id: those imports brought and those that were put."""
-    return [Site(**row) for row in _rows(wh, "sites")]
+    with reported(), wh.cursor() as cursor:  # not by Arrow, whose import takes longer than the question
+        found = cursor.execute(statement("queries/sites"))
+        columns = [column[0] for column in found.description or ()]
+        return [Site(**dict(zip(columns, row, strict=True))) for row in found.fetchall()]
 
 
 def put_sites(wh: Warehouse, new: Iterable[Site]) -> None:
@@ -135,27 +137,10 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
     routing's. window None: everything up to `now`. An imported RTT without a number of samples has sample_count None,
     without a date age_s None.
     """
-    since = _EVER if window is None else now - window
-    _check({"now": now})
-    # Side by side: planning each over the lake's files takes longer than running it.
-    written = _written(wh)
-    with ThreadPoolExecutor(4) as threads, reading(wh) as cursor:
-        throughput = threads.submit(_rows, wh, "link_throughput", since=since, now=now) if "throughput" in written else _NOTHING
-        imported = threads.submit(_rows, wh, "link_imports") if "rtt_matrix" in written else _NOTHING
-        is_measured = bool(written & {"ping_sample", "http"})
-        chosen = plan(cursor, since, now, grain=grain, raw_rows=RAW_ROWS) if is_measured else Plan("raw", {})
-        if chosen.grain == "raw":
-            http = threads.submit(_rows, wh, "link_http", since=since, now=now) if "http" in written else _NOTHING
-            pings = _rows(wh, "link_pings", since=since, now=now) if "ping_sample" in written else []
-            connections = http.result()
-        else:
-            # In the snapshot that the mark was read in, or rows committed since would count twice.
-            both = _rows(cursor, "link_rollup", **chosen.parameters)
-            pings = [row for row in both if row["probe_type"] == "ping"]
-            connections = [row for row in both if row["probe_type"] == "http"]
-    rates = {(r["src"], r["dst"], r["medium"]): r["throughput_bps"] for r in throughput.result()}
+    none: list[dict[str, Any]] = []
+    imported, measured, rates = _asked(wh, now, window, grain, lambda: _rows(wh, "link_imports"), lambda: none)
     links: dict[tuple[str, str, str], LinkEstimate] = {}
-    for row in imported.result():
+    for row in imported:
         key = (row["src"], row["dst"], row["medium"])
         links[key] = LinkEstimate(
             src=row["src"],
@@ -169,6 +154,49 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
             age_s=None if row["measured_at"] is None else (now - row["measured_at"]).total_seconds(),
             rtt_from="import",
         )
+    links |= measured
+    return [links[key] for key in sorted(links)]
+
+
+def link_columns(
+    wh: Warehouse, *, now: datetime, window: timedelta | None = None
+) -> tuple[ImportedLinks, dict[tuple[str, str, str], LinkEstimate], dict[tuple[str, str, str], float]]:
+    """As link_estimates, without an object for each imported link: (imports by column, what was measured, throughput in bps).
+
+    What was measured stands in place of an import of the same key; the throughput is that of imported links.
+    """
+    from warehouse.imported import imported_links  # with NumPy, which the collector does without
+
+    return _asked(wh, now, window, None, lambda: imported_links(wh, now), lambda: imported_links(None, now))
+
+
+_T = TypeVar("_T")
+
+
+def _asked(
+    wh: Warehouse, now: datetime, window: timedelta | None, grain: Grain | None, imports: Callable[[], _T], none: Callable[[], _T]
+) -> tuple[_T, dict[tuple[str, str, str], LinkEstimate], dict[tuple[str, str, str], float]]:
+    """(imports, measured links by key, throughput by key in bps); `none` gives the imports of a warehouse without any."""
+    since = _EVER if window is None else now - window
+    _check({"now": now})
+    # Side by side: planning each over the lake's files takes longer than running it.
+    written = _written(wh)
+    with ThreadPoolExecutor(4) as threads, reading(wh) as cursor:
+        throughput = threads.submit(_rows, wh, "link_throughput", since=since, now=now) if "throughput" in written else _NOTHING
+        imported = threads.submit(imports if "rtt_matrix" in written else none)
+        is_measured = bool(written & {"ping_sample", "http"})
+        chosen = plan(cursor, since, now, grain=grain, raw_rows=RAW_ROWS) if is_measured else Plan("raw", {})
+        if chosen.grain == "raw":
+            http = threads.submit(_rows, wh, "link_http", since=since, now=now) if "http" in written else _NOTHING
+            pings = _rows(wh, "link_pings", since=since, now=now) if "ping_sample" in written else []
+            connections = http.result()
+        else:
+            # In the snapshot that the mark was read in, or rows committed since would count twice.
+            both = _rows(cursor, "link_rollup", **chosen.parameters)
+            pings = [row for row in both if row["probe_type"] == "ping"]
+            connections = [row for row in both if row["probe_type"] == "http"]
+    rates = {(r["src"], r["dst"], r["medium"]): r["throughput_bps"] for r in throughput.result()}
+    links: dict[tuple[str, str, str], LinkEstimate] = {}
     by_tcp = {(row["src"], row["dst"], row["medium"]): row for row in connections}
     for key, row in by_tcp.items():
         links[key] = _estimate(row, row["newest_started_at"], now, rates.get(key), "tcp", chosen.grain)
@@ -177,7 +205,7 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
         if not row["reply_count"] and key in by_tcp:
             continue  # a target that answers no ping, as many clouds' do
         links[key] = _estimate(row, row["newest_sent_at"], now, rates.get(key), "ping", chosen.grain)
-    return [links[key] for key in sorted(links)]
+    return imported.result(), links, rates
 
 
 def _estimate(row: dict[str, Any], newest: datetime, now: datetime, rate: float | None, rtt_from: RttFrom, grain: Grain) -> LinkEstimate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from warehouse_builders import BOOT, NOW, SECOND, at_ns, batch, ping, put, repor
 
 from records.errors import UserError
 from records.histogram import Histogram
-from records.link import LinkEstimate
+from records.link import MEDIA, LinkEstimate
 from records.measurement import PingResult, PingSample
 from records.place import Site
 from records.statistics import percentile_ns
@@ -166,6 +167,30 @@ def test_imports_are_estimates_until_there_are_samples(wh: Warehouse) -> None:
     assert (other.rtt_min_ns, other.rtt_p50_ns, other.age_s) == (7_000, 8_000, 2 * 86400.0)
     put(wh, ping(1, [1_000]))
     assert _links(wh, HOUR)["sin", "fra", "internet"].rtt_p50_ns == 1_000
+
+
+def test_columns_of_links_say_what_the_estimates_say(wh: Warehouse) -> None:
+    """Import by column, what was measured and the rates, put together, are the estimates."""
+    dated = NOW - timedelta(days=2, microseconds=1)
+    _import(
+        wh, ("sin", "fra", 5_000, None, None, None), ("sin", "iad", 9_000, 7_000, 8_000, dated), ("per", "sin", None, 3_000, None, None)
+    )
+    for measured in ([], [ping(1, [1_000])]):
+        put(wh, *measured)
+        truth = _links(wh)
+        imports, found, rates = queries.link_columns(wh, now=NOW)
+        assert {key: truth[key] for key in found} == found
+        assert bool(found) == bool(measured)
+        assert rates == {}
+        at = zip(imports.src, imports.dst, imports.medium, strict=True)
+        keys = [(imports.names[i], imports.names[j], MEDIA[m]) for i, j, m in at]
+        assert keys == sorted(keys)
+        assert {*keys, *found} == set(truth)
+        for row, key in enumerate(keys):
+            if key not in found:
+                for name in ("rtt_min_ns", "rtt_p50_ns", "rtt_p95_ns", "loss_ratio", "age_s"):
+                    value = getattr(imports, name)[row]
+                    assert (None if np.isnan(value) else value) == getattr(truth[key], name)
 
 
 def test_of_several_imports_the_newest_wins_link_by_link(wh: Warehouse) -> None:

@@ -1,0 +1,145 @@
+"""Links as columns: the verdicts, the paths and the matrix are those of the same links as objects, which define them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from routing_kit import grid_links, grid_sites, link, pool, site, workload
+
+from records.errors import BadRtt
+from records.link import MEDIA, LinkEstimate
+from records.place import fibre_floor_ns
+from records.units import MS
+from routing import columns, gates
+from routing.columns import LinkColumns, Pairs
+from routing.gates import GatePolicy
+from routing.matrix import link_table, rows
+from routing.media import fastest, usable
+from routing.planner import Planner
+from routing.request import Request
+
+SITES = {
+    s.id: s
+    for s in (
+        site("fra", 50.11, 8.68),
+        site("iad", 39.04, -77.49),
+        site("sin", 1.35, 103.82),
+        site("fra2", 50.11, 8.68),
+        site("syd", -33.9, 151.2),
+    )
+}
+NAMES = (*SITES, "nowhere")
+
+
+def as_columns(links: list[LinkEstimate]) -> LinkColumns:
+    """The same links by column; only what an import may hold."""
+    index: dict[str, int] = {}
+    ends = [[index.setdefault(name, len(index)) for name in (found.src, found.dst)] for found in links]
+    src, dst = np.array(ends, dtype=np.intp).reshape(-1, 2).T
+
+    def column(name: str) -> np.ndarray:
+        return np.array([np.nan if (value := getattr(found, name)) is None else value for found in links], dtype=np.float64)
+
+    return LinkColumns(
+        names=list(index),
+        src=src,
+        dst=dst,
+        medium=np.array([MEDIA.index(found.medium) for found in links], dtype=np.intp),
+        **{name: column(name) for name in ("rtt_min_ns", "rtt_p50_ns", "rtt_p95_ns", "loss_ratio", "age_s")},
+        throughput_bps={i: found.throughput_bps for i, found in enumerate(links) if found.throughput_bps is not None},
+    )
+
+
+def times_ns(src: str, dst: str):
+    """Unknown, or anything up to 400 ms, or just about the fibre floor's limit."""
+    near = [] if src not in SITES or dst not in SITES else [round(0.98 * fibre_floor_ns(SITES[src], SITES[dst]))]
+    return st.one_of(st.none(), st.integers(0, 400 * MS), *(st.integers(max(0, at - 3), at + 3) for at in near))
+
+
+@st.composite
+def imports(draw) -> list[LinkEstimate]:
+    keys = draw(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES), st.sampled_from(MEDIA)), unique=True, max_size=40))
+    ages = st.one_of(st.none(), st.floats(0, 200_000))
+    return [
+        LinkEstimate(
+            src=src,
+            dst=dst,
+            medium=medium,
+            rtt_min_ns=draw(times_ns(src, dst)),
+            rtt_p50_ns=draw(times_ns(src, dst)),
+            rtt_p95_ns=draw(times_ns(src, dst)),
+            loss_ratio=draw(st.one_of(st.none(), st.floats(0, 1))),
+            throughput_bps=draw(st.one_of(st.none(), st.floats(1, 1e9))),
+            age_s=draw(ages),
+            rtt_from="import",
+        )
+        for src, dst, medium in sorted(keys)
+    ]
+
+
+@given(
+    imports(),
+    st.sampled_from([GatePolicy(), GatePolicy(max_age_s=None), GatePolicy(fibre_tolerance=0.0, asymmetry_ns=MS, asymmetry_ratio=0.05)]),
+)
+@settings(max_examples=150, deadline=None)
+def test_columns_are_graded_as_objects_are(links: list[LinkEstimate], policy: GatePolicy) -> None:
+    truth = gates.grade(links, SITES, policy)
+    found = columns.grade(as_columns(links), SITES, policy)
+    assert list(found) == truth
+    assert found.counts() == gates.counts(truth)
+    assert all(found[i] is found[i] for i in range(len(found)))
+
+
+@given(imports())
+@settings(max_examples=100, deadline=None)
+def test_pairs_are_those_of_the_objects(links: list[LinkEstimate]) -> None:
+    truth = gates.grade(links, SITES)
+    pairs = Pairs(columns.grade(as_columns(links), SITES))
+    assert dict(pairs) == fastest(truth)
+    by_objects, by_columns = link_table(truth), link_table(columns.grade(as_columns(links), SITES))
+    assert by_columns.names == by_objects.names
+    assert np.array_equal(by_columns.direct_ms, by_objects.direct_ms)
+    assert pairs.kept_out() == {(f.src, f.dst): f.gate for f in truth if f.gate != "ok" and (f.src, f.dst) not in pairs}
+    for src in NAMES:
+        for dst in NAMES:
+            assert pairs.parallel((src, dst)) == [found for found in truth if (found.src, found.dst) == (src, dst) and usable(found)]
+
+
+@given(imports(), st.sampled_from(tuple(SITES)), st.integers(0, 2))
+@settings(max_examples=60, deadline=None)
+def test_a_route_over_columns_is_the_route_over_objects(links: list[LinkEstimate], source: str, relays: int) -> None:
+    pools = [pool("fra"), pool("sin")]
+    request = Request(source=source, workload=workload(), relays=relays)
+    answers = [Planner(given, SITES, pools).plan(request) for given in (gates.grade(links, SITES), columns.grade(as_columns(links), SITES))]
+    assert answers[0] == answers[1]
+
+
+def test_the_public_grid_is_graded_and_routed_the_same() -> None:
+    sites = grid_sites()
+    (links,) = grid_links(premium=True)
+    links.sort(key=lambda found: found.key)
+    plain = [
+        LinkEstimate(**{name: getattr(f, name) for name in ("src", "dst", "medium", "rtt_min_ns", "rtt_p50_ns")}, rtt_from="import")
+        for f in links
+    ]
+    truth, found = gates.grade(plain, sites), columns.grade(as_columns(plain), sites)
+    assert list(found) == truth
+    assert len(set(found.counts())) > 1
+    assert rows(found) == rows(truth)
+
+
+def test_a_link_named_twice_or_below_zero_is_refused_in_the_same_words() -> None:
+    for links, error in (([link("fra", "iad", 90), link("fra", "iad", 91)], ValueError), ([link("fra", "iad", -1)], BadRtt)):
+        said = []
+        for work in (lambda links=links: gates.grade(links, SITES), lambda links=links: columns.grade(as_columns(links), SITES)):
+            with pytest.raises(error) as caught:
+                work()
+            said.append(str(caught.value))
+        assert said[0] == said[1]
+
+
+def test_no_links() -> None:
+    found = columns.grade(as_columns([]), SITES)
+    assert (len(found), list(found), found.counts(), dict(Pairs(found))) == (0, [], {}, {})
