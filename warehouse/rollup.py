@@ -15,12 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import duckdb
-import pyarrow as pa
 
 from warehouse.connect import Warehouse
 from warehouse.statements import statement
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["FAR_AHEAD", "FAR_BACK", "PASS_ROWS", "expired_before", "hour_steps", "minute_steps", "rollup"]
 
@@ -53,6 +56,8 @@ def minute_steps(warehouse: Warehouse, *, now: datetime, max_rows: int = PASS_RO
 
 def _pass(warehouse: Warehouse, now: datetime, max_rows: int) -> tuple[int, bool]:
     """One transaction; (fragments added, whether the mark is at the newest snapshot)."""
+    import pyarrow as pa  # readers take constants from here and need none of it
+
     with warehouse.transaction() as cursor:
         mark = _number(cursor, "SELECT snapshot_id FROM rollup_mark")
         newest = _number(cursor, "SELECT id FROM wh.current_snapshot()")
@@ -113,6 +118,8 @@ def hour_steps(warehouse: Warehouse, *, now: datetime) -> Iterator[int]:
 
 
 def _make_hours(cursor: duckdb.DuckDBPyConnection, hours: list[datetime], *, is_late: bool) -> int:
+    import pyarrow as pa
+
     ready = pa.table({"hour_at": pa.array(hours, pa.timestamp("us", tz="UTC"))})
     span = {"least": hours[0], "most": hours[-1] + timedelta(hours=1)}
     made = _arrow(cursor, "hours", ready=ready, **span)
@@ -154,6 +161,8 @@ class _Registered:
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, values: dict[str, object]) -> None:
         self._cursor = cursor
+        import pyarrow as pa
+
         self._tables = {name: value for name, value in values.items() if isinstance(value, pa.Table)}
         self._others = {name: value for name, value in values.items() if not isinstance(value, pa.Table)}
 
