@@ -112,10 +112,9 @@ def _session(words: dict[str, str]) -> Any:
 
 def shell(wh: Warehouse, *, row_limit: int, timeout_s: float, memory_mb: int) -> None:
     """Ask until the user leaves. Raises ToolMissing where prompt_toolkit is not installed."""
-    from warehouse.workbench import bound_process, run
+    from warehouse.workbench import bounded_process, run
 
     session = _session(words_of(wh))
-    bound_process(memory_mb)
     note(f"{wh.location}: reading only; .help says what there is")
     while True:
         try:
@@ -129,7 +128,9 @@ def shell(wh: Warehouse, *, row_limit: int, timeout_s: float, memory_mb: int) ->
         try:
             query = _command(wh, text) if text.startswith(".") else text
             if query:
-                show(run(wh, query, row_limit=row_limit, timeout_s=timeout_s, memory_mb=memory_mb), "table", None, row_limit)
+                with bounded_process(memory_mb):
+                    result = run(wh, query, row_limit=row_limit, timeout_s=timeout_s, memory_mb=memory_mb)
+                show(result, "table", None, row_limit)
         except IsochroneError as error:
             note(f"error: {error}")
 

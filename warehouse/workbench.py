@@ -28,7 +28,7 @@ from records.errors import UserError
 from warehouse.connect import Warehouse, unreadable
 from warehouse.statements import statement
 
-__all__ = ["MEMORY_MB", "TABLE_FUNCTIONS", "ColumnDoc", "SqlResult", "TableDoc", "bound_process", "run", "schema"]
+__all__ = ["MEMORY_MB", "TABLE_FUNCTIONS", "ColumnDoc", "SqlResult", "TableDoc", "bounded_process", "run", "schema"]
 
 #: Table functions a query may use; all of them only compute, or list what the schema already says.
 TABLE_FUNCTIONS = frozenset(
@@ -111,17 +111,22 @@ def schema(wh: Warehouse) -> list[TableDoc]:
     return sorted(docs, key=lambda doc: (doc.kind != "view", doc.name))
 
 
-def bound_process(memory_mb: int) -> None:
-    """Let this process have no more than `memory_mb` beyond what it has, and half a GB for the answer's own sake.
+@contextlib.contextmanager
+def bounded_process(memory_mb: int) -> Iterator[None]:
+    """Let this process have no more than `memory_mb` beyond what it has, and half a GB for the answer's own sake, for a while.
 
     DuckDB's limit does not count single giant values; for a process that does nothing but ask, the kernel's does. Does nothing
     where the kernel has no such limit.
     """
+    before = resource.getrlimit(resource.RLIMIT_DATA)
     with contextlib.suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text().split()[5])
         most = pages * resource.getpagesize() + ((memory_mb + 512) << 20)
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (most if before[1] == resource.RLIM_INFINITY else min(most, before[1]), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float = 10.0, memory_mb: int = MEMORY_MB) -> SqlResult:

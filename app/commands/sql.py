@@ -48,7 +48,7 @@ def sql(
     """
     from app.sql_examples import SQL_EXAMPLES
     from warehouse import open_warehouse
-    from warehouse.workbench import bound_process, run
+    from warehouse.workbench import bounded_process, run
 
     if examples:
         click.echo("\n\n".join(f"-- {name}\n{text};" for name, text in SQL_EXAMPLES.items()))
@@ -68,8 +68,7 @@ def sql(
             query = sys.stdin.read()
         except UnicodeDecodeError as error:
             raise UserError("standard input is not UTF-8 text") from error
-    with open_warehouse(warehouse) as wh:
-        bound_process(memory)
+    with open_warehouse(warehouse) as wh, bounded_process(memory):
         result = run(wh, query, row_limit=limit, timeout_s=timeout, memory_mb=memory)
     show(result, format_, output, limit)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from warehouse_builders import ping, put, trace
 
 from records.errors import UserError
 from warehouse import Warehouse, open_warehouse
-from warehouse.workbench import run, schema
+from warehouse.workbench import bounded_process, run, schema
 
 ALLOWED = {
     "select": "SELECT count(*) FROM ping_sample",
@@ -213,6 +214,22 @@ def test_giant_values_do_not_take_the_machine_down(filled: Warehouse) -> None:
     assert done.returncode == 2, done.stderr
     assert "more memory than the 200 MB" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_process_is_bounded_only_while_it_asks() -> None:
+    """What asks and lives on (a shell, a test) has its memory back afterwards, whatever became of the question."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+
+    def ask() -> None:
+        with bounded_process(100):
+            soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            assert soft != before[0]
+            assert hard == before[1]
+            raise UserError("a mistake")
+
+    with pytest.raises(UserError):
+        ask()
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_a_fault_in_the_middle_of_the_rows_is_told(filled: Warehouse) -> None:
