@@ -70,7 +70,10 @@ def test_a_session_on_a_terminal(place: Path, tmp_path: Path) -> None:
             os.write(master, b"FROM nowhere;\r")
             assert b"nowhere does not exist" in _read(master, b"does not exist")
             os.write(master, b".tables\r")
-            assert b"ping_sample" in _read(master, b"valid_traceroute")
+            listing = _read(master, b"ping_sample")  # the tables come after the views
+            assert b"valid_traceroute" in listing
+            if b"isochrone>" not in listing.rpartition(b"ping_sample")[2]:
+                _read(master, b"isochrone>")  # what is typed before it would be lost
             os.write(master, b"\x04")
             _read(master, b"never", 3)
             assert session.wait(20) == 0

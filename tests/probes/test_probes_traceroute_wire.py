@@ -1,7 +1,5 @@
 """Bytes of traceroute: UDP probes and label stacks dissected by scapy or worked by hand; decoders that never crash."""
 
-import hashlib
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,14 +94,6 @@ def test_decoders_never_raise(data):
     wire.decode_labels(b"\x20\x00\x00\x00" + data)
     wire.decode_quoted_udp(data)
     wire.token_of(data)
-
-
-def test_path_hash_is_of_addresses_in_order_with_silent_hops():
-    """SHA-256 of the addresses joined by newlines, a star for silence, cut to 16 digits; order and silence matter."""
-    path = ["192.0.2.1", None, "198.51.100.9"]
-    assert wire.path_hash(path) == hashlib.sha256(b"192.0.2.1\n*\n198.51.100.9").hexdigest()[:16]
-    others = [["192.0.2.1", "198.51.100.9"], path[::-1], ["192.0.2.1", None, None], []]
-    assert len({wire.path_hash(other) for other in [path, *others]}) == 5
 
 
 def test_flows_have_checksums_of_their_own():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import fields
 
@@ -11,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from records.batch import LINE_TYPES, SCHEMA_VERSION, encode_line, type_of
-from records.measurement import AgentStatus, Hop, HttpResult, InferenceResult, PingResult, PingSample, ThroughputResult, TracerouteResult
+from records.measurement import (
+    AgentStatus,
+    Hop,
+    HttpResult,
+    InferenceResult,
+    PingResult,
+    PingSample,
+    ThroughputResult,
+    TracerouteResult,
+    path_hash,
+)
 
 HEADER = {
     "id": "b-1",
@@ -191,3 +202,11 @@ def test_a_float_that_json_cannot_carry_is_refused() -> None:
     )
     with pytest.raises(ValueError, match="JSON"):
         encode_line(bad)
+
+
+def test_path_hash_is_of_addresses_in_order_with_silent_hops() -> None:
+    """SHA-256 of the addresses joined by newlines, a star for silence, cut to 16 digits; order and silence matter."""
+    path = ["192.0.2.1", None, "198.51.100.9"]
+    assert path_hash(path) == hashlib.sha256(b"192.0.2.1\n*\n198.51.100.9").hexdigest()[:16]
+    others = [["192.0.2.1", "198.51.100.9"], path[::-1], ["192.0.2.1", None, None], []]
+    assert len({path_hash(other) for other in [path, *others]}) == 5
