@@ -87,7 +87,12 @@ async def far_away(url: str, there_ms: int, back_ms: int) -> AsyncIterator[str]:
 
 def test_cold_request_is_split_into_its_phases(server: str) -> None:
     """A cold request has every phase in order, as many tokens as asked for, and the kernel's RTT."""
-    (result,) = asyncio.run(ask(InferenceConfig(max_tokens=12), target(server)))
+    # This model answers within milliseconds: where the machine was busy elsewhere just then, all tokens are in one read, and no
+    # client could tell that they were streamed. One request of five is read as it comes.
+    for _ in range(5):
+        (result,) = asyncio.run(ask(InferenceConfig(max_tokens=12), target(server)))
+        if result.is_streamed:
+            break
     assert (result.outcome, result.error, result.http_status) == ("ok", None, 200)
     assert result.connection == "cold"
     assert result.model == serving.MODEL_NAME
