@@ -209,6 +209,7 @@ def _check_target(target: Target, agent: AgentSettings) -> None:
     _check_address(target.address, agent)
     check_port("udp_echo_port", target.udp_echo_port)
     check_port("throughput_port", target.throughput_port)
+    check_port("stamp_port", target.stamp_port)
     if target.inference_url is not None:
         _check_inference_url(target.inference_url, agent)
     if target.http_url is not None:

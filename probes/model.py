@@ -23,6 +23,7 @@ class Target:
     medium           what joins the agent's site to it
     udp_echo_port    of its UDP reflector; None when it has none
     throughput_port  of its throughput server; None when it has none
+    stamp_port       of its STAMP reflector (UDP); None when it has none
     inference_url    base URL of its OpenAI-compatible API, ending in ``/v1``; None when it serves no model
     inference_model  the model to ask for; None asks the server for its first one
     http_url         what the http probe measures, as in ``https://host/`` or ``tcp://host:443``; None when there is nothing
@@ -34,6 +35,7 @@ class Target:
     medium: Medium = "internet"
     udp_echo_port: int | None = None
     throughput_port: int | None = None
+    stamp_port: int | None = None
     inference_url: str | None = None
     inference_model: str | None = None
     api_key_file: str | None = None

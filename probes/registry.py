@@ -105,4 +105,15 @@ PROBE_TYPES: dict[str, ProbeFactory] = {
         packets=lambda config: 20 if config.resume else 10,
         longest_s=lambda config: 10 + 12 * config.timeout_ms / 1000,
     ),
+    "stamp": ProbeFactory(
+        help="RFC 8762: round trip without the reflector's residence, loss and delay variation by direction",
+        module="probes.stamp",
+        config_name="StampConfig",
+        probe_name="StampProbe",
+        at_once=500,
+        may_overlap=True,
+        needs=lambda _: "stamp_port",
+        packets=lambda config: config.count,
+        longest_s=lambda config: 10 + 2 * (config.count * config.interval_ms + config.timeout_ms) / 1000,
+    ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 from probes.client import check_collector_url
@@ -78,17 +79,38 @@ class LimitSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
-    """``[serve]``: what this agent offers others to measure against; a port that is not given is not opened."""
+    """``[serve]``: what this agent offers others to measure against; a port that is not given is not opened.
+
+    stamp_port       UDP port of the STAMP reflector (RFC 8762; the standard's is 862)
+    stamp_key_file   file with the key of its authenticated mode; None: unauthenticated
+    stamp_stateless  copy the senders' numbers instead of counting: they cannot tell loss by direction then
+    stamp_allow      networks it answers, separated by spaces; empty: all
+    stamp_packets_per_second   answers to one source at most
+    stamp_clock_error_us       bound of this host's clock error where it is known by other means; 0 asks the kernel
+    """
 
     host: str = "0.0.0.0"  # noqa: S104  the other agents are elsewhere
     throughput_port: int | None = None
     udp_echo_port: int | None = None
+    stamp_port: int | None = None
+    stamp_key_file: Path | None = None
+    stamp_stateless: bool = False
+    stamp_allow: str = ""
+    stamp_packets_per_second: int = 1000
+    stamp_clock_error_us: float = 0.0
 
     def __post_init__(self) -> None:
         if parse_ip(self.host) is None:
             raise ConfigError(f"host is {self.host!r}; give an IP address of this machine, 0.0.0.0 or ::")
-        for key in ("throughput_port", "udp_echo_port"):
+        for key in ("throughput_port", "udp_echo_port", "stamp_port"):
             check_port(key, getattr(self, key))
+        for text in self.stamp_allow.split():
+            try:
+                ip_network(text)
+            except ValueError as error:
+                raise ConfigError(f"stamp_allow names {text!r}: {error}; give networks such as 192.0.2.0/24, separated by spaces") from None
+        check_range("stamp_packets_per_second", self.stamp_packets_per_second, 1, 100_000)
+        check_range("stamp_clock_error_us", self.stamp_clock_error_us, 0, 1e9)
 
 
 def check_slug(key: str, value: str) -> None:

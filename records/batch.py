@@ -19,6 +19,7 @@ from records.measurement import (
     ThroughputResult,
     TracerouteResult,
 )
+from records.stamp import StampResult
 
 __all__ = [
     "HEADER_AGENT",
@@ -37,7 +38,7 @@ HEADER_AGENT = "Isochrone-Agent"
 HEADER_BOOT = "Isochrone-Boot"
 HEADER_SEQUENCE = "Isochrone-Sequence"
 
-Line = PingResult | TracerouteResult | ThroughputResult | InferenceResult | HttpResult | AgentStatus
+Line = PingResult | TracerouteResult | ThroughputResult | InferenceResult | HttpResult | StampResult | AgentStatus
 
 #: The `type` of a line -> the record it decodes to.
 LINE_TYPES: dict[str, type] = {
@@ -46,6 +47,7 @@ LINE_TYPES: dict[str, type] = {
     "throughput": ThroughputResult,
     "inference": InferenceResult,
     "http": HttpResult,
+    "stamp": StampResult,
     "status": AgentStatus,
 }
 _TYPE_NAMES = {record: name for name, record in LINE_TYPES.items()}

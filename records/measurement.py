@@ -29,6 +29,7 @@ __all__ = [
     "PingOutcome",
     "PingResult",
     "PingSample",
+    "ThroughputMethod",
     "ThroughputResult",
     "TracerouteResult",
     "TsSource",
@@ -42,7 +43,7 @@ PingOutcome = Literal["reply", "timeout", "unreachable", "send_failed"]
 TsSource = Literal["kernel_txrx", "kernel_rx", "user", "tcp_info"]
 
 #: Name of every probe type, in the order people read them.
-PROBE_TYPES = ("ping", "traceroute", "throughput", "inference", "http")
+PROBE_TYPES = ("ping", "traceroute", "throughput", "inference", "http", "stamp")
 
 #: How far an http measurement goes: the TCP hand-shake, TLS over it, and one HTTP request over either.
 HttpProtocol = Literal["tcp", "tls", "http", "https"]
@@ -203,21 +204,35 @@ class TracerouteResult(Measurement):
     path_hash: str
 
 
+#: transfer: a full test; bbr, delivery_rate: a short transfer, read from the sender's congestion control; train: UDP packets in trains.
+ThroughputMethod = Literal["transfer", "bbr", "delivery_rate", "train"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThroughputResult(Measurement):
-    """Achieved rate of a bulk TCP transfer.
+    """Achieved rate of a bulk transfer, or an estimate of it from a few packets.
 
     tool             iperf3 or builtin; ndt7 or other where somebody else measured
     direction        up: from the agent to the target; down: the other way
     transferred_bytes, duration_ns   payload acknowledged or received, and over which time; None where somebody else
                      measured and does not say
-    throughput_bps   achieved payload bits per second; None when the test failed
+    throughput_bps   achieved payload bits per second; None when the test failed or was skipped
     retransmits      segments sent again; None where the sender's counters are not ours to read
     tcp_rtt_ns       smoothed RTT of the connection at the end (TCP_INFO), in ns: the latency under load
     tcp_min_rtt_ns   its least RTT
     congestion_control   such as bbr or cubic
-    stop_reason      time, bytes (the byte budget) or error
-    error            what failed, in one sentence
+    stop_reason      time, bytes (the byte budget), error, or skipped (a budget is spent: nothing was sent)
+    error            what failed or why it was skipped, in one sentence
+    failure_source   whose failure it was; None: nothing failed
+    method           transfer, or how it was estimated
+    is_estimate      throughput_bps is an estimate of what a transfer would achieve
+    protocol         tcp or udp
+    streams          connections at the same time
+    is_bidirectional the other direction was measured at the same time
+    spent_bytes      all that the test sent or received for it, readings that were thrown away included: what budgets count
+    idle_rtt_ns      median RTT before the test; loaded_rtt_ns during it, loaded_rtt_p95_ns its 95th percentile
+    rtt_source       what read those two: ping (packets beside the transfer) or tcp_info (the transfer's own connection)
+    udp_packets, udp_lost_packets, udp_jitter_ns   of a UDP test, by the receiver; jitter by RFC 3550
     """
 
     tool: Literal["iperf3", "builtin", "ndt7", "other"]
@@ -225,16 +240,32 @@ class ThroughputResult(Measurement):
     transferred_bytes: int | None
     duration_ns: int | None
     throughput_bps: int | None
-    stop_reason: Literal["time", "bytes", "error"]
+    stop_reason: Literal["time", "bytes", "error", "skipped"]
     retransmits: int | None = None
     tcp_rtt_ns: int | None = None
     tcp_min_rtt_ns: int | None = None
     congestion_control: str | None = None
     error: str | None = None
+    failure_source: FailureSource | None = None
+    method: ThroughputMethod = "transfer"
+    is_estimate: bool = False
+    protocol: Literal["tcp", "udp"] = "tcp"
+    streams: int = 1
+    is_bidirectional: bool = False
+    spent_bytes: int | None = None
+    idle_rtt_ns: int | None = None
+    loaded_rtt_ns: int | None = None
+    loaded_rtt_p95_ns: int | None = None
+    rtt_source: Literal["ping", "tcp_info"] | None = None
+    udp_packets: int | None = None
+    udp_lost_packets: int | None = None
+    udp_jitter_ns: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.stop_reason == "error") != (self.throughput_bps is None):
+        if (self.stop_reason in {"error", "skipped"}) != (self.throughput_bps is None):
             raise ValueError("a failed test has no throughput and a test that ran has one")
+        if self.is_estimate != (self.method != "transfer"):
+            raise ValueError(f"method {self.method!r} with is_estimate {self.is_estimate}: a transfer is no estimate and all else is one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from records.batch import BatchName
 from records.measurement import AgentStatus, HttpResult, InferenceResult, Measurement, PingResult, ThroughputResult, TracerouteResult
+from records.stamp import StampResult
 
 __all__ = [
     "COLUMNS",
@@ -21,6 +22,7 @@ __all__ = [
     "http_rows",
     "inference_rows",
     "ping_rows",
+    "stamp_rows",
     "tables",
     "throughput_rows",
     "traceroute_rows",
@@ -50,6 +52,40 @@ _HOPS = pa.list_(
         }
     )
 )
+_STAMP_SAMPLE = {
+    "sequence": _INT,
+    "outcome": _TEXT,
+    "sent_at_ns": _INT,
+    "rtt_ns": _INT,
+    "ts_source": _TEXT,
+    "residence_ns": _INT,
+    "forward_ns": _INT,
+    "backward_ns": _INT,
+    "forward_pdv_ns": _INT,
+    "backward_pdv_ns": _INT,
+    "reflector_sequence": _INT,
+    "forward_ttl": _INT,
+    "reply_ttl": _INT,
+    "sched_lag_ns": _INT,
+    "duplicates": _INT,
+    "late": _BOOL,
+    "icmp_type": _INT,
+    "icmp_code": _INT,
+    "responder": _TEXT,
+    "error": _TEXT,
+}
+
+#: What a throughput test says of itself beyond its rate, under the record's names.
+_THROUGHPUT_MORE: Columns = {
+    **dict.fromkeys(("failure_source", "method"), _TEXT),
+    "is_estimate": _BOOL,
+    "protocol": _TEXT,
+    "streams": _INT,
+    "is_bidirectional": _BOOL,
+    **dict.fromkeys(("spent_bytes", "idle_rtt_ns", "loaded_rtt_ns", "loaded_rtt_p95_ns"), _INT),
+    "rtt_source": _TEXT,
+    **dict.fromkeys(("udp_packets", "udp_lost_packets", "udp_jitter_ns"), _INT),
+}
 
 _HEAD: Columns = dict.fromkeys(("measurement_id", "agent", "boot", "src", "dst", "medium", "target", "engine"), _TEXT) | {"started_at": _AT}
 _TAIL: Columns = {"batch_boot": _TEXT, "batch_sequence": _INT, "received_at": _AT}
@@ -102,6 +138,7 @@ COLUMNS: dict[str, Columns] = {
         "tcp_min_rtt_ns": _INT,
         "congestion_control": _TEXT,
         "error": _TEXT,
+        **_THROUGHPUT_MORE,
         **_TAIL,
     },
     "inference": {
@@ -121,6 +158,14 @@ COLUMNS: dict[str, Columns] = {
     "http": {
         **_HEAD,
         **_HTTP,
+        **_TAIL,
+    },
+    "stamp": {
+        **_HEAD,
+        **dict.fromkeys(("mode", "reflector"), _TEXT),
+        **dict.fromkeys(("timeout_ns", "packet_bytes", "sent_count", "reply_count"), _INT),
+        **dict.fromkeys(("forward_lost", "backward_lost", "undirected_lost", "clock_error_ns", "unverified"), _INT),
+        "samples": pa.list_(pa.struct(_STAMP_SAMPLE)),
         **_TAIL,
     },
     "agent_status": {
@@ -237,6 +282,7 @@ def throughput_rows(m: ThroughputResult, batch: BatchName, received_at: datetime
             m.tcp_min_rtt_ns,
             m.congestion_control,
             m.error,
+            *(getattr(m, name) for name in _THROUGHPUT_MORE),
             *_tail(batch, received_at),
         )
     ]
@@ -276,6 +322,16 @@ def inference_rows(m: InferenceResult, batch: BatchName, received_at: datetime) 
 def http_rows(m: HttpResult, batch: BatchName, received_at: datetime) -> list[Row]:
     """One row per connection."""
     return [(*_head(m), *(getattr(m, name) for name in _HTTP), *_tail(batch, received_at))]
+
+
+def stamp_rows(m: StampResult, batch: BatchName, received_at: datetime) -> list[Row]:
+    """One row per round, packets nested."""
+    outcomes = [sample.outcome for sample in m.samples]
+    sent_count = len(outcomes) - outcomes.count("send_failed")
+    samples = [{name: getattr(sample, name) for name in _STAMP_SAMPLE} for sample in m.samples]
+    counts = (m.timeout_ns, m.packet_bytes, sent_count, outcomes.count("reply"))
+    losses = (m.forward_lost, m.backward_lost, m.undirected_lost, m.clock_error_ns, m.unverified)
+    return [(*_head(m), m.mode, m.reflector, *counts, *losses, samples, *_tail(batch, received_at))]
 
 
 def agent_status_rows(s: AgentStatus, batch: BatchName, received_at: datetime) -> list[Row]:

@@ -32,7 +32,17 @@ import pyarrow as pa
 
 from records.batch import LINE_TYPES, SCHEMA_VERSION, BatchName
 from records.measurement import AgentStatus
-from warehouse.columns import Row, agent_status_rows, http_rows, inference_rows, ping_rows, tables, throughput_rows, traceroute_rows
+from warehouse.columns import (
+    Row,
+    agent_status_rows,
+    http_rows,
+    inference_rows,
+    ping_rows,
+    stamp_rows,
+    tables,
+    throughput_rows,
+    traceroute_rows,
+)
 
 __all__ = ["MAX_BODY_BYTES", "MAX_LINE_BYTES", "Batch", "Reject", "TooLarge", "Unreadable", "decompress", "parse"]
 
@@ -47,6 +57,7 @@ _ROWS: dict[str, tuple[str, Callable[[Any, BatchName, datetime], list[Row]]]] = 
     "throughput": ("throughput", throughput_rows),
     "inference": ("inference", inference_rows),
     "http": ("http", http_rows),
+    "stamp": ("stamp", stamp_rows),
     "status": ("agent_status", agent_status_rows),
 }
 

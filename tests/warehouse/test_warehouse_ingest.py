@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from warehouse_builders import BOOT, NOW, at_ns, content, ping, report, request, trace, transfer, visit
+from warehouse_builders import BOOT, NOW, at_ns, content, ping, report, request, stamped, trace, transfer, visit
 
 from records.batch import LINE_TYPES, BatchName, encode_line
 from warehouse.ingest import MAX_LINE_BYTES, TooLarge, Unreadable, decompress, parse
@@ -96,6 +96,7 @@ def test_every_type_becomes_rows_that_hold_the_record() -> None:
     """What a row holds is what the record said, times in UTC and NULL for what is not known."""
     lines = [ping(1, [1000, None]), trace(2), transfer(3, 8_000_000), request(4, 9_000_000, [10, 20])]
     lines += [visit(5, 7_000, tls_resumed=False, address="192.0.2.7"), report(NOW, produced={"ping": 1})]
+    lines += [stamped(6, [30_000, None], unverified=2)]
     batch = parse(content(lines), NAME, received_at=NOW)
     assert batch.rejects == ()
     assert set(batch.counts) == set(LINE_TYPES)
@@ -112,6 +113,15 @@ def test_every_type_becomes_rows_that_hold_the_record() -> None:
     http = rows["http"][0]
     assert (http["tcp_rtt_ns"], http["tls_ns"], http["tls_resumed"], http["tls_verified"]) == (7_000, 14_000, False, True)
     assert (http["protocol"], http["address"], http["http_status"], http["error"]) == ("tls", "192.0.2.7", None, None)
+    stamp = rows["stamp"][0]
+    assert (stamp["sent_count"], stamp["reply_count"], stamp["forward_lost"], stamp["backward_lost"], stamp["unverified"]) == (
+        2,
+        1,
+        0,
+        1,
+        2,
+    )
+    assert [(packet["outcome"], packet["forward_ns"]) for packet in stamp["samples"]] == [("reply", 10_000), ("timeout", None)]
     assert dict(rows["agent_status"][0]["produced"]) == {"ping": 1}
     assert rows["agent_status"][0]["clock_error_ns"] is None
 

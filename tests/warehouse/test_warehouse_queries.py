@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from warehouse_builders import BOOT, NOW, SECOND, at_ns, batch, ping, put, report, request, trace, transfer, visit
+from warehouse_builders import BOOT, NOW, SECOND, at_ns, batch, ping, put, report, request, stamped, trace, transfer, visit
 
 from records.errors import UserError
 from records.histogram import Histogram
@@ -310,6 +310,39 @@ def test_inference_by_serving_site(wh: Warehouse) -> None:
     assert sorted((row["ttft_ms"] or 0, row["tpot_ms"]) for row in series) == [(0, None), (10.0, 2.0), (20.0, None), (30.0, 4.0)]
 
 
+def test_estimates_stand_in_only_where_there_is_no_full_test(wh: Warehouse) -> None:
+    """A link's throughput is the median of its full TCP tests; estimates speak where there is none, a UDP test never does."""
+    estimate = {"is_estimate": True, "method": "bbr"}
+    put(wh, transfer(1, 10), transfer(2, 30, **estimate), transfer(3, 50, protocol="udp"))
+    put(wh, transfer(4, 70, dst="iad", **estimate), transfer(5, 80, dst="iad", **estimate), transfer(6, 5, dst="iad", protocol="udp"))
+    put(wh, transfer(7, None, dst="nrt", stop_reason="skipped"), ping(8, [1]), ping(9, [1], dst="iad"), ping(10, [1], dst="nrt"))
+    links = _links(wh)
+    assert [links["sin", dst, "internet"].throughput_bps for dst in ("fra", "iad", "nrt")] == [10, 75, None]
+    with wh.cursor() as cursor:
+        marks = cursor.execute("SELECT throughput_bps FROM valid_throughput WHERE is_estimate ORDER BY ALL").fetchall()
+    assert marks == [(30,), (70,), (80,)]
+
+
+def test_stamp_by_direction(wh: Warehouse) -> None:
+    """A link by STAMP: losses add up by direction where rounds tell it, delays are those of the packets, old rounds are left out."""
+    put(
+        wh,
+        stamped(1, [30_000_000, None, 36_000_000]),
+        stamped(2, [None, 33_000_000], forward_lost=None, backward_lost=None, undirected_lost=1),
+    )
+    put(wh, stamped(3, [1_000_000], at=NOW - timedelta(hours=30)))
+    with wh.cursor() as cursor:
+        link = cursor.execute("""
+            SELECT rtt_min_ms, rtt_p50_ms, forward_p50_ms, backward_p50_ms, clock_error_ms, sent_count, reply_count,
+                forward_lost, backward_lost, undirected_lost FROM stamp_links""").fetchall()
+        packets = cursor.execute(
+            "SELECT measurement_id, sequence, outcome, rtt_ns FROM stamp_packets ORDER BY started_at, measurement_id, sequence"
+        ).fetchall()
+    assert link == [(30.0, 33.0, 11.0, 22.0, 0.1, 5, 3, 0, 1, 1)]
+    assert packets[0] == (f"{BOOT}-3", 0, "reply", 1_000_000)
+    assert [packet[1:] for packet in packets[1:4]] == [(0, "reply", 30_000_000), (1, "timeout", None), (2, "reply", 36_000_000)]
+
+
 def test_throughput_series(wh: Warehouse) -> None:
     """Every test of a link is there, the failed ones with their error and no rate."""
     put(wh, transfer(1, 8_000_000, at=NOW - HOUR), transfer(2, None))
@@ -375,7 +408,15 @@ def test_people_views(wh: Warehouse) -> None:
 def test_rounds_are_counted_once_however_many_packets_they_have(wh: Warehouse) -> None:
     """A ping round is one measurement."""
     put(wh, ping(1, [1] * 5), ping(2, [None] * 3), trace(3), request(4, 5))
-    assert queries.measurement_counts(wh) == {"ping": 2, "traceroute": 1, "throughput": 0, "inference": 1, "http": 0, "rtt_matrix": 0}
+    assert queries.measurement_counts(wh) == {
+        "ping": 2,
+        "traceroute": 1,
+        "throughput": 0,
+        "inference": 1,
+        "http": 0,
+        "stamp": 0,
+        "rtt_matrix": 0,
+    }
     assert queries.time_range(wh) == (NOW - timedelta(minutes=1), NOW - timedelta(minutes=1) + timedelta(milliseconds=40))
 
 

@@ -20,6 +20,7 @@ from records.measurement import (
     ThroughputResult,
     TracerouteResult,
 )
+from records.stamp import StampResult, StampSample
 from warehouse.connect import Warehouse
 from warehouse.ingest import Batch, parse
 from warehouse.store import Outcome, store
@@ -90,6 +91,35 @@ def visit(n: int, rtt_ns: int | None, at: datetime = NOW - timedelta(minutes=1),
     )
     refused = {"outcome": "refused", "failed_phase": "tcp", "failure_source": "target", "error": "connection refused"}
     return HttpResult(**{**head(n, at), "protocol": "tls", **(went or refused), **other})
+
+
+def stamped(n: int, rtts_ns: Sequence[int | None], at: datetime = NOW - timedelta(minutes=1), **other: Any) -> StampResult:
+    """A STAMP round with one packet every 10 ms, a third of each RTT on the way there; None is a packet lost on the way back."""
+    samples = tuple(
+        StampSample(sequence=i, outcome="timeout", sent_at_ns=at_ns(at) + i * 10_000_000)
+        if rtt is None
+        else StampSample(
+            sequence=i,
+            outcome="reply",
+            sent_at_ns=at_ns(at) + i * 10_000_000,
+            rtt_ns=rtt,
+            ts_source="kernel_txrx",
+            residence_ns=20_000,
+            forward_ns=rtt // 3,
+            backward_ns=rtt - rtt // 3,
+            reflector_sequence=i,
+        )
+        for i, rtt in enumerate(rtts_ns)
+    )
+    base: dict[str, Any] = {
+        "mode": "unauthenticated",
+        "reflector": "stateful",
+        "timeout_ns": SECOND,
+        "packet_bytes": 44,
+        "samples": samples,
+    }
+    lost = {"forward_lost": 0, "backward_lost": list(rtts_ns).count(None), "clock_error_ns": 100_000}
+    return StampResult(**{**head(n, at), **base, **lost, "samples": samples, **other})
 
 
 def report(at: datetime, *, grade: str = "ok", produced: dict[str, int] | None = None, **other: Any) -> AgentStatus:

@@ -12,6 +12,8 @@ WITH stored AS (
     SELECT agent, boot, 'inference', count(*), count(*) - count(DISTINCT measurement_id) FROM inference GROUP BY ALL
     UNION ALL
     SELECT agent, boot, 'http', count(*), count(*) - count(DISTINCT measurement_id) FROM http GROUP BY ALL
+    UNION ALL
+    SELECT agent, boot, 'stamp', count(*), count(*) - count(DISTINCT measurement_id) FROM stamp GROUP BY ALL
 ),
 newest AS (
     SELECT agent, boot, produced FROM agent_status

@@ -1,0 +1,101 @@
+"""What the numbers and times of a round's replies say: loss by direction, one-way delays, delay variation. Pure.
+
+Loss by direction. A stateful reflector gives the replies of a session the numbers 0, 1, 2, ... whether they arrive or not. So of
+the packets up to the newest one that was answered, those whose reply number never came were lost on the way back, and the other
+missing ones on the way there. What was sent after the newest answered packet is lost in a direction that nothing tells.
+
+A stateless reflector copies our numbers, which looks like a stateful one behind a way there that loses nothing. Only a number that
+differs from ours proves that a reflector counts; until one does, no direction is claimed (but a round without any loss has none).
+
+One-way delays are T2 - T1 and T4 - T3, off by the difference of the clocks. Their differences within a round are not (the clocks'
+drift over a round of seconds is below a us): the delay variation (PDV of RFC 5481, from the least; IPDV of RFC 3393, from one
+packet to the next).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from records.stamp import StampReflectorKind
+
+__all__ = ["Answer", "Losses", "losses", "proves_stateful", "variations"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Answer:
+    """What one reply says, times in ns since 1970, each by the clock of its end.
+
+    number                 the reflector's sequence number
+    received_ns, replied_ns   T2, T3
+    sent_ns, arrived_ns    T1, T4 by kernel stamps; None where there are none
+    error_ns               what the reflector states of its clock; None: nothing
+    has_session            it knows our session id: its numbers began at 0 with our first packet
+    ttl                    with which our packet reached it; None: it does not say
+    """
+
+    number: int
+    received_ns: int
+    replied_ns: int
+    error_ns: int | None
+    has_session: bool
+    ttl: int | None
+    sent_ns: int | None = None
+    arrived_ns: int | None = None
+
+    @property
+    def residence_ns(self) -> int:
+        """T3 - T2."""
+        return self.replied_ns - self.received_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Lost packets by direction; forward and backward None: not known, and all are undirected."""
+
+    forward: int | None
+    backward: int | None
+    undirected: int
+
+
+def proves_stateful(numbers: Mapping[int, int]) -> bool:
+    """Whether a reflector counts by itself: one of its numbers is not the packet's own. `numbers`: packet -> reply number."""
+    return any(number != packet for packet, number in numbers.items())
+
+
+def losses(
+    sent: Sequence[int], numbers: Mapping[int, int], kind: StampReflectorKind | None, *, is_fresh: bool, spare: Collection[int] = ()
+) -> Losses:
+    """Loss of a round by direction.
+
+    sent      packets that left, by number, ascending
+    numbers   of those answered (late ones too): packet -> the reflector's number of its reply
+    kind      of the reflector; None: not known
+    spare     numbers of further replies to the same packets, which something on the way doubled
+    is_fresh  its numbers began at 0 with this round; without that, loss before the first reply is undirected
+
+    >>> losses(range(6), {0: 0, 3: 2, 4: 3}, "stateful", is_fresh=True)  # reply 1 never came; 1 or 2 never arrived; 5: who knows
+    Losses(forward=1, backward=1, undirected=1)
+    """
+    missing = [packet for packet in sent if packet not in numbers]
+    if not missing:
+        return Losses(0, 0, 0)
+    if kind != "stateful" or not numbers:
+        return Losses(None, None, len(missing))
+    first, newest = (-1 if is_fresh else min(numbers)), max(numbers)
+    inside = sum(first < packet < newest for packet in missing)
+    came = {*numbers.values(), *spare}
+    backward = max(came) - (0 if is_fresh else min(came)) + 1 - len(came)
+    if len(set(numbers.values())) != len(numbers) or backward > inside:  # it began anew within the round, or is not what it was said to be
+        return Losses(None, None, len(missing))
+    return Losses(inside - backward, backward, len(missing) - inside)
+
+
+def variations(delays_ns: Sequence[int | None]) -> list[int | None]:
+    """Each delay above the least of them (PDV, RFC 5481 section 4.2); any constant in them falls out.
+
+    >>> variations([-500, None, -480])
+    [0, None, 20]
+    """
+    least = min((delay for delay in delays_ns if delay is not None), default=0)
+    return [None if delay is None else delay - least for delay in delays_ns]

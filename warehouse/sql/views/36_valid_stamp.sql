@@ -1,0 +1,10 @@
+-- Question: which rounds count? Grain: as stamp. Stable: columns are added, never renamed or dropped.
+CREATE OR REPLACE VIEW valid_stamp AS
+SELECT * EXCLUDE (is_from_future, is_duplicate_id, is_degraded_agent)
+FROM marked_stamp
+WHERE NOT is_from_future AND NOT is_duplicate_id AND NOT is_degraded_agent;
+COMMENT ON VIEW valid_stamp IS 'Every STAMP round that counts: not from the future, not stored twice, not of a degraded agent';
+DELETE FROM view_column WHERE view_name = 'valid_stamp';
+INSERT INTO view_column
+SELECT 'valid_stamp', column_name, comment FROM duckdb_columns()
+WHERE database_name = current_database() AND table_name = 'stamp' AND column_name <> 'is_duplicate_id';
