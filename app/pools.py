@@ -12,9 +12,14 @@ import importlib
 import logging
 import math
 import multiprocessing
+import os
+import pickle
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from records.errors import ToolMissing, UserError
@@ -39,6 +44,23 @@ def chunk_of(function: Callable[[Item], Any], sample: Item, *, count: int, worke
     return max(1, min(math.ceil(CHUNK_S / each_s), math.ceil(count / max(1, workers))))
 
 
+@dataclass(frozen=True)
+class _Filed:
+    """A function that lies in a file of this machine, with all that is bound to it; a process reads it once."""
+
+    path: str
+
+    def __call__(self, item: Any) -> Any:
+        found = _READ.get(self.path)
+        if found is None:
+            _READ.clear()  # a sweep uses one
+            found = _READ[self.path] = pickle.loads(Path(self.path).read_bytes())  # noqa: S301 (written by the process that asks)
+        return found(item)
+
+
+_READ: dict[str, Callable[[Any], Any]] = {}
+
+
 @contextlib.contextmanager
 def processes(count: int) -> Iterator[dict[str, Any]]:
     """Processes of this machine; a pool that lost one is replaced by a new one. One process, or none, is this one."""
@@ -53,11 +75,23 @@ def processes(count: int) -> Iterator[dict[str, Any]]:
         pools.append(ProcessPoolExecutor(count, mp_context=context))
         return pools[-1]
 
-    try:
-        yield {"executor": make(), "workers": count, "renew": make}
-    finally:
-        for pool in pools:
-            pool.shutdown(cancel_futures=True)
+    with tempfile.TemporaryDirectory(prefix="isochrone-") as folder:  # of this user alone
+
+        def share(function: Callable[[Any], Any]) -> _Filed:
+            handle, path = tempfile.mkstemp(dir=folder)
+            with os.fdopen(handle, "wb") as file:
+                pickle.dump(function, file, protocol=pickle.HIGHEST_PROTOCOL)
+            return _Filed(path)
+
+        try:
+            yield {"executor": make(), "workers": count, "renew": make, "share": share}
+        finally:
+            for pool in pools:
+                pool.shutdown(cancel_futures=True)
+
+
+#: Dask samples every worker's stack a hundred times a second, for a page nobody looks at here.
+_LEAN = {"distributed.worker.profile.enabled": False}
 
 
 @contextlib.contextmanager
@@ -73,7 +107,7 @@ def dask(address: str | None = None, *, count: int = 2, timeout_s: float = 10.0)
     except ModuleNotFoundError as error:
         raise ToolMissing("Dask is not installed; pip install 'isochrone[dask]', or use processes") from error
     with contextlib.ExitStack() as stack:
-        stack.enter_context(config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in _MALLOC.items()}))
+        stack.enter_context(config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in _MALLOC.items()} | _LEAN))
         if address is None:
             cluster = distributed.LocalCluster(
                 n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None, silence_logs=logging.ERROR
@@ -89,5 +123,9 @@ def dask(address: str | None = None, *, count: int = 2, timeout_s: float = 10.0)
             found: Executor = client.get_executor(pure=False)
             return found
 
+        def share(function: Callable[[Any], Any]) -> Any:
+            # A task that names it gets the thing itself; with every worker holding it none has to be asked for it.
+            return client.scatter(function, broadcast=True, hash=False)
+
         lost = (BrokenExecutor, CancelledError, distributed.KilledWorker)
-        yield {"executor": executor(), "workers": workers, "renew": executor, "lost": lost}
+        yield {"executor": executor(), "workers": workers, "renew": executor, "lost": lost, "share": share}

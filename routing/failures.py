@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from records.units import MS
 from routing.engine import Best, Precision, may_relay, prepared, solved
-from routing.kernel import INDEX, Form, Indices, min_plus, min_plus_two, two_relays_without
+from routing.kernel import INDEX, Form, Indices, least_sums, min_plus, min_plus_two, two_relays_without
 
 __all__ = ["Change", "SingleFailures", "single_failures"]
 
@@ -105,9 +105,7 @@ class SingleFailures:
         cost = self._direct[src, dst]
         via1, via2 = np.full(len(src), -1, INDEX), np.full(len(src), -1, INDEX)
         if keep.size and len(src):
-            sums = self._first[np.ix_(src, keep)] + self._to_dst[np.ix_(dst, keep)]
-            least = sums.argmin(axis=1)
-            value = sums[np.arange(len(src)), least]
+            value, least = least_sums(src, dst, self._first, self._to_dst, keep, form=self._form)
             _take(value < cost, (cost, value), (via1, self._between[keep[least]]))
         return Change(gone, src, dst, self.base.cost[src, dst], _in_ms(cost), via1, via2)
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["INDEX", "Form", "min_plus", "min_plus_two", "two_relays_without", "uses_numba"]
+__all__ = ["INDEX", "Form", "least_sums", "min_plus", "min_plus_two", "two_relays_without", "uses_numba"]
 
 Form = Literal["auto", "numba", "numpy"]
 Floats = NDArray[Any]
@@ -38,6 +38,7 @@ WORTH_LOADING = 400_000_000
 WORTH_CALLING = 20_000
 _COLUMNS, _RELAYS = 1024, 128  # a block of `rest` that stays in a core's own cache
 _BLOCKS = 8
+_IN_CACHE = 1 << 16  # sums that stay in a core's own cache until the least of them is found
 
 
 def uses_numba(form: Form, sums: int) -> bool:
@@ -95,6 +96,30 @@ def min_plus_two(first: Floats, rest: Floats, relays: Indices, *, form: Form = "
     via[np.isinf(cost)] = -1
     next_via[np.isinf(next_cost)] = -1
     return cost, via, next_cost, next_via
+
+
+def least_sums(
+    sources: Indices, columns: Indices, first: Floats, onward: Floats, keep: NDArray[np.intp], *, form: Form = "auto"
+) -> tuple[Floats, NDArray[np.intp]]:
+    """(cost [P], at [P]) of the pairs (sources, columns) over one of the relays in the columns `keep`, and which of `keep` it is.
+
+    first   [N, R] legs to the relays, what a relay adds included; onward [M, R] a row for each destination
+    keep    [K] columns of both, at least one
+
+    Of equal sums the first of `keep`; where no relay joins a pair the cost is inf and `at` says nothing.
+    """
+    cost, at = np.full(len(sources), np.inf, first.dtype), np.zeros(len(sources), dtype=np.intp)
+    if uses_numba(form, len(sources) * len(keep)):
+        _compiled(_least_loop)(sources, columns, first, onward, keep, cost, at)
+        return cost, at
+    step = max(1, _IN_CACHE // len(keep))
+    for start in range(0, len(sources), step):
+        part = slice(start, start + step)
+        sums = first[sources[part]][:, keep]
+        sums += onward[columns[part]][:, keep]
+        at[part] = sums.argmin(axis=1)
+        cost[part] = sums[np.arange(len(sums)), at[part]]
+    return cost, at
 
 
 def two_relays_without(
@@ -237,6 +262,20 @@ def _two_loop(first: Floats, rest: Floats, relays: Indices, cost: Floats, via: I
                 elif total < next_cost[i, j]:
                     next_cost[i, j] = total
                     next_via[i, j] = relay
+
+
+def _least_loop(
+    sources: Indices, columns: Indices, first: Floats, onward: Floats, keep: NDArray[np.intp], cost: Floats, at: NDArray[np.intp]
+) -> None:
+    for pair in range(len(sources)):
+        legs, on = first[sources[pair]], onward[columns[pair]]
+        least, chosen = cost[pair], at[pair]
+        for k in range(len(keep)):
+            total = legs[keep[k]] + on[keep[k]]
+            if total < least:
+                least, chosen = total, k
+        cost[pair] = least
+        at[pair] = chosen
 
 
 def _without_loop(

@@ -8,6 +8,7 @@ first. A chunk whose worker was lost is done again on a new executor, a bounded 
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
@@ -21,6 +22,7 @@ import numpy as np
 from records.errors import OutsideError
 from routing.engine import Floats
 from routing.failures import SingleFailures, single_failures
+from routing.kernel import Form, uses_numba
 
 __all__ = ["FailureEffect", "WorkersLost", "chunked", "failure_effects"]
 
@@ -42,6 +44,8 @@ def chunked(
     renew: Callable[[], Executor] | None = None,
     lost: tuple[type[BaseException], ...] = (BrokenExecutor,),
     attempts: int = 3,
+    share: Callable[[Any], Any] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[Result]:
     """function(item) of every item, in the order of the items.
 
@@ -51,28 +55,37 @@ def chunked(
     renew     makes a new executor once workers were lost; None: a loss ends the sweep
     lost      what a future raises when its worker died, as against an error of `function`, which is raised at once
     attempts  how often the sweep may begin on a new executor
+    share     hands `function`, with all that is bound to it, to the workers once and gives what stands for it in a task; None:
+              it goes with every task
+    progress  called with how many more items are done, as they are
 
     Raises WorkersLost when that is not enough.
     """
     todo = list(items)
+    done_with = progress or (lambda _count: None)
     if executor is None:
-        return [function(item) for item in todo]
+        found = []
+        for item in todo:
+            found.append(function(item))
+            done_with(1)
+        return found
     size = chunk or max(1, math.ceil(len(todo) / (4 * max(1, workers))))
     chunks = [todo[at : at + size] for at in range(0, len(todo), size)]
     done: dict[int, list[Result]] = {}
-    run = partial(_run, function)
     for attempt in range(attempts + 1):
         left = [at for at in range(len(chunks)) if at not in done]
         pending: dict[int, Future[list[Result]]] = {}
         loss: BaseException | None = None
         try:
+            given = function if share is None else share(function)
             for at in left:
-                pending[at] = executor.submit(run, chunks[at])
+                pending[at] = executor.submit(_run, given, chunks[at])
         except lost as error:
             loss = error
         for at, future in pending.items():
             try:
                 done[at] = future.result()
+                done_with(len(chunks[at]))
             except lost as error:
                 loss = error
         if loss is None:
@@ -121,17 +134,20 @@ def failure_effects(
     """The effect of every failure, each a set of sites lost together, in the order given.
 
     weights    [N, N] what a ms on a pair is worth; None: all alike
-    scale_out  executor, chunk, workers, renew, lost, attempts of `chunked`
+    scale_out  executor, chunk, workers, renew, lost, attempts, share, progress of `chunked`
 
     Parameters and errors else as `routing.engine.best`; IndexError for an index that is no site.
     """
     direct = np.ascontiguousarray(direct_ms, dtype=np.float64)
     allowed = None if allowed is None else tuple(int(site) for site in allowed)
-    effect = partial(_effect, direct, _digest(direct), (relays, relay_ms, allowed), weights)
-    return chunked(effect, [tuple(int(site) for site in gone) for gone in failures], **scale_out)
+    sets = [tuple(int(site) for site in gone) for gone in failures]
+    # The tables, and about two pairs a site crossing what is lost, each over every relay.
+    sums = len(direct) ** 3 + 2 * len(sets) * len(direct) ** 2
+    options = (relays, relay_ms, allowed, uses_numba("auto", sums))
+    return chunked(partial(_effect, direct, _digest(direct), options, weights), sets, **scale_out)
 
 
-def _effect(direct: Floats, digest: str, options: tuple[int, float, Any], weights: Floats | None, gone: tuple[int, ...]) -> FailureEffect:
+def _effect(direct: Floats, digest: str, options: _Options, weights: Floats | None, gone: tuple[int, ...]) -> FailureEffect:
     found = _tables(direct, digest, options)
     change = found.change(*gone)
     cut = np.isinf(change.after_ms)
@@ -140,16 +156,20 @@ def _effect(direct: Floats, digest: str, options: tuple[int, float, Any], weight
     return FailureEffect(change.gone, int(cut.sum()), int((added > 0).sum()), float(weighted.sum()), float(added.max(initial=0.0)))
 
 
+#: Relays, what one adds, who may be one, and whether the compiled loops pay for being loaded.
+_Options = tuple[int, float, Any, bool]
+
 #: The tables of the network a worker was given last: made once for each worker, not sent with every chunk.
 _LAST: dict[tuple[Any, ...], SingleFailures] = {}
 
 
-def _tables(direct: Floats, digest: str, options: tuple[int, float, Any]) -> SingleFailures:
+def _tables(direct: Floats, digest: str, options: _Options) -> SingleFailures:
     key = (digest, options)
     found = _LAST.get(key)
     if found is None:
-        relays, relay_ms, allowed = options
-        found = single_failures(direct, relays=relays, relay_ms=relay_ms, allowed=allowed)
+        relays, relay_ms, allowed, compiled = options
+        form: Form = "numba" if compiled and importlib.util.find_spec("numba") is not None else "auto"  # a worker may be without it
+        found = single_failures(direct, relays=relays, relay_ms=relay_ms, allowed=allowed, form=form)
         _LAST.clear()
         _LAST[key] = found
     return found
