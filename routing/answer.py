@@ -19,6 +19,7 @@ __all__ = [
     "PARTS",
     "Answer",
     "Binding",
+    "Disjoint",
     "Infeasible",
     "ParetoPoint",
     "Parts",
@@ -53,6 +54,17 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Disjoint:
+    """What a backup shares with the route it backs up, beside the ends: never a site or a link; nothing is best.
+
+    providers  cloud providers of both; groups: risk groups (a metro, or those given) that a site of each is in
+    """
+
+    providers: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One way to serve the request.
 
@@ -63,6 +75,7 @@ class Route:
     ttft, e2e  quantiles; None without a pool
     availability  share of time all its sites stand, 0..1; None where one's is not known
     together  replay: the legs were drawn at the same moments; independent: each by itself
+    disjoint  of a backup: what it shares with the first route
     """
 
     sites: tuple[str, ...]
@@ -76,6 +89,7 @@ class Route:
     reasons: tuple[str, ...]
     availability: float | None = None
     together: Together = "independent"
+    disjoint: Disjoint | None = None
 
     @property
     def usd_per_1k(self) -> float | None:
@@ -216,6 +230,16 @@ def route_json(route: Route) -> dict[str, Any]:
         "reasons": list(route.reasons),
         "availability": route.availability,
         "quantiles": route.together,
+        "disjoint": None if route.disjoint is None else _disjoint_json(route.disjoint),
+    }
+
+
+def _disjoint_json(found: Disjoint) -> dict[str, Any]:
+    return {
+        "site": True,
+        "provider": not found.providers,
+        "risk_group": not found.groups,
+        "shared": {"providers": list(found.providers), "groups": list(found.groups)},
     }
 
 

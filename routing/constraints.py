@@ -134,8 +134,10 @@ def rules(request: Request, sites: Mapping[str, Site], availability: Mapping[str
 
 def keeps(candidate: Candidate, request: Request, sites: Mapping[str, Site], availability: Mapping[str, float]) -> bool:
     """Whether a candidate keeps the limits on time, money, availability and evidence; what is not known does not keep one."""
-    if request.budget_ms is not None and candidate.budget_value_ns(request) > request.budget_ms * MS:
-        return False
+    if request.budget_ms is not None:
+        least_ns = candidate.least_ttft_ns + (candidate.decode_ns if request.objective == "e2e" else 0.0)
+        if least_ns > request.budget_ms * MS or candidate.budget_value_ns(request) > request.budget_ms * MS:
+            return False
     if request.budget_usd_per_1k is not None:
         usd = None if candidate.cost is None else candidate.cost.usd_per_1k
         if usd is None or usd > request.budget_usd_per_1k:

@@ -13,6 +13,7 @@ pair    the two disjoint routes whose costs add up to the least: what to use whe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from records.units import MS
 from routing.alternatives import Alternative, k_best
 from routing.engine import may_relay, prepared
 
-__all__ = ["Pair", "backup", "default_groups", "pair", "shared_groups"]
+__all__ = ["Pair", "backup", "default_groups", "pair", "shared_groups", "shared_names"]
 
 Floats = NDArray[Any]
 Groups = Sequence[Collection[str]]
@@ -65,9 +66,13 @@ def default_groups(
 
 def shared_groups(groups: Groups, ends: Collection[int], first: Sequence[int], second: Sequence[int]) -> frozenset[str]:
     """The risks two sequences of relays have in common, beside those of the ends."""
-    apart = frozenset(name for end in ends for name in groups[end])
-    risks = [frozenset(name for site in relays for name in groups[site]) - apart for relays in (first, second)]
-    return risks[0] & risks[1]
+    return shared_names(*([groups[site] for site in sites] for sites in (ends, first, second)))
+
+
+def shared_names(ends: Iterable[Collection[str]], first: Iterable[Collection[str]], second: Iterable[Collection[str]]) -> frozenset[str]:
+    """The same of the risk groups that the sites of each are in."""
+    apart, *risks = (frozenset(itertools.chain.from_iterable(groups)) for groups in (ends, first, second))
+    return (risks[0] & risks[1]) - apart
 
 
 def backup(

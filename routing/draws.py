@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from records.histogram import bucket_value_ns
 from records.link import LinkEstimate
-from routing.quantiles import DRAWS, link_draws_ns, uniforms
+from routing.quantiles import DRAWS, least_draw_ns, link_draws_ns, uniforms
 from routing.sums import LEAST_SHARED_BUCKETS, Series, replay_ns, shared_buckets
 
 __all__ = ["Draws", "Together"]
@@ -34,18 +35,42 @@ class Draws:
         self.seed = seed
         self._series = series or {}
         self._of: dict[int, tuple[LinkEstimate, Floats]] = {}
+        self._least_of: dict[tuple[int, int], tuple[LinkEstimate, float]] = {}
+        self._shared: dict[tuple[tuple[str, str, str], ...], bool] = {}
 
     def legs(self, legs: Sequence[LinkEstimate]) -> tuple[list[Floats], Together]:
         """[draws] RTTs in ns of each leg, element i the same request; joined in time where every leg has a series.
 
         A single leg is drawn from its whole distribution: there is nothing to keep together.
         """
-        if len(legs) > 1 and self._series and all(leg.key in self._series for leg in legs):
+        if self.together(legs) == "replay":
             series = [self._series[leg.key] for leg in legs]
-            if len(shared_buckets(series)) >= LEAST_SHARED_BUCKETS:
-                names = [f"{leg.src}>{leg.dst}/{leg.medium}" for leg in legs]
-                return list(replay_ns(series, names, seed=self.seed, draws=DRAWS)), "replay"
+            names = [f"{leg.src}>{leg.dst}/{leg.medium}" for leg in legs]
+            return list(replay_ns(series, names, seed=self.seed, draws=DRAWS)), "replay"
         return [self._link(leg) for leg in legs], "independent"
+
+    def together(self, legs: Sequence[LinkEstimate]) -> Together:
+        """How `legs` draws them."""
+        if len(legs) < 2 or not self._series or not all(leg.key in self._series for leg in legs):
+            return "independent"
+        key = tuple(leg.key for leg in legs)
+        if key not in self._shared:
+            self._shared[key] = len(shared_buckets([self._series[one] for one in key])) >= LEAST_SHARED_BUCKETS
+        return "replay" if self._shared[key] else "independent"
+
+    def least(self, legs: Sequence[LinkEstimate], rank: int) -> list[float]:
+        """RTTs in ns of each leg that at most `rank` of its draws are below; no draw is made."""
+        if self.together(legs) == "replay":
+            return [min(bucket_value_ns(found.buckets[0][0]) for found in self._series[leg.key].values() if found.buckets) for leg in legs]
+        return [self._least(leg, rank) for leg in legs]
+
+    def _least(self, link: LinkEstimate, rank: int) -> float:
+        known = self._least_of.get((id(link), rank))
+        if known is None or known[0] is not link:
+            if len(self._least_of) >= 16 * _KEPT:
+                self._least_of.clear()
+            known = self._least_of[id(link), rank] = (link, least_draw_ns(link, rank))
+        return known[1]
 
     def uniforms(self, name: str) -> Floats:
         """[draws] stratified uniforms in (0, 1), in an order fixed by the name and the seed."""

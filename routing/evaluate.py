@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import math
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +21,16 @@ from routing.answer import Parts
 from routing.breakeven import Arm
 from routing.cost import Cost
 from routing.draws import Draws, Together
-from routing.latency import connect_ns, decode_ns, network_ns, prefill_ns, relay_ns, transfer_ns, upload_ns
+from routing.latency import connect_ns, decode_ns, network_ns, prefill_ns, relay_ns, transfer_ns
 from routing.network import Path
 from routing.quantiles import DRAWS, Quantiles, effective_samples, nearest_rank, quantile_interval, quantiles
 from routing.queueing import Queue
 from routing.request import Request
 
-__all__ = ["ASSUMED_ERROR_RATIO", "Candidate", "evaluate", "tied"]
+__all__ = ["ASSUMED_ERROR_RATIO", "Candidate", "Ranked", "evaluate", "tied"]
 
 Floats = NDArray[np.float64]
+T = TypeVar("T", float, NDArray[np.float64])
 
 #: Relative error taken for a performance profile that states none; assumptions, by where its figures come from.
 ASSUMED_ERROR_RATIO: dict[Provenance, float] = {"measured": 0.05, "published": 0.10, "roofline": 0.30}
@@ -36,24 +40,109 @@ _UNKNOWN_COUNT = 10
 
 @dataclass(frozen=True)
 class Candidate:
-    """A path with (or without) a pool, evaluated; every array is [draws] of ns, element i the same request throughout.
+    """A path with (or without) a pool, for a request; drawn when it is first looked at, since most never are.
 
-    decode_ns, prefill_ns are constants of the pool at its load; None without one.
+    Arrays are [draws] of ns, element i the same request throughout. decode_ns, prefill_ns are constants of the pool at its
+    load; 0 without one.
     """
 
     path: Path
     pool: ServingPool | None
     queue: Queue | None
-    rtt_ns: Floats
-    connect_ns: Floats
-    upload_ns: Floats
-    relay_ns: float
-    wait_ns: Floats
-    prefill_ns: float
-    network_ns: Floats
-    decode_ns: float
+    request: Request
     cost: Cost | None
-    together: Together = "independent"
+    draws: Draws
+    prefill_ns: float
+    decode_ns: float
+
+    @property
+    def usd_per_1k(self) -> float | None:
+        """USD per 1,000 requests; None where it is not known."""
+        return None if self.cost is None else self.cost.usd_per_1k
+
+    @cached_property
+    def relay_ns(self) -> float:
+        """What the relays add to the round trip."""
+        return relay_ns(len(self.path.relays), self.request.relay_ms * MS)
+
+    @cached_property
+    def together(self) -> Together:
+        """How the legs are drawn."""
+        return self.draws.together(self.path.legs)
+
+    @cached_property
+    def _legs_ns(self) -> list[Floats]:
+        return self.draws.legs(self.path.legs)[0]
+
+    @cached_property
+    def _network_ns(self) -> Floats:
+        return reduce(np.add, self._legs_ns) if self._legs_ns else np.zeros(DRAWS)
+
+    @cached_property
+    def rtt_ns(self) -> Floats:
+        """The round trip over all legs, what the relays add included."""
+        return self._network_ns + self.relay_ns
+
+    @cached_property
+    def connect_ns(self) -> Floats:
+        """The hand-shakes."""
+        return self._connect_ns(self._legs_ns[0], self.rtt_ns) if self._legs_ns else connect_ns(self.rtt_ns, self.request.connection)
+
+    @cached_property
+    def upload_ns(self) -> Floats:
+        """The request's way there: half of what the relays add is on it too, and is shown as its own part."""
+        return self._network_ns / 2 + self._transfers_ns(self._legs_ns, self.rtt_ns)
+
+    @cached_property
+    def wait_ns(self) -> Floats:
+        """For a slot of the pool."""
+        if self.pool is None or self.queue is None:
+            return np.zeros(DRAWS)
+        return self.queue.wait_draws_ns(self.draws.uniforms(f"queue/{self.pool.id}"))
+
+    @cached_property
+    def network_ns(self) -> Floats:
+        """The first token's way back."""
+        return network_ns(self._network_ns)
+
+    def _connect_ns(self, first: T, rtt: T) -> T:
+        """Hand-shakes on the leg where the client's connection ends, and on those behind it."""
+        request = self.request
+        if not (self.path.access or request.relay_mode == "terminate"):
+            return connect_ns(rtt, request.connection)
+        return connect_ns(first, request.connection) + connect_ns(rtt - first, request.onward)
+
+    def _transfers_ns(self, legs: Sequence[T], rtt: T) -> T:
+        """Slow start and the least rate: over all legs together, or leg by leg where relays end connections."""
+        path = self.path
+        if self.request.relay_mode == "terminate" and len(path.legs) > 1:
+            return reduce(operator.add, (self._transfer_ns(rtts, (leg,)) for leg, rtts in zip(path.legs, legs, strict=True)))
+        return self._transfer_ns(rtt, path.legs)
+
+    def _transfer_ns(self, rtt: T, legs: tuple[LinkEstimate, ...]) -> T:
+        return transfer_ns(
+            self.request.workload.upload_bytes,
+            rtt,
+            throughput_bps=_least_throughput_bps(legs),
+            loss_ratio=_joint_loss_ratio(legs),
+            share_bps=self.request.share_bps,
+        )
+
+    @cached_property
+    def least_ttft_ns(self) -> float:
+        """No more than the median TTFT, without a draw: what allows to leave a candidate undrawn.
+
+        TTFT rises with each of its m legs, and no wait is below 0. Let each leg be at a value that at most rank / m of its draws
+        are below; then at most `rank` draws of TTFT are below TTFT there (the union bound), whatever the legs share.
+        """
+        path = self.path
+        rank = nearest_rank(0.5, DRAWS) // max(1, len(path.legs))
+        legs = self.draws.least(path.legs, rank)
+        network = sum(legs)
+        rtt = network + self.relay_ns
+        connect = self._connect_ns(legs[0], rtt) if legs else 0.0
+        upload = network / 2 + (self._transfers_ns(legs, rtt) if legs else self._transfer_ns(rtt, ()))
+        return (connect + upload + self.relay_ns + self.prefill_ns + network / 2) * (1 - 1e-9)
 
     @cached_property
     def ttft_ns(self) -> Floats:
@@ -88,6 +177,13 @@ class Candidate:
         if request.objective != "cost":
             return order
         return (math.inf if self.cost is None or self.cost.usd_per_1k is None else self.cost.usd_per_1k, *order)
+
+    def least_objective(self, request: Request) -> tuple[float, ...]:
+        """No more than the first figures of `objective`, without a draw."""
+        least_ns = self.least_ttft_ns + (self.decode_ns if request.objective == "e2e" else 0.0)
+        if request.objective != "cost":
+            return (least_ns,)
+        return (math.inf if self.cost is None or self.cost.usd_per_1k is None else self.cost.usd_per_1k, least_ns)
 
     def objective_ns(self, request: Request) -> float:
         """The median that the request's objective looks at: E2E for e2e, else TTFT."""
@@ -148,7 +244,7 @@ class Candidate:
 
 
 def evaluate(path: Path, pool: ServingPool | None, queue: Queue | None, request: Request, *, cost: Cost | None, draws: Draws) -> Candidate:
-    """Draw the parts of a request over this path to this pool.
+    """A request over this path to this pool, its parts ready to be drawn.
 
     Hand-shakes: the client shakes hands (`connection`) with where its connection ends: a metro's at the ingress PoP, any
     other's at the serving site, through relays that forward packets and end nothing; with `relay_mode` terminate every
@@ -156,54 +252,15 @@ def evaluate(path: Path, pool: ServingPool | None, queue: Queue | None, request:
     kept. The upload runs at the least throughput measured on a leg and at the loss of all legs together; where relays end
     connections, each leg starts slowly by itself and the waits add up (a relay that passes bytes on at once waits less).
     """
-    workload = request.workload
-    legs, together = draws.legs(path.legs)
-    network = reduce(np.add, legs) if legs else np.zeros(DRAWS)
-    relays = relay_ns(len(path.relays), request.relay_ms * MS)
-    rtt = network + relays
-    split = request.relay_mode == "terminate"
-    first = legs[0] if legs and (path.access or split) else rtt
-    connect = connect_ns(first, request.connection)
-    if legs and (path.access or split):
-        connect = connect + connect_ns(rtt - first, request.onward)
-    if split and len(path.legs) > 1:
-        upload = network / 2 + np.sum([_transfer_ns(request, rtts, (leg,)) for leg, rtts in zip(path.legs, legs, strict=True)], axis=0)
-    else:
-        # Half of what the relays add is on the way there; it is shown as its own part.
-        upload = (
-            upload_ns(
-                workload.upload_bytes,
-                rtt,
-                throughput_bps=_least_throughput_bps(path.legs),
-                loss_ratio=_joint_loss_ratio(path.legs),
-                share_bps=request.share_bps,
-            )
-            - relays / 2
-        )
     return Candidate(
         path=path,
         pool=pool,
         queue=queue,
-        rtt_ns=rtt,
-        connect_ns=connect,
-        upload_ns=upload,
-        relay_ns=relays,
-        wait_ns=np.zeros(DRAWS) if pool is None or queue is None else queue.wait_draws_ns(draws.uniforms(f"queue/{pool.id}")),
-        prefill_ns=0.0 if pool is None else pool_prefill_ns(pool, request),
-        network_ns=network_ns(network),
-        decode_ns=0.0 if pool is None or queue is None else pool_decode_ns(pool, queue, request),
+        request=request,
         cost=cost,
-        together=together,
-    )
-
-
-def _transfer_ns(request: Request, rtt_ns: Floats, legs: tuple[LinkEstimate, ...]) -> Floats:
-    return transfer_ns(
-        request.workload.upload_bytes,
-        rtt_ns,
-        throughput_bps=_least_throughput_bps(legs),
-        loss_ratio=_joint_loss_ratio(legs),
-        share_bps=request.share_bps,
+        draws=draws,
+        prefill_ns=0.0 if pool is None else pool_prefill_ns(pool, request),
+        decode_ns=0.0 if pool is None or queue is None else pool_decode_ns(pool, queue, request),
     )
 
 
@@ -215,6 +272,35 @@ def pool_prefill_ns(pool: ServingPool, request: Request) -> float:
 def pool_decode_ns(pool: ServingPool, queue: Queue, request: Request) -> float:
     """The pool's decode of this request at the batch of its load, ns."""
     return decode_ns(pool.profile.alpha_ns, pool.profile.beta_ns, request.workload.output_tokens, queue.batch)
+
+
+class Ranked:
+    """Candidates in the order of their objective; only those are drawn that may stand before what is asked for."""
+
+    def __init__(self, candidates: Iterable[Candidate], request: Request) -> None:
+        self._request = request
+        self._figures = 2 if request.objective == "cost" else 1
+        self._done: list[Candidate] = []
+        # What is not drawn stands at the least it can be, before what is known to be just that.
+        self._heap: list[tuple[Any, ...]] = [(c.least_objective(request), False, (), n, c) for n, c in enumerate(candidates)]
+        heapq.heapify(self._heap)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        at = 0
+        while at < len(self._done) or self._advance():
+            yield self._done[at]
+            at += 1
+
+    def _advance(self) -> bool:
+        while self._heap:
+            _, drawn, _, number, candidate = self._heap[0]
+            if drawn:
+                heapq.heappop(self._heap)
+                self._done.append(candidate)
+                return True
+            order = candidate.objective(self._request)
+            heapq.heapreplace(self._heap, (order[: self._figures], True, order[self._figures :], number, candidate))
+        return False
 
 
 def tied(a: Candidate, b: Candidate, request: Request) -> bool:

@@ -15,12 +15,13 @@ Rules of evidence:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from records.errors import UnknownSite
 from records.link import Gate, LinkEstimate
@@ -33,7 +34,7 @@ from routing.kernel import INDEX
 from routing.media import fastest, rank_rtt_ns, usable
 from routing.modelled import INFLATION_P50, MODEL_LEAST_RTT_NS, assumed_link, model_link
 
-__all__ = ["Network", "Path"]
+__all__ = ["Network", "Path", "Way"]
 
 #: A metro's ingress candidates for one serving site: this many by each of two orders (see Network._ingress).
 INGRESS_CANDIDATES = 4
@@ -73,6 +74,30 @@ class Path:
     def key(self) -> tuple[tuple[str, str, str], ...]:
         """What makes two paths the same: their links."""
         return tuple(leg.key for leg in self.legs) or ((self.origin, self.origin, ""),)
+
+
+class Way(NamedTuple):
+    """Legs and what their sum is known by before a path is made of them: the first leg's ranking RTT, that of the others."""
+
+    legs: tuple[LinkEstimate, ...]
+    vias: tuple[str, ...]
+    first_ns: int
+    rest_ns: int
+    relays: int
+    access: bool = False
+
+
+def _least(values: Floats, count: int) -> NDArray[np.intp]:
+    """Indices of the `count` least values, in order; of equals the lower index."""
+    if len(values) <= count:
+        return np.argsort(values, kind="stable")
+    few = np.flatnonzero(values <= np.partition(values, count - 1)[count - 1])  # a tenth of the time of sorting all
+    return few[np.argsort(values[few], kind="stable")][:count]
+
+
+def _way(legs: tuple[LinkEstimate, ...]) -> Way:
+    ns = [rank_rtt_ns(leg) or 0 for leg in legs]
+    return Way(legs, tuple(leg.dst for leg in legs[:-1]), ns[0], sum(ns[1:]), len(legs) - 1)
 
 
 class Network:
@@ -121,6 +146,9 @@ class Network:
         self._relays = np.array([self._index[name] for name in may_relay], dtype=INDEX)
         self._best: dict[tuple[int, int], Best] = {}
         self._models: dict[tuple[str, str], LinkEstimate] = {}
+        #: The same object every time: draws are known by it.
+        self._assumed: dict[tuple[str, str], LinkEstimate | None] = {}
+        self._ways_of: dict[tuple[str, str, int, bool], list[Way]] = {}
         self._vias_of: dict[tuple[str, str, int], list[tuple[str, ...]]] = {}
         self._access_of: dict[tuple[str, bool], Floats] = {}
         self._onward_of: dict[tuple[str, int, bool], Floats] = {}
@@ -148,27 +176,68 @@ class Network:
 
     def paths(self, source: str, destination: str, *, relays: int, measured_only: bool = False) -> list[Path]:
         """Candidate paths in the order of their median RTT: direct ones, and those over at most `relays` relays."""
+        each_ns = round(self.relay_ms * MS)
+        return self.shortlist(
+            source,
+            destination,
+            relays=relays,
+            measured_only=measured_only,
+            cost=lambda way: way.first_ns + way.rest_ns + each_ns * way.relays,
+        )
+
+    def shortlist(
+        self,
+        source: str,
+        destination: str,
+        *,
+        relays: int,
+        measured_only: bool = False,
+        cost: Callable[[Way], float],
+        most: int | None = None,
+    ) -> list[Path]:
+        """The `most` candidate paths of least cost; of equals by median RTT, then by their sites."""
         if source == destination:
             return [Path(source, ())]
-        found: list[Path] = []
+        found: list[Way] = []
         if self.site(source).kind == "metro":
-            found += [Path(source, (link,)) for link in self._parallel((source, destination))]
+            found += [_way((link,)) for link in self._parallel((source, destination))]
             for access in self._ingress(source, destination, relays=relays, measured_only=measured_only):
-                found += [
-                    Path(source, (access, *legs), access=True)
-                    for legs in self._onward(access.dst, destination, relays=relays, measured_only=measured_only, avoid=source)
-                ]
+                access_ns = rank_rtt_ns(access) or 0
+                for onward in self._onward(access.dst, destination, relays=relays, measured_only=measured_only):
+                    if source not in onward.vias:
+                        vias = (access.dst, *onward.vias) if onward.legs else ()
+                        found.append(
+                            Way((access, *onward.legs), vias, access_ns, onward.first_ns + onward.rest_ns, onward.relays, access=True)
+                        )
         else:
-            found = [Path(source, legs) for legs in self._onward(source, destination, relays=relays, measured_only=measured_only)]
-        distinct = {path.key: path for path in found}
-        return sorted(distinct.values(), key=lambda path: (path.rank_ns + round(self.relay_ms * MS) * len(path.relays), path.sites))
+            found = self._onward(source, destination, relays=relays, measured_only=measured_only)
+        each_ns = round(self.relay_ms * MS)
+        order = sorted(
+            (cost(way), way.first_ns + way.rest_ns + each_ns * way.relays, (*way.vias, destination), at) for at, way in enumerate(found)
+        )
+        paths: dict[tuple[tuple[str, str, str], ...], Path] = {}
+        for *_, at in order:
+            way = found[at]
+            if (
+                len(way.legs) == 1
+                and not way.access
+                and any(o.access and o.legs[0].key == way.legs[0].key for o in found if len(o.legs) == 1)
+            ):
+                continue  # the serving site is where the metro enters: one path, not two
+            path = Path(source, way.legs, access=way.access)
+            paths.setdefault(path.key, path)
+            if len(paths) == most:
+                break
+        return list(paths.values())
 
     def _known(self, src: str, dst: str) -> LinkEstimate | None:
         """The measured link of a pair, else the one assumed from its measured reverse."""
         if (src, dst) in self._measured:
             return self._measured[src, dst]
-        reverse = self._measured.get((dst, src))
-        return None if reverse is None or reverse.evidence != "measured" else assumed_link(reverse)
+        if (src, dst) not in self._assumed:
+            reverse = self._measured.get((dst, src))
+            self._assumed[src, dst] = None if reverse is None or reverse.evidence != "measured" else assumed_link(reverse)
+        return self._assumed[src, dst]
 
     @cached_property
     def _direct_ms(self) -> Floats:
@@ -184,18 +253,22 @@ class Network:
         site = self.sites.get(name)
         return site is not None and site.kind != "metro"
 
-    def _onward(self, src: str, dst: str, *, relays: int, measured_only: bool, avoid: str | None = None) -> list[tuple[LinkEstimate, ...]]:
-        """Leg sequences from a PoP or region to a serving site."""
+    def _onward(self, src: str, dst: str, *, relays: int, measured_only: bool) -> list[Way]:
+        """Ways from a PoP or region to a serving site."""
+        key = (src, dst, relays, measured_only)
+        if key not in self._ways_of:
+            self._ways_of[key] = self._sought_ways(src, dst, relays, measured_only)
+        return self._ways_of[key]
+
+    def _sought_ways(self, src: str, dst: str, relays: int, measured_only: bool) -> list[Way]:
         if src == dst:
-            return [()]
-        found: list[tuple[LinkEstimate, ...]] = [(link,) for link in self._parallel((src, dst))]
+            return [Way((), (), 0, 0, 0)]
+        found = [_way((link,)) for link in self._parallel((src, dst))]
         if not found:
             direct = self.leg(src, dst, measured_only=measured_only)
-            found = [] if direct is None else [(direct,)]
+            found = [] if direct is None else [_way((direct,))]
         found += [
-            tuple(self._measured[pair] for pair in zip((src, *via), (*via, dst), strict=True))
-            for via in self._vias(src, dst, relays)
-            if avoid not in via
+            _way(tuple(self._measured[pair] for pair in zip((src, *via), (*via, dst), strict=True))) for via in self._vias(src, dst, relays)
         ]
         return found
 
@@ -214,7 +287,7 @@ class Network:
         vias = [tuple(self._names[k] for k in chosen)] if chosen else []
         between = self._relays[(self._relays != i) & (self._relays != j)]
         cost = self._direct_ms[i, between] + self._direct_ms[between, j]
-        for k in np.argsort(cost, kind="stable")[:RELAY_CANDIDATES]:
+        for k in _least(cost, RELAY_CANDIDATES):
             via = (self._names[between[k]],)
             if np.isfinite(cost[k]) and via not in vias:
                 vias.append(via)
@@ -231,7 +304,7 @@ class Network:
         chosen: dict[str, LinkEstimate] = {}
         for weight in (1, 3):
             total = weight * access_ns + onward_ns
-            for at in np.argsort(total, kind="stable")[:INGRESS_CANDIDATES]:  # of equals the lower id: PoPs are in order
+            for at in _least(total, INGRESS_CANDIDATES):  # of equals the lower id: PoPs are in order
                 name = self._pops[at]
                 if total[at] < math.inf and name not in chosen:
                     leg = self.leg(metro, name, measured_only=measured_only)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import heapq
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 from records.errors import UnknownSite
 from records.link import LinkEstimate
 from records.place import Site
 from records.serving import EgressScope, ServingPool
 from records.units import MS
-from routing.answer import Answer, Infeasible, ParetoPoint, Route, RulePrice
+from routing.answer import Answer, Disjoint, Infeasible, ParetoPoint, Route, RulePrice
 from routing.breakeven import BreakEven, break_even
 from routing.columns import LinkColumns
 from routing.constraints import MemoryOf, Rule, availability_of, binding_residency, keeps, may_pass, residency_refuses_pool, rules
 from routing.cost import EgressPrices, cost_per_1k
+from routing.disjoint import default_groups, shared_names
 from routing.draws import Draws
-from routing.evaluate import Candidate, evaluate, pool_decode_ns, pool_prefill_ns, tied
+from routing.evaluate import Candidate, Ranked, evaluate, pool_decode_ns, pool_prefill_ns, tied
 from routing.handshakes import HANDSHAKE_ROUND_TRIPS
 from routing.infeasible import explain
-from routing.media import rank_rtt_ns
-from routing.network import Network, Path
+from routing.network import Network, Path, Way
 from routing.quantiles import quantiles
 from routing.queueing import Queue, solve
 from routing.reasons import reasons
@@ -49,6 +52,7 @@ class Planner:
     memory        what a pool's model needs and its device has; a pool known not to fit never serves
     series        samples by time bucket of some links (routing.sums), to draw legs of a route together
     cut           pairs without a link, not even a modelled one
+    groups        what fails together by site id, beside the sites of one metro (routing.disjoint): a backup shares none of it
     relay_sites   sites that may relay; None for all
     """
 
@@ -66,6 +70,7 @@ class Planner:
         memory: MemoryOf | None = None,
         series: Mapping[tuple[str, str, str], Series] | None = None,
         cut: Collection[tuple[str, str]] = (),
+        groups: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self.links = links if isinstance(links, LinkColumns) else tuple(links)
         self.sites = sites
@@ -77,6 +82,7 @@ class Planner:
         self.draws = Draws(seed, series)
         self._relay_sites = relay_sites
         self._cut = cut
+        self._more_groups = groups
         self._networks: dict[tuple[float, frozenset[str] | None, frozenset[str] | None], Network] = {}
 
     def network(self, request: Request) -> Network:
@@ -104,9 +110,8 @@ class Planner:
         enough = len({self.provider(c) for c in kept}) >= request.min_providers
         if not kept or not enough:
             return _answer(self.snapshot, request, infeasible=explain(request, self, kept))
-        kept.sort(key=lambda candidate: candidate.objective(request))
-        chosen = self._distinct(kept, request)
-        backup = _backup(chosen[0], kept, request, self.sites)
+        chosen = self._distinct(kept, Ranked(kept, request), request)
+        backup = self._backup(chosen[0], kept, request)
         routes = [self._route(candidate, request, network) for candidate in chosen]
         if chosen[0].path.modelled:
             routes[0] = _warn_of_model(routes[0], chosen)
@@ -117,7 +122,7 @@ class Planner:
             ties=tuple((i, j) for (i, a), (j, b) in combinations(enumerate(chosen), 2) if tied(a, b, request)),
             backup=None if backup is None else self._backup_route(backup, chosen[0], request, network),
             pareto=_pareto(kept, chosen),
-            rule_prices=self._rule_prices(request, kept[0]),
+            rule_prices=self._rule_prices(request, chosen[0]),
             best=tuple(chosen),
         )
 
@@ -144,6 +149,7 @@ class Planner:
             paths = network.paths(request.source, request.destination, relays=request.relays, measured_only=request.measured_only)
             return [evaluate(path, None, None, request, cost=None, draws=self.draws) for path in paths]
         found = []
+        estimate = _estimate_ns(request)
         for pool in serving:
             memory = self.memory(pool, request.workload)
             if memory is not None and not memory.fits:
@@ -154,8 +160,10 @@ class Planner:
             if queue.overloaded or queue.utilisation > request.max_utilisation:
                 continue
             prefill, decode = pool_prefill_ns(pool, request), pool_decode_ns(pool, queue, request)
-            paths = network.paths(request.source, pool.site, relays=request.relays, measured_only=request.measured_only)
-            for path in sorted(paths, key=lambda path: _estimate_ns(path, request))[:PATHS_PER_POOL]:
+            paths = network.shortlist(
+                request.source, pool.site, relays=request.relays, measured_only=request.measured_only, cost=estimate, most=PATHS_PER_POOL
+            )
+            for path in paths:
                 cost = cost_per_1k(
                     path.legs,
                     pool,
@@ -182,7 +190,7 @@ class Planner:
         """What each rule costs the best route: its median objective and its cost over those without the rule."""
         prices = []
         for rule in self.limits(request):
-            free = min(self.feasible(rule.without), key=lambda c: c.objective(rule.without), default=None)
+            free = next(iter(Ranked(self.feasible(rule.without), rule.without)), None)
             if free is None:
                 continue
             usd = [None if c.cost is None else c.cost.usd_per_1k for c in (best, free)]
@@ -198,24 +206,40 @@ class Planner:
             )
         return tuple(prices)
 
-    def _distinct(self, ranked: Sequence[Candidate], request: Request) -> list[Candidate]:
+    def _distinct(self, kept: Sequence[Candidate], ranked: Iterable[Candidate], request: Request) -> list[Candidate]:
         """The k best: first for as many providers as must be, then one for each serving site, then other paths or pools."""
         first: list[Candidate] = []
         providers: set[str] = set()
+        most = request.k
         if request.min_providers > 1:
+            most = max(most, request.min_providers)
             for candidate in ranked:
-                if self.provider(candidate) not in providers and len(providers) < request.min_providers:
+                if self.provider(candidate) not in providers:
                     providers.add(self.provider(candidate))
                     first.append(candidate)
+                    if len(providers) == request.min_providers:
+                        break
         served = {candidate.path.sites[-1] for candidate in first}
+        sites = {candidate.path.sites[-1] for candidate in kept}
         for candidate in ranked:
+            if len(first) >= most or served == sites:
+                break
             if candidate.path.sites[-1] not in served:
                 served.add(candidate.path.sites[-1])
                 first.append(candidate)
-        chosen = {id(candidate) for candidate in first[: max(request.k, request.min_providers if request.min_providers > 1 else 0)]}
-        others = [candidate for candidate in ranked if id(candidate) not in chosen]
-        chosen |= {id(candidate) for candidate in others[: max(0, request.k - len(chosen))]}
-        return [candidate for candidate in ranked if id(candidate) in chosen]
+        chosen = {id(candidate) for candidate in first[:most]}
+        found = []
+        others = max(0, request.k - len(chosen))
+        for candidate in ranked:
+            if id(candidate) in chosen:
+                found.append(candidate)
+                chosen.remove(id(candidate))
+            elif others:
+                found.append(candidate)
+                others -= 1
+            if not chosen and not others:
+                break
+        return found
 
     def _route(self, candidate: Candidate, request: Request, network: Network, *extra: str) -> Route:
         served = candidate.pool is not None
@@ -233,21 +257,63 @@ class Planner:
             together=candidate.together,
         )
 
+    def _backup(self, best: Candidate, kept: Sequence[Candidate], request: Request) -> Candidate | None:
+        """The best candidate that shares no link and no site with `best`; of those, where there are any, one that shares no
+        cloud provider either; and of those one that shares no risk group."""
+        ends = _ends(request)
+        own_sites = set(best.path.sites) - ends
+        found = [
+            c
+            for c in kept
+            if not own_sites & set(c.path.sites)
+            and not set(best.path.key) & set(c.path.key)
+            and (request.destination is not None or c.path.sites[-1] != best.path.sites[-1])
+        ]
+        for shared in (self._shared_providers, self._shared_groups):
+            found = [c for c in found if not shared(best, c, ends)] or found
+        return next(iter(Ranked(found, request)), None)
+
+    def _shared_providers(self, a: Candidate, b: Candidate, ends: set[str]) -> set[str]:
+        return _providers(a.path, ends, self.sites) & _providers(b.path, ends, self.sites)
+
+    def _shared_groups(self, a: Candidate, b: Candidate, ends: set[str]) -> frozenset[str]:
+        """The risk groups (routing.disjoint) both are in, beside those of the ends that both have by nature."""
+        own = [[name for name in c.path.sites if name not in ends] for c in (a, b)]
+        return shared_names(*([self._groups.get(name, ()) for name in names] for names in (ends, *own)))
+
+    @cached_property
+    def _groups(self) -> dict[str, frozenset[str]]:
+        return default_groups(self.sites.values(), self._more_groups)
+
     def _backup_route(self, backup: Candidate, best: Candidate, request: Request, network: Network) -> Route:
-        ends = {request.source} if request.destination is None else {request.source, request.destination}
-        shared = sorted(_providers(best.path, ends, network.sites) & _providers(backup.path, ends, network.sites))
-        note = "shares no site with the first route"
-        return self._route(backup, request, network, f"{note}, but its provider {', '.join(shared)}" if shared else note)
+        ends = _ends(request)
+        disjoint = Disjoint(
+            providers=tuple(sorted(self._shared_providers(best, backup, ends))),
+            groups=tuple(sorted(self._shared_groups(best, backup, ends))),
+        )
+        but = [
+            f"its {kind} {', '.join(names)}" for kind, names in (("provider", disjoint.providers), ("risk group", disjoint.groups)) if names
+        ]
+        note = "shares no site with the first route" + (f", but {' and '.join(but)}" if but else "")
+        return replace(self._route(backup, request, network, note), disjoint=disjoint)
 
 
-def _estimate_ns(path: Path, request: Request) -> float:
+def _ends(request: Request) -> set[str]:
+    """What a route and its backup have in common by nature."""
+    return {request.source} if request.destination is None else {request.source, request.destination}
+
+
+def _estimate_ns(request: Request) -> Callable[[Way], float]:
     """What crossing the network costs by medians, hand-shakes included: enough to leave out paths that cannot be near the best."""
-    legs = [rank_rtt_ns(leg) or 0 for leg in path.legs]
     first = 1 + HANDSHAKE_ROUND_TRIPS[request.connection]
-    ends_early = bool(legs) and (path.access or request.relay_mode == "terminate")
-    onward = 1 + HANDSHAKE_ROUND_TRIPS[request.onward] if ends_early else first
-    relays_ns = onward * len(path.relays) * request.relay_ms * MS
-    return first * legs[0] + onward * sum(legs[1:]) + relays_ns if legs else 0.0
+    behind = 1 + HANDSHAKE_ROUND_TRIPS[request.onward]
+    terminate, relay_ns = request.relay_mode == "terminate", request.relay_ms * MS
+
+    def estimate_ns(way: Way) -> float:
+        onward = behind if way.access or terminate else first
+        return first * way.first_ns + onward * way.rest_ns + onward * way.relays * relay_ns
+
+    return estimate_ns
 
 
 def plan(
@@ -266,7 +332,7 @@ def plan(
     Every (path, pool) candidate is evaluated on the same seeded draws and ranked by the median of the objective.
     `routes` are the k best with different pools' sites, filled up with other paths where there are fewer; `ties` says
     which of them the evidence cannot tell apart; `backup` shares no relay, ingress or serving site with the first (a
-    destination that was asked for excepted) and, where one exists, no cloud provider; `pareto` is the front of median
+    destination that was asked for excepted) and, where one exists, no cloud provider and no risk group; `pareto` is the front of median
     TTFT against cost over all candidates with a known cost; `rule_prices` says what each constraint costs.
 
     Sound questions without an answer come back with `infeasible` and no routes. Raises UnknownSite for a source or
@@ -287,22 +353,6 @@ def queue_of(pool: ServingPool, request: Request) -> Queue:
     )
 
 
-def _backup(best: Candidate, ranked: Sequence[Candidate], request: Request, sites: Mapping[str, Site]) -> Candidate | None:
-    """The best candidate that shares no link and no site with `best`, and no cloud provider where that can be had."""
-    ends = {request.source} if request.destination is None else {request.source, request.destination}
-    own_sites = set(best.path.sites) - ends
-    disjoint = [
-        c
-        for c in ranked
-        if not own_sites & set(c.path.sites)
-        and not set(best.path.key) & set(c.path.key)
-        and (request.destination is not None or c.path.sites[-1] != best.path.sites[-1])
-    ]
-    providers = _providers(best.path, ends, sites)
-    other = [c for c in disjoint if not providers & _providers(c.path, ends, sites)]
-    return next(iter(other or disjoint), None)
-
-
 def _providers(path: Path, without: set[str], sites: Mapping[str, Site]) -> set[str]:
     return {provider for site in path.sites if site not in without and (provider := sites[site].provider) is not None}
 
@@ -317,18 +367,25 @@ def _warn_of_model(first: Route, chosen: Sequence[Candidate]) -> Route:
 def _pareto(found: Sequence[Candidate], chosen: Sequence[Candidate]) -> tuple[ParetoPoint, ...]:
     """The candidates that no other beats in both median TTFT and cost, fastest first."""
     index = {id(candidate): i for i, candidate in enumerate(chosen)}
-    priced = [
-        (c.ttft_p50_ns, c.cost.usd_per_1k, index.get(id(c), len(chosen)), c.path.sites, c)
-        for c in found
-        if c.pool is not None and c.cost is not None and c.cost.usd_per_1k is not None
+    # As in Ranked: what is not drawn stands at the least it can be, and is left out undrawn where it is no cheaper.
+    heap: list[tuple[Any, ...]] = [
+        ((c.least_ttft_ns,), False, n, c) for n, c in enumerate(found) if c.pool is not None and c.usd_per_1k is not None
     ]
+    heapq.heapify(heap)
     front: list[ParetoPoint] = []
-    for ttft_ns, usd, route, sites, c in sorted(priced, key=lambda point: point[:4]):
-        if not front or usd < front[-1].usd_per_1k:
-            assert c.pool is not None
-            front.append(
-                ParetoPoint(ttft_ns=ttft_ns, usd_per_1k=usd, route=route if route < len(chosen) else None, sites=sites, pool=c.pool.id)
+    while heap:
+        (ttft_ns, *_), drawn, number, c = heapq.heappop(heap)
+        if front and c.usd_per_1k >= front[-1].usd_per_1k:
+            continue
+        route = index.get(id(c), len(chosen))
+        if not drawn:
+            heapq.heappush(heap, ((c.ttft_p50_ns, c.usd_per_1k, route, c.path.sites), True, number, c))
+            continue
+        front.append(
+            ParetoPoint(
+                ttft_ns=ttft_ns, usd_per_1k=c.usd_per_1k, route=route if route < len(chosen) else None, sites=c.path.sites, pool=c.pool.id
             )
+        )
     return tuple(front)
 
 

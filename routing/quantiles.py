@@ -33,6 +33,7 @@ __all__ = [
     "Quantiles",
     "effective_samples",
     "inverse",
+    "least_draw_ns",
     "link_draws_ns",
     "nearest_rank",
     "normal_inverse",
@@ -176,6 +177,31 @@ def inverse(link: LinkEstimate, probabilities: Floats) -> Floats:
 def link_draws_ns(link: LinkEstimate, seed: int, draws: int = DRAWS) -> Floats:
     """[draws] RTTs of a link in ns; the same for the same link, seed and number, whatever else is drawn."""
     return inverse(link, _midpoints(draws))[_order(f"{link.src}>{link.dst}/{link.medium}", seed, draws)]
+
+
+def least_draw_ns(link: LinkEstimate, rank: int, draws: int = DRAWS) -> float:
+    """At most `rank` of a link's draws (link_draws_ns) are below this, ns: its draw of that rank, without making the others."""
+    probability = (rank + 0.5) / draws
+    if link.histogram is not None and link.histogram.count:
+        seen, needed = 0, probability * link.histogram.count * (1 - 1e-12)
+        for bucket, count in link.histogram.buckets:
+            seen += count
+            if seen >= needed:
+                return bucket_value_ns(bucket)
+    if link.evidence == "modelled" and link.rtt_p50_ns and link.rtt_p95_ns and link.rtt_min_ns is None:
+        sigma = math.log(link.rtt_p95_ns / link.rtt_p50_ns) / _Z95
+        drawn = link.rtt_p50_ns * math.exp(sigma * float(_normal_midpoints(draws)[rank]))
+        return max(drawn, link.fibre_floor_ns or 0.0) * (1 - 1e-12)
+    below_q, below = 0.0, 0.0
+    for q, known in ((0.0, link.rtt_min_ns), (0.5, link.rtt_p50_ns), (0.95, link.rtt_p95_ns), (0.99, link.rtt_p99_ns)):
+        if known is None:
+            continue
+        value = max(below, float(known))
+        if q >= probability:
+            share = (probability - below_q) / (q - below_q) if below_q or link.rtt_min_ns is not None else 1.0  # flat before the first
+            return (below + share * (value - below)) * (1 - 1e-12)
+        below_q, below = q, value
+    return below
 
 
 def quantiles(values_ns: Floats) -> Quantiles:
