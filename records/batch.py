@@ -16,6 +16,7 @@ from records.measurement import (
     HttpResult,
     InferenceResult,
     PingResult,
+    ServingResult,
     ThroughputResult,
     TracerouteResult,
 )
@@ -38,7 +39,7 @@ HEADER_AGENT = "Isochrone-Agent"
 HEADER_BOOT = "Isochrone-Boot"
 HEADER_SEQUENCE = "Isochrone-Sequence"
 
-Line = PingResult | TracerouteResult | ThroughputResult | InferenceResult | HttpResult | StampResult | AgentStatus
+Line = PingResult | TracerouteResult | ThroughputResult | InferenceResult | HttpResult | ServingResult | StampResult | AgentStatus
 
 #: The `type` of a line -> the record it decodes to.
 LINE_TYPES: dict[str, type] = {
@@ -48,6 +49,7 @@ LINE_TYPES: dict[str, type] = {
     "inference": InferenceResult,
     "http": HttpResult,
     "stamp": StampResult,
+    "serving": ServingResult,
     "status": AgentStatus,
 }
 _TYPE_NAMES = {record: name for name, record in LINE_TYPES.items()}

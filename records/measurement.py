@@ -29,6 +29,8 @@ __all__ = [
     "PingOutcome",
     "PingResult",
     "PingSample",
+    "ServingOutcome",
+    "ServingResult",
     "ThroughputMethod",
     "ThroughputResult",
     "TracerouteResult",
@@ -43,7 +45,7 @@ PingOutcome = Literal["reply", "timeout", "unreachable", "send_failed"]
 TsSource = Literal["kernel_txrx", "kernel_rx", "user", "tcp_info"]
 
 #: Name of every probe type, in the order people read them.
-PROBE_TYPES = ("ping", "traceroute", "throughput", "inference", "http", "stamp")
+PROBE_TYPES = ("ping", "traceroute", "throughput", "inference", "http", "stamp", "serving")
 
 #: How far an http measurement goes: the TCP hand-shake, TLS over it, and one HTTP request over either.
 HttpProtocol = Literal["tcp", "tls", "http", "https"]
@@ -60,6 +62,8 @@ HttpOutcome = Literal[
     "protocol_error",
     "agent_failed",
 ]
+
+ServingOutcome = Literal["ok", "no_metrics", "http_error", "timeout", "connect_failed", "protocol_error"]
 
 #: Whose failure it was, as far as one end can tell: the name service, the network between, the other end, this host.
 FailureSource = Literal["resolver", "path", "target", "agent"]
@@ -273,41 +277,66 @@ class InferenceResult(Measurement):
     """One streaming request to an OpenAI-compatible endpoint, split by phase.
 
     The clock of every phase is monotonic and starts where the one before ended: dns, tcp, tls, upload (request
-    handed to the kernel), then `ttfb_ns` and `ttft_ns` from the *start of the request's upload*. TTFT is the
+    handed to the kernel), then every later time from the *start of the request's upload*. What arrives is timed by the
+    kernel's stamp of the packet where it gives one (`ts_source`), so that a busy process does not add to it. TTFT is the
     first event with non-empty content; a role-only chunk is no token.
 
     outcome          ok, http_error, timeout, connect_failed or protocol_error
     connection       cold (this request opened it) or warm
+    http_version     1.1 or 2; None: no connection
     dns_ns .. tls_ns None when the phase did not happen (an address needs no DNS, plain HTTP no TLS, warm neither)
+    tls_version      of the connection, such as TLSv1.3; None without TLS
+    head_ns          first byte of the answer, its head
     ttfb_ns          first byte of the response's body stream
-    ttft_ns          first non-empty token; None when none came
+    ttft_ns          first non-empty token of any kind; None when none came
+    first_content_ns, first_reasoning_ns, first_tool_call_ns   the first token of each kind; None when there was none
     e2e_ns           last byte
-    output_tokens    non-empty chunks received; prompt_tokens as the server reports them
+    output_tokens    non-empty chunks received; prompt_tokens and completion_tokens as the server reports them
     token_gaps_ns    time between neighbouring tokens
-    is_streamed      tokens arrived apart; False when the whole answer came in one piece
+    is_streamed      tokens were sent apart (True) or held back and sent together (False); None: what arrived proves neither,
+                     see probes.inference.streaming
+    finish_reason    why the model stopped, in the server's word, such as stop or length
+    retry_after_ns   how long a 429 or 503 asks to wait
+    ts_source        how arrivals were timed: kernel_rx or user
+    late_ns          the most that this process read an arrival later than the kernel had it; None without kernel stamps
+    response_segments   TCP segments with data that the answer came in (TCP_INFO)
     tcp_rtt_ns, tcp_min_rtt_ns   of the same connection (TCP_INFO): what of the wait was network
+    tcp_retransmits  segments this side sent again since the connection began
     """
 
     model: str
     outcome: Literal["ok", "http_error", "timeout", "connect_failed", "protocol_error"]
     connection: Literal["cold", "warm"]
+    http_version: str | None = None
     http_status: int | None = None
     address: str | None = None
     dns_ns: int | None = None
     tcp_ns: int | None = None
     tls_ns: int | None = None
+    tls_version: str | None = None
     upload_ns: int | None = None
+    head_ns: int | None = None
     ttfb_ns: int | None = None
     ttft_ns: int | None = None
+    first_content_ns: int | None = None
+    first_reasoning_ns: int | None = None
+    first_tool_call_ns: int | None = None
     e2e_ns: int | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    completion_tokens: int | None = None
     token_gaps_ns: tuple[int, ...] = ()
     is_streamed: bool | None = None
+    finish_reason: str | None = None
+    retry_after_ns: int | None = None
+    ts_source: TsSource | None = None
+    late_ns: int | None = None
     request_bytes: int | None = None
     response_bytes: int | None = None
+    response_segments: int | None = None
     tcp_rtt_ns: int | None = None
     tcp_min_rtt_ns: int | None = None
+    tcp_retransmits: int | None = None
     error: str | None = None
 
     def __post_init__(self) -> None:
@@ -385,6 +414,57 @@ class HttpResult(Measurement):
             raise ValueError("a hand-shake whose SYN was sent again has no RTT: which one was answered is not known")
         if (self.tls_verified is False) != (self.tls_error is not None):
             raise ValueError("a certificate that is not accepted says why, and no other does")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingResult(Measurement):
+    """What an inference server says of itself at one moment: one reading of its own metrics (Prometheus text).
+
+    Every number is the server's claim, added up over its engines and models (kv_cache_ratio: the fullest). The counts and
+    sums grow from the server's start; two readings of the same life differ by what happened between them, see
+    records.claims. None is what the server does not publish.
+
+    started_at_ns    the moment: when the request left
+    server           whose names they are: vllm, sglang, triton, trtllm or llamacpp
+    model            its name where the metrics name exactly one
+    took_ns          from the start of the connection to the last byte
+    requests_running, requests_waiting   being served, and in the queue
+    kv_cache_ratio   of the KV cache in use, 0 to 1
+    queue_sum_ns, queue_count       time that requests waited in the queue, of how many
+    prefill_sum_ns, prefill_count   time from leaving the queue to the first token, of how many
+    ttft_sum_ns, ttft_count         time to first token as the server sees it, of how many
+    prompt_tokens_total, output_tokens_total   tokens read and written
+    server_started_at_ns   when its process began, Unix time
+    """
+
+    outcome: ServingOutcome
+    server: str | None = None
+    model: str | None = None
+    http_status: int | None = None
+    took_ns: int | None = None
+    requests_running: int | None = None
+    requests_waiting: int | None = None
+    kv_cache_ratio: float | None = None
+    queue_sum_ns: int | None = None
+    queue_count: int | None = None
+    prefill_sum_ns: int | None = None
+    prefill_count: int | None = None
+    ttft_sum_ns: int | None = None
+    ttft_count: int | None = None
+    prompt_tokens_total: int | None = None
+    output_tokens_total: int | None = None
+    server_started_at_ns: int | None = None
+    response_bytes: int | None = None
+    tcp_rtt_ns: int | None = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.outcome == "ok") != (self.server is not None):
+            raise ValueError("a reading that worked knows whose metrics they are, and no other does")
+        if (self.outcome == "ok") != (self.error is None):
+            raise ValueError(f"outcome {self.outcome!r}: a reading that failed says why, and no other does")
+        if self.kv_cache_ratio is not None and not 0 <= self.kv_cache_ratio <= 1:
+            raise ValueError(f"kv_cache_ratio {self.kv_cache_ratio} is not a share from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,16 @@ from datetime import datetime
 import pyarrow as pa
 
 from records.batch import BatchName
-from records.measurement import AgentStatus, HttpResult, InferenceResult, Measurement, PingResult, ThroughputResult, TracerouteResult
+from records.measurement import (
+    AgentStatus,
+    HttpResult,
+    InferenceResult,
+    Measurement,
+    PingResult,
+    ServingResult,
+    ThroughputResult,
+    TracerouteResult,
+)
 from records.stamp import StampResult
 
 __all__ = [
@@ -22,6 +31,7 @@ __all__ = [
     "http_rows",
     "inference_rows",
     "ping_rows",
+    "serving_rows",
     "stamp_rows",
     "tables",
     "throughput_rows",
@@ -102,6 +112,37 @@ _HTTP: Columns = {
     "total_ns": _INT,
 }
 
+#: The fields of InferenceResult beyond the common ones, under its names.
+_INFERENCE: Columns = {
+    **dict.fromkeys(("model", "outcome", "connection", "http_version"), _TEXT),
+    "http_status": _INT,
+    "address": _TEXT,
+    **dict.fromkeys(("dns_ns", "tcp_ns", "tls_ns"), _INT),
+    "tls_version": _TEXT,
+    **dict.fromkeys(("upload_ns", "head_ns", "ttfb_ns", "ttft_ns", "first_content_ns", "first_reasoning_ns", "first_tool_call_ns"), _INT),
+    **dict.fromkeys(("e2e_ns", "prompt_tokens", "output_tokens", "completion_tokens"), _INT),
+    "token_gaps_ns": pa.list_(_INT),
+    "is_streamed": _BOOL,
+    "finish_reason": _TEXT,
+    "retry_after_ns": _INT,
+    "ts_source": _TEXT,
+    **dict.fromkeys(("late_ns", "request_bytes", "response_bytes", "response_segments"), _INT),
+    **dict.fromkeys(("tcp_rtt_ns", "tcp_min_rtt_ns", "tcp_retransmits"), _INT),
+    "error": _TEXT,
+}
+
+#: The fields of ServingResult beyond the common ones, under its names.
+_SERVING: Columns = {
+    **dict.fromkeys(("outcome", "server", "model"), _TEXT),
+    **dict.fromkeys(("http_status", "took_ns", "requests_running", "requests_waiting"), _INT),
+    "kv_cache_ratio": _REAL,
+    **dict.fromkeys(("queue_sum_ns", "queue_count", "prefill_sum_ns", "prefill_count", "ttft_sum_ns", "ttft_count"), _INT),
+    **dict.fromkeys(("prompt_tokens_total", "output_tokens_total"), _INT),
+    "server_started_at": _AT,
+    **dict.fromkeys(("response_bytes", "tcp_rtt_ns"), _INT),
+    "error": _TEXT,
+}
+
 COLUMNS: dict[str, Columns] = {
     "ping_sample": {
         **_HEAD,
@@ -143,16 +184,7 @@ COLUMNS: dict[str, Columns] = {
     },
     "inference": {
         **_HEAD,
-        **dict.fromkeys(("model", "outcome", "connection"), _TEXT),
-        "http_status": _INT,
-        "address": _TEXT,
-        **dict.fromkeys(
-            ("dns_ns", "tcp_ns", "tls_ns", "upload_ns", "ttfb_ns", "ttft_ns", "e2e_ns", "prompt_tokens", "output_tokens"), _INT
-        ),
-        "token_gaps_ns": pa.list_(_INT),
-        "is_streamed": _BOOL,
-        **dict.fromkeys(("request_bytes", "response_bytes", "tcp_rtt_ns", "tcp_min_rtt_ns"), _INT),
-        "error": _TEXT,
+        **_INFERENCE,
         **_TAIL,
     },
     "http": {
@@ -166,6 +198,11 @@ COLUMNS: dict[str, Columns] = {
         **dict.fromkeys(("timeout_ns", "packet_bytes", "sent_count", "reply_count"), _INT),
         **dict.fromkeys(("forward_lost", "backward_lost", "undirected_lost", "clock_error_ns", "unverified"), _INT),
         "samples": pa.list_(pa.struct(_STAMP_SAMPLE)),
+        **_TAIL,
+    },
+    "serving": {
+        **_HEAD,
+        **_SERVING,
         **_TAIL,
     },
     "agent_status": {
@@ -290,33 +327,14 @@ def throughput_rows(m: ThroughputResult, batch: BatchName, received_at: datetime
 
 def inference_rows(m: InferenceResult, batch: BatchName, received_at: datetime) -> list[Row]:
     """One row per request."""
-    return [
-        (
-            *_head(m),
-            m.model,
-            m.outcome,
-            m.connection,
-            m.http_status,
-            m.address,
-            m.dns_ns,
-            m.tcp_ns,
-            m.tls_ns,
-            m.upload_ns,
-            m.ttfb_ns,
-            m.ttft_ns,
-            m.e2e_ns,
-            m.prompt_tokens,
-            m.output_tokens,
-            m.token_gaps_ns,
-            m.is_streamed,
-            m.request_bytes,
-            m.response_bytes,
-            m.tcp_rtt_ns,
-            m.tcp_min_rtt_ns,
-            m.error,
-            *_tail(batch, received_at),
-        )
-    ]
+    return [(*_head(m), *(getattr(m, name) for name in _INFERENCE), *_tail(batch, received_at))]
+
+
+def serving_rows(m: ServingResult, batch: BatchName, received_at: datetime) -> list[Row]:
+    """One row per reading."""
+    began_us = None if m.server_started_at_ns is None else m.server_started_at_ns // 1000
+    fields = (began_us if name == "server_started_at" else getattr(m, name) for name in _SERVING)
+    return [(*_head(m), *fields, *_tail(batch, received_at))]
 
 
 def http_rows(m: HttpResult, batch: BatchName, received_at: datetime) -> list[Row]:

@@ -38,6 +38,7 @@ from warehouse.columns import (
     http_rows,
     inference_rows,
     ping_rows,
+    serving_rows,
     stamp_rows,
     tables,
     throughput_rows,
@@ -58,6 +59,7 @@ _ROWS: dict[str, tuple[str, Callable[[Any, BatchName, datetime], list[Row]]]] = 
     "inference": ("inference", inference_rows),
     "http": ("http", http_rows),
     "stamp": ("stamp", stamp_rows),
+    "serving": ("serving", serving_rows),
     "status": ("agent_status", agent_status_rows),
 }
 

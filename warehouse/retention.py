@@ -53,7 +53,7 @@ _RULES = (
     _Rule("hour", "rollup_hour", "bucket_at", by_month=True),
     *(
         _Rule("records", name, "received_at", by_month=True)
-        for name in ("traceroute", "throughput", "inference", "stamp", "agent_status", "reject", "batch")
+        for name in ("traceroute", "throughput", "inference", "stamp", "serving", "agent_status", "reject", "batch")
     ),
 )
 #: A kind must be kept at least as long as the one it is made of or points to.

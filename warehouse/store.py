@@ -18,7 +18,7 @@ from warehouse.statements import statement
 __all__ = ["Outcome", "store", "store_rejected", "with_incoming"]
 
 #: Tables whose rows carry a measurement id that may have been stored before.
-_MEASUREMENTS = ("ping_sample", "traceroute", "throughput", "inference", "http", "stamp")
+_MEASUREMENTS = ("ping_sample", "traceroute", "throughput", "inference", "http", "stamp", "serving")
 
 
 class Outcome(Enum):

@@ -19,6 +19,7 @@ from records.measurement import (
     InferenceResult,
     PingResult,
     PingSample,
+    ServingResult,
     ThroughputResult,
     TracerouteResult,
     path_hash,
@@ -123,6 +124,11 @@ lines = st.one_of(
         st.sampled_from([None, True, False]),
     ),
     st.builds(
+        lambda running, ratio: ServingResult(**HEADER, outcome="ok", server="vllm", requests_running=running, kv_cache_ratio=ratio),
+        st.integers(0, 99) | st.none(),
+        st.floats(0, 1) | st.none(),
+    ),
+    st.builds(
         lambda p, r: AgentStatus(
             agent="sin",
             site="sin",
@@ -154,6 +160,15 @@ def test_a_connection_that_failed_says_where_and_whose_failure_it_was() -> None:
         HttpResult(**HEADER, protocol="tcp", outcome="ok", tcp_ns=5, tcp_rtt_ns=5, tcp_retransmits=1)
     with pytest.raises(ValueError, match="says why"):
         HttpResult(**HEADER, protocol="tls", outcome="ok", tcp_ns=5, tls_verified=False)
+
+
+def test_a_reading_knows_its_server_or_says_why_not() -> None:
+    """Server and error exclude each other, and a share is a share."""
+    for wrong in ({"outcome": "ok"}, {"outcome": "timeout"}, {"outcome": "ok", "server": "vllm", "error": "?"}):
+        with pytest.raises(ValueError, match="reading"):
+            ServingResult(**HEADER, **wrong)
+    with pytest.raises(ValueError, match="share"):
+        ServingResult(**HEADER, outcome="ok", server="vllm", kv_cache_ratio=1.5)
 
 
 @given(lines)

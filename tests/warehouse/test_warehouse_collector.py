@@ -16,7 +16,7 @@ import pytest
 from collector_process import Process, running, start
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from warehouse_builders import BOOT, NOW, batch, content, ping, post, report, request, stamped, trace, transfer, visit
+from warehouse_builders import BOOT, NOW, batch, content, ping, post, reading, report, request, stamped, trace, transfer, visit
 
 from records.errors import OutsideError, UserError
 from warehouse import open_warehouse
@@ -56,15 +56,33 @@ def _kept(process: Process) -> Path:
 
 def test_a_batch_is_answered_after_its_commit(collector: Process) -> None:
     """200 says what was stored, and another process can read it at once; again it is 200 and stored once."""
-    lines = [ping(1, [1000, None]), trace(2), transfer(3, 1000), request(4, 1000), visit(5, 1000), stamped(6, [1000]), report(NOW)]
+    lines = [
+        ping(1, [1000, None]),
+        trace(2),
+        transfer(3, 1000),
+        request(4, 1000),
+        visit(5, 1000),
+        stamped(6, [1000]),
+        reading(7),
+        report(NOW),
+    ]
     with collector.client() as client:
         answer = client.post(**post(lines, boot="aa"))
-        assert (answer.status_code, answer.json()) == (200, {"stored": 7, "rejected": 0, "already": False})
+        assert (answer.status_code, answer.json()) == (200, {"stored": 8, "rejected": 0, "already": False})
         with open_warehouse(_kept(collector)) as wh:
             before = measurement_counts(wh)
-            assert before == {"ping": 1, "traceroute": 1, "throughput": 1, "inference": 1, "http": 1, "stamp": 1, "rtt_matrix": 0}
+            assert before == {
+                "ping": 1,
+                "traceroute": 1,
+                "throughput": 1,
+                "inference": 1,
+                "http": 1,
+                "stamp": 1,
+                "serving": 1,
+                "rtt_matrix": 0,
+            }
             again = client.post(**post(lines, boot="aa"))
-            assert (again.status_code, again.json()) == (200, {"stored": 7, "rejected": 0, "already": True})
+            assert (again.status_code, again.json()) == (200, {"stored": 8, "rejected": 0, "already": True})
             assert measurement_counts(wh) == before
 
 

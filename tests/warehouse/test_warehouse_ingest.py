@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from warehouse_builders import BOOT, NOW, at_ns, content, ping, report, request, stamped, trace, transfer, visit
+from warehouse_builders import BOOT, NOW, at_ns, content, ping, reading, report, request, stamped, trace, transfer, visit
 
 from records.batch import LINE_TYPES, BatchName, encode_line
 from warehouse.ingest import MAX_LINE_BYTES, TooLarge, Unreadable, decompress, parse
@@ -97,6 +97,7 @@ def test_every_type_becomes_rows_that_hold_the_record() -> None:
     lines = [ping(1, [1000, None]), trace(2), transfer(3, 8_000_000), request(4, 9_000_000, [10, 20])]
     lines += [visit(5, 7_000, tls_resumed=False, address="192.0.2.7"), report(NOW, produced={"ping": 1})]
     lines += [stamped(6, [30_000, None], unverified=2)]
+    lines += [reading(8, server_started_at_ns=at_ns(NOW)), request(7, 9_000_000, [], http_version="2", first_reasoning_ns=9_000_000)]
     batch = parse(content(lines), NAME, received_at=NOW)
     assert batch.rejects == ()
     assert set(batch.counts) == set(LINE_TYPES)
@@ -110,6 +111,11 @@ def test_every_type_becomes_rows_that_hold_the_record() -> None:
     assert [entry["label"] for entry in rows["traceroute"][0]["hops"][2]["mpls"]] == [16, 17]
     assert rows["throughput"][0]["throughput_bps"] == 8_000_000
     assert rows["inference"][0]["token_gaps_ns"] == [10, 20]
+    assert (rows["inference"][1]["http_version"], rows["inference"][1]["first_reasoning_ns"]) == ("2", 9_000_000)
+    assert (rows["inference"][1]["first_content_ns"], rows["inference"][1]["finish_reason"]) == (None, None)
+    serving = rows["serving"][0]
+    assert (serving["server"], serving["requests_waiting"], serving["kv_cache_ratio"]) == ("vllm", 3, 0.25)
+    assert (serving["server_started_at"], serving["ttft_sum_ns"]) == (NOW, None)
     http = rows["http"][0]
     assert (http["tcp_rtt_ns"], http["tls_ns"], http["tls_resumed"], http["tls_verified"]) == (7_000, 14_000, False, True)
     assert (http["protocol"], http["address"], http["http_status"], http["error"]) == ("tls", "192.0.2.7", None, None)

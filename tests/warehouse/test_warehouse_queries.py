@@ -415,6 +415,7 @@ def test_rounds_are_counted_once_however_many_packets_they_have(wh: Warehouse) -
         "inference": 1,
         "http": 0,
         "stamp": 0,
+        "serving": 0,
         "rtt_matrix": 0,
     }
     assert queries.time_range(wh) == (NOW - timedelta(minutes=1), NOW - timedelta(minutes=1) + timedelta(milliseconds=40))

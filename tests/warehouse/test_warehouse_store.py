@@ -28,7 +28,16 @@ def test_a_repeated_batch_is_stored_once(wh: Warehouse) -> None:
     assert store(wh, [first]) == [Outcome.STORED]
     assert store(wh, [first]) == [Outcome.ALREADY]
     assert store(wh, [batch([ping(3, [1000])], sequence=1), first, first]) == [Outcome.STORED, Outcome.ALREADY, Outcome.ALREADY]
-    assert measurement_counts(wh) == {"ping": 2, "traceroute": 1, "throughput": 0, "inference": 0, "http": 0, "stamp": 0, "rtt_matrix": 0}
+    assert measurement_counts(wh) == {
+        "ping": 2,
+        "traceroute": 1,
+        "throughput": 0,
+        "inference": 0,
+        "http": 0,
+        "stamp": 0,
+        "serving": 0,
+        "rtt_matrix": 0,
+    }
     assert verify(wh) == []
 
 
@@ -67,7 +76,16 @@ def test_a_measurement_sent_under_two_batches_is_kept_and_marked(wh: Warehouse) 
     lines = [ping(1, [1000, 2000]), trace(2), transfer(3, 1_000_000), request(4, 1000)]
     put(wh, *lines)
     put(wh, *lines, ping(5, [3000]))
-    assert measurement_counts(wh) == {"ping": 2, "traceroute": 1, "throughput": 1, "inference": 1, "http": 0, "stamp": 0, "rtt_matrix": 0}
+    assert measurement_counts(wh) == {
+        "ping": 2,
+        "traceroute": 1,
+        "throughput": 1,
+        "inference": 1,
+        "http": 0,
+        "stamp": 0,
+        "serving": 0,
+        "rtt_matrix": 0,
+    }
     assert _one(wh, "SELECT count(*) FILTER (is_duplicate_id) FROM ping_sample") == 2
     assert _one(wh, "SELECT count(*) FROM valid_ping") == 3
     assert _one(wh, "SELECT count(*) FROM marked_ping") == 5

@@ -17,6 +17,7 @@ from records.measurement import (
     MplsLabel,
     PingResult,
     PingSample,
+    ServingResult,
     ThroughputResult,
     TracerouteResult,
 )
@@ -120,6 +121,12 @@ def stamped(n: int, rtts_ns: Sequence[int | None], at: datetime = NOW - timedelt
     }
     lost = {"forward_lost": 0, "backward_lost": list(rtts_ns).count(None), "clock_error_ns": 100_000}
     return StampResult(**{**head(n, at), **base, **lost, "samples": samples, **other})
+
+
+def reading(n: int, at: datetime = NOW - timedelta(minutes=1), **other: Any) -> ServingResult:
+    """A reading of a server's metrics."""
+    said = {"outcome": "ok", "server": "vllm", "requests_running": 4, "requests_waiting": 3, "kv_cache_ratio": 0.25}
+    return ServingResult(**{**head(n, at), **said, **other})
 
 
 def report(at: datetime, *, grade: str = "ok", produced: dict[str, int] | None = None, **other: Any) -> AgentStatus:

@@ -14,6 +14,8 @@ WITH stored AS (
     SELECT agent, boot, 'http', count(*), count(*) - count(DISTINCT measurement_id) FROM http GROUP BY ALL
     UNION ALL
     SELECT agent, boot, 'stamp', count(*), count(*) - count(DISTINCT measurement_id) FROM stamp GROUP BY ALL
+    UNION ALL
+    SELECT agent, boot, 'serving', count(*), count(*) - count(DISTINCT measurement_id) FROM serving GROUP BY ALL
 ),
 newest AS (
     SELECT agent, boot, produced FROM agent_status

@@ -6,4 +6,5 @@ SELECT
     (SELECT count(*) FROM inference WHERE NOT is_duplicate_id) AS inference,
     (SELECT count(*) FROM http WHERE NOT is_duplicate_id) AS http,
     (SELECT count(*) FROM stamp WHERE NOT is_duplicate_id) AS stamp,
+    (SELECT count(*) FROM serving WHERE NOT is_duplicate_id) AS serving,
     (SELECT count(*) FROM rtt_matrix) AS rtt_matrix;

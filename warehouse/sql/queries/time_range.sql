@@ -12,4 +12,6 @@ FROM (
     SELECT min(started_at), max(started_at) FROM http WHERE epoch_us(started_at) <= epoch_us(received_at) + 86_400_000_000
     UNION ALL
     SELECT min(started_at), max(started_at) FROM stamp WHERE epoch_us(started_at) <= epoch_us(received_at) + 86_400_000_000
+    UNION ALL
+    SELECT min(started_at), max(started_at) FROM serving WHERE epoch_us(started_at) <= epoch_us(received_at) + 86_400_000_000
 );

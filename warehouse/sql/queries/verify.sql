@@ -15,6 +15,7 @@ WITH fault AS (
         UNION ALL SELECT 'inference', agent, batch_boot, batch_sequence FROM inference
         UNION ALL SELECT 'http', agent, batch_boot, batch_sequence FROM http
         UNION ALL SELECT 'stamp', agent, batch_boot, batch_sequence FROM stamp
+        UNION ALL SELECT 'serving', agent, batch_boot, batch_sequence FROM serving
         UNION ALL SELECT 'agent_status', agent, batch_boot, batch_sequence FROM agent_status
     ) AS r
     ANTI JOIN batch AS b ON b.agent = r.agent AND b.boot = r.batch_boot AND b.sequence = r.batch_sequence
