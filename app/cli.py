@@ -29,6 +29,8 @@ COMMANDS = {
     "throughput": "app.commands.measure:throughput",
     "infer": "app.commands.measure:infer",
     "http": "app.commands.measure:http",
+    "stamp": "app.commands.stamp:stamp",
+    "stamp-reflector": "app.commands.stamp:stamp_reflector",
     "survey": "app.commands.survey:survey",
     "lab": "app.commands.lab:lab",
     "doctor": "app.commands.doctor:doctor",

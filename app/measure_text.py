@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import click
 
 from app.output import table
+from app.stamp_text import show_stamp, show_stamps, stamp_summary
 from records.batch import Line
 from records.measurement import Hop, HttpResult, InferenceResult, PingResult, PingSample, ThroughputResult, TracerouteResult
+from records.stamp import StampResult
 from records.statistics import jitter_rfc3550_ns, loss_ratio, percentile_ns
 from records.units import ms
 
@@ -17,7 +19,7 @@ __all__ = ["is_answered", "show", "show_together", "summary_of", "unresolved"]
 
 def is_answered(line: Line) -> bool:
     """Whether the target gave what was asked for: a reply, its own hop, a rate, a token."""
-    if isinstance(line, PingResult):
+    if isinstance(line, PingResult | StampResult):
         return any(sample.outcome == "reply" for sample in line.samples)
     if isinstance(line, TracerouteResult):
         return line.reached
@@ -28,8 +30,9 @@ def is_answered(line: Line) -> bool:
 
 def unresolved(line: Line) -> str | None:
     """The target's name when it has no address; None otherwise."""
-    if isinstance(line, PingResult) and line.samples and all((sample.error or "").startswith("EAI_") for sample in line.samples):
-        return line.target
+    if isinstance(line, PingResult | StampResult):
+        errors = [sample.error or "" for sample in line.samples]
+        return line.target if errors and all(error.startswith("EAI_") for error in errors) else None
     if isinstance(line, HttpResult) and line.outcome == "no_such_name":
         return line.target
     return None
@@ -59,6 +62,8 @@ def summary_of(line: Line) -> dict[str, object]:
         }
     if isinstance(line, HttpResult):
         return _http_summary(line)
+    if isinstance(line, StampResult):
+        return stamp_summary(line)
     assert isinstance(line, InferenceResult)
     return {
         "outcome": line.outcome,
@@ -113,7 +118,10 @@ def _ping_summary(line: PingResult) -> dict[str, object]:
 
 
 def show_together(lines: Sequence[Line]) -> None:
-    """One table of connections that were made at the same time."""
+    """One table of what was measured at the same time: connections, or STAMP rounds."""
+    if rounds := [line for line in lines if isinstance(line, StampResult)]:
+        show_stamps(rounds)
+        return
     rows = [
         [
             line.target,
@@ -144,6 +152,8 @@ def show(line: Line) -> None:
         _show_inference(line)
     elif isinstance(line, HttpResult):
         _show_http(line)
+    elif isinstance(line, StampResult):
+        show_stamp(line)
 
 
 def _ms(value_ns: float | None) -> str:

@@ -27,8 +27,8 @@ from records.stamp import StampReflectorKind, StampSample
 
 __all__ = ["StampEngine", "StampRound"]
 
-#: A reflector that says it kept a packet for longer than this has a stepped clock.
-_BELIEVED_RESIDENCE_NS = 10_000_000_000
+#: A reflector cannot have kept a packet for longer than it was away, but for what its T3 is early or late.
+_T3_ERROR_NS = 100_000
 #: How long the kernel's word on the clock's error is good.
 _CLOCK_ASKED_NS = 10_000_000_000
 _STATEFUL_KEPT = 4096
@@ -213,9 +213,7 @@ class StampEngine(EchoEngine):
             wire.from_timestamp(bits, is_ptp=estimate.is_ptp, near_ns=picked_up.real_ns)
             for bits in (reply.receive_timestamp, reply.timestamp)
         )
-        residence_ns = replied_ns - received_ns
-        believed_ns = residence_ns if 0 <= residence_ns <= _BELIEVED_RESIDENCE_NS else 0
-        verdict = self._session.reply(token, peer, incoming.beside.stamp_ns, picked_up, incoming.beside.ttl, believed_ns)
+        verdict = self._session.reply(token, peer, incoming.beside.stamp_ns, picked_up, incoming.beside.ttl)
         packet = flight.by_token[token]
         if verdict is Verdict.DUPLICATE or packet in flight.answers:
             if reply.sequence != flight.answers[packet].number:
@@ -249,6 +247,12 @@ class StampEngine(EchoEngine):
         )
 
 
+def _residence_ns(answer: Answer, away_ns: int | None) -> int | None:
+    """T3 - T2 of a packet that was away for so long; None when it cannot be: the reflector's clock was stepped, or is another's."""
+    residence_ns = answer.residence_ns
+    return residence_ns if away_ns is not None and 0 <= residence_ns <= away_ns + _T3_ERROR_NS else None
+
+
 def _nothing(count: int, error: str, kind: StampReflectorKind | None) -> StampRound:
     return StampRound(
         samples=_samples(unsent(count, error), {}, None), reflector=kind, lost=Losses(0, 0, 0), clock_error_ns=None, unverified=0
@@ -272,15 +276,15 @@ def _samples(samples: tuple[PingSample, ...], answers: dict[int, Answer], error_
     for at, sample in enumerate(samples):
         answer, pair = answers.get(sample.sequence), raw[at] if error_ns is not None else None
         is_reply = answer is not None and sample.outcome == "reply"
-        residence_ns = answer.residence_ns if answer is not None and is_reply else None
+        residence_ns = _residence_ns(answer, sample.rtt_ns) if answer is not None and is_reply else None
         made.append(
             StampSample(
                 sequence=sample.sequence,
                 outcome=sample.outcome,
                 sent_at_ns=sample.sent_at_ns,
-                rtt_ns=sample.rtt_ns,
+                rtt_ns=sample.rtt_ns if sample.rtt_ns is None else max(0, sample.rtt_ns - (residence_ns or 0)),
                 ts_source=sample.ts_source,
-                residence_ns=residence_ns if residence_ns is not None and 0 <= residence_ns <= _BELIEVED_RESIDENCE_NS else None,
+                residence_ns=residence_ns,
                 forward_ns=None if pair is None else pair[0],
                 backward_ns=None if pair is None else pair[1],
                 forward_pdv_ns=forward_pdv[at],

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Iterable
 
 from probes.ping import ancillary as linux
@@ -21,7 +22,9 @@ __all__ = ["StampReflector"]
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
 _PKTINFO_V4 = struct.Struct("@i4s4s")
 _PKTINFO_V6 = struct.Struct("@16si")
-_RECEIVE_ONLY = (1 << 3) | (1 << 4)  # SOF_TIMESTAMPING_RX_SOFTWARE, SOF_TIMESTAMPING_SOFTWARE
+#: The least delay of so many answers between T3 and their departure is believed.
+_DELAYS_KEPT = 16
+_BELIEVED_DELAY_NS = 1_000_000
 _ANCILLARY_BYTES = 256
 _RECEIVE_BUFFER_BYTES = 4 << 20
 #: So many packets are answered before the rest of the program has its turn.
@@ -60,6 +63,9 @@ class StampReflector:
         self._clock: asyncio.Task[None] | None = None
         self._socket: socket.socket | None = None
         self._core: Reflection | None = None
+        self._asked_ns: int | None = None
+        self._delays_ns: deque[int] = deque(maxlen=_DELAYS_KEPT)
+        self._delay_ns = 0
 
     @property
     def counts(self) -> Reflected:
@@ -117,10 +123,26 @@ class StampReflector:
             try:
                 packet, messages, _, address = self._socket.recvmsg(wire.MAX_PACKET_BYTES + 1, _ANCILLARY_BYTES)
             except BlockingIOError:
+                self._read_departures()
                 return
             except OSError:  # an ICMP error about an answer: its sender is gone
                 continue
             self._answer(packet, messages, address)
+            self._read_departures()
+
+    def _read_departures(self) -> None:
+        """How long after T3 answers really leave. The packet must say T3 before it leaves; what it takes at least is known from others."""
+        assert self._socket is not None
+        while True:
+            try:
+                _, messages, _, _ = self._socket.recvmsg(1, _ANCILLARY_BYTES, socket.MSG_ERRQUEUE)
+            except OSError:  # empty
+                return
+            stamp_ns = linux.read_ancillary(messages).stamp_ns
+            if self._asked_ns is not None and stamp_ns is not None and 0 <= stamp_ns - self._asked_ns <= _BELIEVED_DELAY_NS:
+                self._delays_ns.append(stamp_ns - self._asked_ns)
+                self._delay_ns = min(self._delays_ns)
+            self._asked_ns = None
 
     def _answer(self, packet: bytes, messages: list[tuple[int, int, bytes]], address: tuple[str, int]) -> None:
         core, sock = self._core, self._socket
@@ -136,11 +158,12 @@ class StampReflector:
         received_ns = now_ns if stamp_ns is None or not 0 <= now_ns - stamp_ns <= _BELIEVED_WAIT_NS else stamp_ns
         sending = _from_asked_address(messages)
         # T3 is the last thing read before the packet is handed over.
+        replied_ns = time.time_ns()
         reply = core.reply(
             request,
             sequence,
             receive_timestamp=wire.to_timestamp(received_ns),
-            timestamp=wire.to_timestamp(time.time_ns()),
+            timestamp=wire.to_timestamp(replied_ns + self._delay_ns),
             error_bits=self._error_bits,
             sender_ttl=beside.ttl,
         )
@@ -150,6 +173,7 @@ class StampReflector:
             core.counts.send_failed += 1
         else:
             core.counts.answered += 1
+            self._asked_ns = replied_ns
 
 
 def _prepare(sock: socket.socket) -> None:
@@ -166,8 +190,8 @@ def _prepare(sock: socket.socket) -> None:
         ]
     for level, option in options:
         sock.setsockopt(level, option, 1)
-    with contextlib.suppress(OSError):  # without it T2 is the time at which the program had the packet
-        sock.setsockopt(socket.SOL_SOCKET, linux.SO_TIMESTAMPING, _RECEIVE_ONLY)
+    with contextlib.suppress(OSError):  # without stamps T2 is the time at which the program had the packet
+        sock.setsockopt(socket.SOL_SOCKET, linux.SO_TIMESTAMPING, linux.STAMPING_FLAGS & ~linux.STAMPING_OPT_ID)
 
 
 def _from_asked_address(messages: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
