@@ -39,6 +39,7 @@ __all__ = [
     "TICK_S",
     "Source",
     "agents",
+    "clock",
     "counts",
     "failure",
     "failure_effects",
@@ -49,6 +50,7 @@ __all__ = [
     "links",
     "location",
     "newest",
+    "opened",
     "path_history",
     "paths",
     "ping",
@@ -90,7 +92,8 @@ def location() -> str:
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def _open(place: str) -> Warehouse:
+def opened(place: str) -> Warehouse:
+    """The warehouse at a place, opened once for the process."""
     return open_warehouse(place)
 
 
@@ -98,7 +101,7 @@ def source() -> Source | None:
     """The newest snapshot of the warehouse as of the last tick; None where there is no warehouse yet."""
     place = location()
     try:
-        _open(place)
+        opened(place)
     except WarehouseMissing:
         return None
     ticks = int(datetime.now(UTC).timestamp()) // TICK_S
@@ -107,10 +110,10 @@ def source() -> Source | None:
 
 @st.cache_data(show_spinner=False, max_entries=8)
 def _snapshot(place: str, ticks: int) -> int:  # noqa: ARG001 - the tick is what the answer is kept under
-    return _open(place).snapshot_id()
+    return opened(place).snapshot_id()
 
 
-def _clock(at: Source) -> datetime:
+def clock(at: Source) -> datetime:
     """The clock that ages are told by: the tick, or the minute when nothing has been measured for long."""
     last = newest(at)
     return at.now if last is not None and at.now - last < QUIET_AFTER else at.now.replace(second=0)
@@ -121,7 +124,7 @@ def _clock(at: Source) -> datetime:
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _warehouse_sites(key: tuple[str, int]) -> tuple[Site, ...]:
-    return tuple(queries.sites(_open(key[0])))
+    return tuple(queries.sites(opened(key[0])))
 
 
 def warehouse_sites(at: Source) -> tuple[Site, ...]:
@@ -141,13 +144,13 @@ def sites(at: Source) -> dict[str, Site]:
 def _links(key: tuple[str, int], now: datetime, window: timedelta | None) -> tuple[LinkEstimate, ...]:
     at = Source(*key, now)
     oldest = None if window is None else max(gates.GatePolicy().max_age_s or 0.0, window.total_seconds())
-    measured = queries.link_estimates(_open(key[0]), now=now, window=window)
+    measured = queries.link_estimates(opened(key[0]), now=now, window=window)
     return tuple(gates.grade(measured, sites(at), gates.GatePolicy(max_age_s=oldest)))
 
 
 def links(at: Source, window: str) -> tuple[LinkEstimate, ...]:
     """Every measured link of a window with its fibre floor, inflation and gate."""
-    return _links(at.key, _clock(at), text.window_of(window))
+    return _links(at.key, clock(at), text.window_of(window))
 
 
 # ---- the state of things
@@ -155,7 +158,7 @@ def links(at: Source, window: str) -> tuple[LinkEstimate, ...]:
 
 @st.cache_data(show_spinner=False, max_entries=8)
 def _counts(key: tuple[str, int]) -> dict[str, int]:
-    return queries.measurement_counts(_open(key[0]))
+    return queries.measurement_counts(opened(key[0]))
 
 
 def counts(at: Source) -> dict[str, int]:
@@ -165,7 +168,7 @@ def counts(at: Source) -> dict[str, int]:
 
 @st.cache_data(show_spinner=False, max_entries=8)
 def _time_range(key: tuple[str, int]) -> tuple[datetime, datetime] | None:
-    return queries.time_range(_open(key[0]))
+    return queries.time_range(opened(key[0]))
 
 
 def first(at: Source) -> datetime | None:
@@ -182,17 +185,17 @@ def newest(at: Source) -> datetime | None:
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _agents(key: tuple[str, int], now: datetime) -> Columns:
-    return _columns(queries.agents(_open(key[0]), now))
+    return _columns(queries.agents(opened(key[0]), now))
 
 
 def agents(at: Source) -> Columns:
     """Every agent with its last status."""
-    return _agents(at.key, _clock(at))
+    return _agents(at.key, clock(at))
 
 
 @st.cache_data(show_spinner=False, max_entries=8)
 def _rejects(key: tuple[str, int]) -> dict[str, int]:
-    return queries.reject_counts(_open(key[0]))
+    return queries.reject_counts(opened(key[0]))
 
 
 def rejects(at: Source) -> dict[str, int]:
@@ -205,7 +208,7 @@ def rejects(at: Source) -> dict[str, int]:
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def _ping(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime, buckets: int) -> Columns:
-    return _columns(queries.ping_series(_open(key[0]), src, dst, medium, start=start, end=end, bucket_count=buckets))
+    return _columns(queries.ping_series(opened(key[0]), src, dst, medium, start=start, end=end, bucket_count=buckets))
 
 
 def ping(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime, buckets: int) -> Columns:
@@ -215,7 +218,7 @@ def ping(at: Source, src: str, dst: str, medium: str, start: datetime, end: date
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def _throughput(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
-    return _columns(queries.throughput_series(_open(key[0]), src, dst, medium, start=start, end=end))
+    return _columns(queries.throughput_series(opened(key[0]), src, dst, medium, start=start, end=end))
 
 
 def throughput(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
@@ -225,7 +228,7 @@ def throughput(at: Source, src: str, dst: str, medium: str, start: datetime, end
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def _inference(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
-    return _columns(queries.inference_series(_open(key[0]), src, dst, medium, start=start, end=end))
+    return _columns(queries.inference_series(opened(key[0]), src, dst, medium, start=start, end=end))
 
 
 def inference(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
@@ -235,17 +238,17 @@ def inference(at: Source, src: str, dst: str, medium: str, start: datetime, end:
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _inference_latest(key: tuple[str, int], now: datetime, window: timedelta | None) -> Columns:
-    return _columns(queries.inference_latest(_open(key[0]), now=now, window=window))
+    return _columns(queries.inference_latest(opened(key[0]), now=now, window=window))
 
 
 def inference_latest(at: Source, window: str) -> Columns:
     """Every pair that asked a model something, with its TTFT."""
-    return _inference_latest(at.key, _clock(at), text.window_of(window))
+    return _inference_latest(at.key, clock(at), text.window_of(window))
 
 
 @st.cache_resource(show_spinner=False, max_entries=64)
 def _paths(key: tuple[str, int], src: str, dst: str, medium: str | None) -> tuple[TracerouteResult, ...]:
-    return tuple(queries.latest_paths(_open(key[0]), src, dst, medium))
+    return tuple(queries.latest_paths(opened(key[0]), src, dst, medium))
 
 
 def paths(at: Source, src: str, dst: str, medium: str | None) -> tuple[TracerouteResult, ...]:
@@ -255,7 +258,7 @@ def paths(at: Source, src: str, dst: str, medium: str | None) -> tuple[Tracerout
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def _path_history(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
-    return _columns(queries.path_history(_open(key[0]), src, dst, medium, start, end))
+    return _columns(queries.path_history(opened(key[0]), src, dst, medium, start, end))
 
 
 def path_history(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
@@ -278,7 +281,7 @@ def _plan(key: tuple[str, int], now: datetime, window: str, request: Request) ->
 
 def plan(at: Source, window: str, request: Request) -> dict[str, Any]:
     """The planner's answer, as `isochrone route --json` gives it."""
-    return _plan(at.key, _clock(at), window, request)
+    return _plan(at.key, clock(at), window, request)
 
 
 @st.cache_resource(show_spinner="Failing the site", max_entries=32)
@@ -290,7 +293,7 @@ def _failure(key: tuple[str, int], now: datetime, window: str, site: str) -> tup
 
 def failure(at: Source, window: str, site: str) -> tuple[list[MatrixRow], list[MatrixChange]]:
     """All pairs as they are, and what the loss of a site changes."""
-    return _failure(at.key, _clock(at), window, site)
+    return _failure(at.key, clock(at), window, site)
 
 
 @st.cache_data(show_spinner="Planning before and after", max_entries=32)
@@ -331,7 +334,7 @@ def _ttft_ns(answer: Answer | None) -> float | None:
 
 def failure_effects(at: Source, window: str, site: str, workload: str) -> Columns:
     """Where the requests of every measuring PoP are served before and after the loss of a site."""
-    return _failure_effects(at.key, _clock(at), window, site, workload)
+    return _failure_effects(at.key, clock(at), window, site, workload)
 
 
 # ---- ad hoc
@@ -339,7 +342,7 @@ def failure_effects(at: Source, window: str, site: str, workload: str) -> Column
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _schema(key: tuple[str, int]) -> Sequence[Any]:
-    return tuple(workbench.schema(_open(key[0])))
+    return tuple(workbench.schema(opened(key[0])))
 
 
 def schema(at: Source) -> Sequence[Any]:
@@ -349,7 +352,7 @@ def schema(at: Source) -> Sequence[Any]:
 
 def run_sql(at: Source, query: str, *, row_limit: int, timeout_s: float) -> Any:
     """Run one statement of the user; never kept, because a query may ask for the time."""
-    return workbench.run(_open(at.location), query, row_limit=row_limit, timeout_s=timeout_s)
+    return workbench.run(opened(at.location), query, row_limit=row_limit, timeout_s=timeout_s)
 
 
 def _columns(table: Any) -> Columns:

@@ -17,12 +17,23 @@ PAGES = {
         ("mesh.py", "Mesh", "grid_on"),
         ("pair.py", "Pair", "timeline"),
         ("paths.py", "Paths", "route"),
+        ("inference.py", "Inference", "bolt"),
     ),
     "Decide": (
         ("routes.py", "Routes", "alt_route"),
+        ("isochrones.py", "Isochrones", "target"),
         ("whatif.py", "What-if", "device_unknown"),
+        ("placement.py", "Placement", "add_location_alt"),
+        ("cost.py", "Cost", "payments"),
     ),
-    "Explore": (("sql.py", "SQL", "database"),),
+    "Trust": (
+        ("fleet.py", "Fleet", "dns"),
+        ("quality.py", "Data quality", "fact_check"),
+    ),
+    "Explore": (
+        ("inventory.py", "Inventory", "inventory_2"),
+        ("sql.py", "SQL", "database"),
+    ),
 }
 
 
@@ -54,7 +65,8 @@ page = st.navigation(
             for file, title, icon in pages
         ]
         for group, pages in PAGES.items()
-    }
+    },
+    expanded=True,
 )
 address.enter(page.url_path)
 with frame.guard():

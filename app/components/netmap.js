@@ -123,7 +123,8 @@ function mount(parent) {
     context.globalAlpha = 1;
 
     // What failed is drawn over its neighbours.
-    const order = scene.sites.map((site, i) => [site, i]).sort((a, b) => Number(a[0].failed) - Number(b[0].failed));
+    const over = (site) => (site.failed ? 2 : site.dot ? 0 : 1);
+    const order = scene.sites.map((site, i) => [site, i]).sort((a, b) => over(a[0]) - over(b[0]));
     order.forEach(([site, i]) => {
       const x = site.x * v.k + v.x;
       const y = site.y * v.k + v.y;
@@ -146,6 +147,15 @@ function mount(parent) {
         context.stroke();
       }
       context.beginPath();
+      if (site.dot) {
+        context.arc(x, y, site.dot.size * (i === lit ? 1.35 : 1), 0, 7);
+        context.fillStyle = site.dot.colour;
+        context.fill();
+        context.strokeStyle = colours.land;
+        context.lineWidth = 0.6;
+        context.stroke();
+        return;
+      }
       if (site.kind === "pop") context.arc(x, y, size, 0, 7);
       else if (site.kind === "metro") { context.moveTo(x, y - size - 1); context.lineTo(x + size + 1, y + size); context.lineTo(x - size - 1, y + size); context.closePath(); }
       else context.rect(x - size, y - size, size * 2, size * 2);
@@ -196,7 +206,7 @@ function mount(parent) {
     for (const i of order) {
       const site = scene.sites[i];
       const must = i === lit || site.id === data.focus || site.failed;
-      if (many && !must && site.kind !== "pop") continue;
+      if (many && !must && (site.kind !== "pop" || site.dot)) continue;
       context.font = `${site.kind === "pop" || must ? 600 : 400} ${site.kind === "pop" || must ? 12 : 11}px ${data.font}`;
       put(site.label, site.x * v.k + v.x, site.y * v.k + v.y, site.kind === "pop" || must ? colours.text : colours.muted, must);
     }
@@ -371,9 +381,14 @@ function legend(parent, data) {
   for (const item of data.legend.items) {
     const key = add("span", "", "key");
     const line = document.createElement("i");
-    line.style.borderTopColor = item.colour;
-    line.style.borderTopWidth = `${item.width}px`;
-    line.style.borderTopStyle = item.dash ? "dashed" : "solid";
+    if (item.dot) {
+      const size = `${item.dot * 2}px`;
+      Object.assign(line.style, { width: size, height: size, border: "0", borderRadius: "50%", background: item.colour });
+    } else {
+      line.style.borderTopColor = item.colour;
+      line.style.borderTopWidth = `${item.width}px`;
+      line.style.borderTopStyle = item.dash ? "dashed" : "solid";
+    }
     key.append(line, document.createTextNode(item.text));
   }
   for (const mark of data.legend.marks) {

@@ -20,7 +20,7 @@ from records.link import LinkEstimate
 from records.place import Site
 from records.units import ms
 
-__all__ = ["LINK_LIMIT", "DrawnLink", "Legend", "MapClick", "draw", "link_layer", "map_spec", "metric_legend", "route_layer"]
+__all__ = ["LINK_LIMIT", "Dot", "DrawnLink", "Legend", "MapClick", "draw", "link_layer", "map_spec", "metric_legend", "route_layer"]
 
 #: More great circles than this are a hairball in any renderer.
 LINK_LIMIT = 150
@@ -53,6 +53,15 @@ class DrawnLink:
 
 
 @dataclass(frozen=True, slots=True)
+class Dot:
+    """How one site is painted instead of by its kind: a filled circle of `size` pixels across half; more rows for its tip."""
+
+    colour: str
+    size: float
+    tip: list[list[str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class MapClick:
     """What was clicked: a site (``""`` is open water, so no site), or a link; None where not."""
 
@@ -62,7 +71,7 @@ class MapClick:
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """What the lines mean: a title and items of colour, width, text, dash."""
+    """What the lines mean: a title and items of colour, width, text, dash; or of dots, where an item has a `dot` size."""
 
     title: str = ""
     items: list[dict[str, Any]] = field(default_factory=list)
@@ -130,13 +139,15 @@ def map_spec(
     focus: str | None = None,
     failed: Iterable[str] = (),
     only_linked: bool = False,
+    dots: Mapping[str, Dot] | None = None,
     height: int = 440,
     alt: str = "World map of measured links",
 ) -> dict[str, Any]:
     """Everything the canvas needs, JSON-ready. Links whose ends are not on the map are left out.
 
-    focus draws isochrones in fibre around that site; only_linked leaves out sites without a drawn link.
+    focus draws isochrones in fibre around that site; only_linked leaves out sites without a drawn link; dots paints sites by id.
     """
+    dots = dots or {}
     drawn = [link for link in drawn if link.src in sites and link.dst in sites]
     degree: dict[str, int] = {}
     for link in drawn:
@@ -166,9 +177,13 @@ def map_spec(
         "rings": [{"text": f"{rtt} ms", "line": projection.packed(projection.isochrone(centre, rtt))} for rtt in _RINGS_MS]
         if centre
         else [],
-        "sites": [_site(site, degree.get(site.id, 0), site.id in lost) for site in shown],
+        "sites": [_site(site, degree.get(site.id, 0), site.id in lost, dots.get(site.id)) for site in shown],
         "links": links,
-        "legend": {"title": legend.title, "items": legend.items, "marks": _marks(shown, theme, centre)},
+        "legend": {
+            "title": legend.title,
+            "items": legend.items,
+            "marks": _marks([site for site in shown if site.id not in dots], theme, centre),
+        },
         "focus": focus if centre else None,
         "height": height,
         "alt": f"{alt}: {text.plural(len(shown), 'site')}, {text.plural(len(links), 'link')}. "
@@ -181,14 +196,17 @@ def map_spec(
     }
 
 
-def _site(site: Site, degree: int, failed: bool) -> dict[str, Any]:
+def _site(site: Site, degree: int, failed: bool, dot: Dot | None) -> dict[str, Any]:
     x, y = projection.robinson(np.array([site.lon]), np.array([site.lat]))
     label = site.id if site.kind == "pop" else site.id.partition(":")[2] or site.id
     where = ", ".join(part for part in (site.metro if site.metro != site.name else None, site.country) if part)
     tip = [f"{site.id}", [text.group_of(site).removesuffix("s") if site.kind != "region" else text.group_of(site), site.name]]
     if where:
         tip.append(["place", where])
-    tip.append(["links drawn", str(degree)])
+    if degree or dot is None:
+        tip.append(["links drawn", str(degree)])
+    if dot is not None:
+        tip += dot.tip
     if failed:
         tip.append(["state", "failed in this scenario"])
     return {
@@ -199,6 +217,7 @@ def _site(site: Site, degree: int, failed: bool) -> dict[str, Any]:
         "y": float(y[0]),
         "degree": degree,
         "failed": failed,
+        "dot": None if dot is None else {"colour": dot.colour, "size": dot.size},
         "tip": tip,
     }
 

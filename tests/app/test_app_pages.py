@@ -18,7 +18,23 @@ from app import data
 from app.dashboard import SCRIPT
 from warehouse import open_warehouse
 
-PAGES = ("overview", "mesh", "pair", "paths", "routes", "whatif", "sql")
+#: Needs nothing but the inventory.
+ALONE = ("inventory",)
+PAGES = (
+    "overview",
+    "mesh",
+    "pair",
+    "paths",
+    "inference",
+    "routes",
+    "isochrones",
+    "whatif",
+    "placement",
+    "cost",
+    "fleet",
+    "quality",
+    "sql",
+)
 
 Open = Callable[..., AppTest]
 
@@ -27,6 +43,14 @@ Open = Callable[..., AppTest]
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a warehouse with the test world in it."""
     return dashboard_seed.build(tmp_path_factory.mktemp("world") / "warehouse", minutes=12)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a warehouse without a row."""
+    folder = tmp_path_factory.mktemp("empty") / "warehouse"
+    open_warehouse(folder, mode="write").close()
+    return folder
 
 
 @pytest.fixture
@@ -70,16 +94,15 @@ def test_without_a_warehouse_a_page_says_what_to_do(opened: Open, tmp_path: Path
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_with_an_empty_warehouse_a_page_says_what_to_do(opened: Open, tmp_path: Path, page: str) -> None:
+def test_with_an_empty_warehouse_a_page_says_what_to_do(opened: Open, empty: Path, page: str) -> None:
     """An empty warehouse: every page says how to fill it."""
-    open_warehouse(tmp_path / "empty", mode="write").close()
-    at = opened(tmp_path / "empty", page)
+    at = opened(empty, page)
     assert "empty" in at.info[0].value
     assert "isochrone import rtt-matrix" in at.code[0].value
     assert not at.error
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *ALONE])
 def test_with_data_a_page_shows_them(opened: Open, world: Path, page: str) -> None:
     """The test world: every page draws, nothing is an error or a next step."""
     at = opened(world, page)

@@ -1,0 +1,181 @@
+"""What the pages of decisions compute over all demand: who is reached how soon, what a scenario does, where sites pay.
+
+Kept as in app.data: under the snapshot, the minute's clock and the arguments, and shared by all sessions. Everything here
+takes a second or more the first time, so each says what it is doing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from app import answers, data, whatif, worked_cases
+from app.data import Source
+from app.memory import memory_of
+from app.placing import place_answer, placement_json
+from inventory.candidates import Candidate
+from inventory.load import load
+from records.errors import IsochroneError
+from records.units import ms
+from routing.cases import monthly_usd
+from routing.fleet import FleetOptions, settle
+from routing.outcome import Cache, measure
+from routing.request import Objective
+from routing.scenario import parse
+
+__all__ = ["MODES", "SCOPES", "Reached", "compared", "placed", "price_rows", "ranked", "reached", "scenario_problem", "worked"]
+
+#: What a byte that leaves a region may be billed as.
+SCOPES = ("internet", "inter-region", "direct-connect")
+#: Where requests may be served, and what it is called. Hybrid is here: each request where it is answered soonest.
+MODES = {"edge": "Edge", "cloud": "Cloud", "any": "Hybrid"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A metro and the first token its people get: TTFT in ms (None: nobody may or can serve them), where, and over what."""
+
+    metro: str
+    people: float
+    p50_ms: float | None
+    p95_ms: float | None
+    served_at: str | None
+    measured: float
+
+
+def _question(
+    key: tuple[str, int], now: datetime, window: str, workload: str, objective: Objective = "ttft", rps: float | None = None
+) -> whatif.Question:
+    known = data.known(Source(*key, now), window)
+    return whatif.Question(
+        known=known,
+        inventory=load(),
+        options=FleetOptions(objective=objective),
+        workload=workload,
+        rps=rps,
+    )
+
+
+@st.cache_resource(show_spinner="Serving every metro", max_entries=32)
+def _reached(key: tuple[str, int], now: datetime, window: str, workload: str, mode: str, rps: float | None) -> tuple[Reached, ...]:
+    question = _question(key, now, window, workload, rps=rps)
+    world = replace(whatif.baseline(question), mode=mode)  # type: ignore[arg-type]
+    inventory = question.inventory
+    fleet = settle(world, question.options, egress=answers.prices_of(inventory), memory=memory_of(inventory))
+    site_of = {pool.id: pool.site for pool in fleet.pools}
+    return tuple(
+        Reached(
+            place.site,
+            float(inventory.population.get(place.site, 0)),
+            ms(place.ttft_p50_ns),
+            ms(place.ttft_p95_ns),
+            site_of[place.served[0][0]] if place.served else None,
+            place.measured,
+        )
+        for place in measure(fleet, Cache(question.seed)).places
+    )
+
+
+def reached(at: Source, window: str, workload: str, mode: str, rps: float | None) -> tuple[Reached, ...]:
+    """The first token of every metro when requests may be served in `mode`, at so many requests a second (None: half of capacity)."""
+    return _reached(at.key, data.clock(at), window, workload, mode, rps)
+
+
+@st.cache_data(show_spinner="Settling before and after", max_entries=64)
+def _compared(key: tuple[str, int], now: datetime, window: str, document: str, workload: str) -> dict[str, Any]:
+    question = _question(key, now, window, workload)
+    said = json.loads(document)
+    if "kind" in said:
+        return worked_cases.worked(said, question.known, question.inventory, seed=question.seed)
+    return whatif.compared(question, whatif.scenario_of(said, question))
+
+
+def compared(at: Source, window: str, document: dict[str, Any], workload: str) -> dict[str, Any]:
+    """A scenario (or worked case) beside its baseline, as `isochrone whatif --json` gives it."""
+    return _compared(at.key, data.clock(at), window, json.dumps(document, sort_keys=True), workload)
+
+
+@st.cache_data(show_spinner="Losing every site and provider in turn", max_entries=8)
+def _ranked(key: tuple[str, int], now: datetime, window: str, workload: str, objective: Objective) -> list[dict[str, Any]]:
+    return whatif.ranking(_question(key, now, window, workload, objective), None, single=True, groups=False, pairs=0)
+
+
+def ranked(at: Source, window: str, workload: str, objective: Objective = "ttft") -> list[dict[str, Any]]:
+    """Every single failure by the harm it does, as `isochrone whatif --all-single-failures --json` gives it."""
+    return _ranked(at.key, data.clock(at), window, workload, objective)
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def _placed(
+    key: tuple[str, int],
+    now: datetime,
+    window: str,
+    k: int,
+    objective: str,
+    budget_ms: float,
+    keep: tuple[str, ...],
+    kinds: str,
+    proven: bool,
+) -> dict[str, Any]:
+    known = data.known(Source(*key, now), window)
+    inventory = load()
+    candidates = [Candidate(id=site.id) for site in (*inventory.pops, *inventory.regions) if kinds in ("any", site.kind)]
+    return placement_json(
+        place_answer(
+            k,
+            objective=objective,  # type: ignore[arg-type]
+            candidates=candidates,
+            keep=keep,
+            budget_ms=budget_ms,
+            proven=proven,
+            time_limit_s=30.0,
+            known=known,
+        )
+    )
+
+
+def placed(
+    at: Source, window: str, k: int, *, objective: str, budget_ms: float, keep: Sequence[str], kinds: str, proven: bool
+) -> dict[str, Any]:
+    """Where k sites pay most, as `isochrone place --json` gives it; `kinds` is pop, region or any."""
+    return _placed(at.key, data.clock(at), window, k, objective, budget_ms, tuple(keep), kinds, proven)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _worked(key: tuple[str, int], now: datetime, window: str, document: str) -> dict[str, Any]:
+    return worked_cases.worked(json.loads(document), data.known(Source(*key, now), window), load(), seed=0)
+
+
+def worked(at: Source, window: str, document: dict[str, Any]) -> dict[str, Any]:
+    """One of the shipped cases with the numbers given."""
+    return _worked(at.key, data.clock(at), window, json.dumps(document, sort_keys=True))
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def price_rows(month_gb: float) -> list[dict[str, Any]]:
+    """What a month of `month_gb` leaving each cloud region costs in USD, by scope; None where no price is known."""
+    inventory = load()
+    price = answers.prices_of(inventory)
+
+    def month(site: str, scope: Any) -> float | None:
+        return monthly_usd(lambda at: price(site, scope, at), month_gb)
+
+    return [
+        {"region": site.id, "provider": site.provider, "name": site.name, "country": site.country}
+        | {scope: month(site.id, scope) for scope in SCOPES}
+        for site in inventory.regions
+    ]
+
+
+def scenario_problem(document: object, known: Sequence[str]) -> str | None:
+    """What is wrong with a scenario, as one sentence; None when it holds."""
+    try:
+        parse(document, known=known)
+    except IsochroneError as error:
+        return str(error)
+    return None
