@@ -71,8 +71,8 @@ PROBE_TYPES: dict[str, ProbeFactory] = {
         probe_name="TracerouteProbe",
         at_once=8,
         needs=lambda _: None,
-        packets=lambda config: config.max_ttl * config.attempts,
-        longest_s=lambda config: 30 + 4 * config.attempts * config.timeout_ms / 1000,
+        packets=lambda config: config.max_ttl * config.attempts * config.flows_at_once,
+        longest_s=lambda config: 60 + 4 * (config.attempts + 3) * config.timeout_ms / 1000,
     ),
     "throughput": ProbeFactory(
         help="achieved rate of a bulk TCP transfer, one test at a time",

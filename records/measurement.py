@@ -35,7 +35,9 @@ __all__ = [
     "ThroughputResult",
     "TracerouteResult",
     "TsSource",
+    "path_change",
     "path_hash",
+    "reverse_hop_count",
 ]
 
 PingOutcome = Literal["reply", "timeout", "unreachable", "send_failed"]
@@ -210,6 +212,33 @@ class TracerouteResult(Measurement):
 
 #: transfer: a full test; bbr, delivery_rate: a short transfer, read from the sender's congestion control; train: UDP packets in trains.
 ThroughputMethod = Literal["transfer", "bbr", "delivery_rate", "train"]
+
+
+def reverse_hop_count(reply_ttl: int | None) -> int | None:
+    """How long the way back of an answer was, guessed; 1 from the first router. None: unknown.
+
+    A host starts a packet with a TTL of 32, 64, 128 or 255, and each router on the way takes one off; the guess is that it
+    started with the least of these that it can have been. Compared with the hop's own TTL it tells an asymmetric path.
+
+    >>> [reverse_hop_count(ttl) for ttl in (64, 60, 250, None)]
+    [1, 5, 6, None]
+    """
+    if reply_ttl is None or not 0 < reply_ttl <= 255:
+        return None
+    return next(start for start in (32, 64, 128, 255) if reply_ttl <= start) - reply_ttl + 1
+
+
+def path_change(before: TracerouteResult, after: TracerouteResult) -> int | None:
+    """The first TTL at which one trace of a flow certainly went another way than the one before it; None: none is known.
+
+    A silent hop says nothing, whoever was there before, so it is no change though the hashes differ. Paths of different length
+    differ where the shorter one reached its target.
+    """
+    for one, other in zip(before.hops, after.hops, strict=False):
+        if one.address is not None and other.address is not None and one.address != other.address:
+            return one.ttl
+    short, long = sorted((before, after), key=lambda path: len(path.hops))
+    return len(short.hops) if short.reached and len(long.hops) > len(short.hops) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,8 @@ from lab.world import start
 
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
+# Fuzz at length: pytest --hypothesis-profile=slow
+settings.register_profile("slow", deadline=None, max_examples=10_000)
 settings.load_profile("untimed")
 
 

@@ -1,7 +1,8 @@
 """Traceroute, Paris style: one flow, all TTLs in flight, kernel timestamps.
 
-``wire`` is bytes to values; ``strategy`` the rules of one trace, with time as an argument; ``transports`` the only
-I/O; ``engine`` runs many traces on the event loop; ``probe`` is the probe type.
+``wire`` and ``tcp_wire`` are bytes to values; ``strategy`` the rules of one trace, with time as an argument; ``transports``
+and ``tcp`` the only I/O, besides ``evidence``, which keeps the packets in a file; ``engine`` runs many traces on the event
+loop; ``probe`` is the probe type.
 """
 
 from probes.traceroute.engine import TracerouteEngine

@@ -1,7 +1,9 @@
 """The traceroute engine: many traces at once, all TTLs of each in flight, paced and in random order.
 
 Random order over all traces matters: routers near the agent limit their ICMP errors to some hundreds a second, and
-see one of our packets per trace. At 1,000 packets/s in random order a hundred traces lose nothing to such limits.
+see one of our packets per trace. At 1,000 packets/s in random order a hundred traces lose nothing to such limits. What
+is lost to a limit all the same is told from a silent router by what the other traces heard, and asked again slower
+(rule 8 of ``strategy``).
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import socket
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from probes.ping.driver import LoopDriver
@@ -22,17 +26,26 @@ from probes.ping.engine import errno_name, gai_name
 from probes.ping.pace import Pacer
 from probes.ping.sockets import resolve
 from probes.ping.timing import Sent, round_trip
+from probes.traceroute.evidence import Evidence
+from probes.traceroute.heard import Heard, Transport
 from probes.traceroute.strategy import HopAnswer, Trace
-from probes.traceroute.transports import Heard, Transport, open_transports
+from probes.traceroute.transports import open_transports
 from probes.traceroute.wire import decode_labels
 from records.measurement import Hop
 
-__all__ = ["TraceOutcome", "TracerouteEngine"]
+__all__ = ["DEFAULT_PORT", "Protocol", "TraceOutcome", "TracerouteEngine"]
 
-Protocol = Literal["icmp", "udp"]
+Protocol = Literal["icmp", "udp", "tcp"]
+#: Where SYNs go: the port that is open at most sites.
+DEFAULT_PORT = 443
 
 _NO_ROOM_RETRY_NS = 1_000_000
 _DISTANCES_KEPT = 10_000
+_NEIGHBOURS_KEPT = 10_000
+#: A router that answered another trace so long ago is still taken for one that speaks.
+_SPOKE_NS = 60_000_000_000
+#: Of the 65,535 numbers; the rest is kept free, so that a search for one is short.
+_NUMBERS_IN_FLIGHT = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,7 @@ class _Running:
     host: str
     flow: int
     future: asyncio.Future[None]
+    address: str
     numbers: set[int] = field(default_factory=set)
     error: str | None = None
 
@@ -76,15 +90,22 @@ class Counters:
 class TracerouteEngine(LoopDriver):
     """Traces any number of targets at once, IPv4 and IPv6.
 
-    protocol        icmp (echo requests) or udp
+    protocol        icmp (echo requests), udp or tcp (SYN)
     packets_per_s   the most it sends, over all traces; routers' limits on ICMP make more than 1,000 lose answers
+    port            where SYNs go
+    pcap            file that keeps every packet of the traces as evidence; see Evidence
     """
 
     name = "isochrone-traceroute/1"
 
-    def __init__(self, protocol: Protocol = "icmp", *, packets_per_s: int = 1000) -> None:
+    def __init__(
+        self, protocol: Protocol = "icmp", *, packets_per_s: int = 1000, port: int = DEFAULT_PORT, pcap: Path | None = None
+    ) -> None:
         super().__init__()
         self.protocol: Protocol = protocol
+        self._port = port
+        self._pcap = pcap
+        self.evidence: Evidence | None = None
         self.why = ""
         self.counters = Counters()
         self._pacer: Pacer[tuple[_Running, int]] = Pacer(packets_per_s=packets_per_s, burst=self._burst(packets_per_s))
@@ -98,14 +119,23 @@ class TracerouteEngine(LoopDriver):
         self._checks: list[tuple[int, int, _Running]] = []
         self._tie = itertools.count()
         self._distances: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._spoke: OrderedDict[tuple[int, int, str | None], int] = OrderedDict()
 
     async def open(self) -> None:
-        """Open the sockets. Raises NotPermitted, saying what to grant."""
-        self._transports = open_transports(self.protocol)
+        """Open the sockets. Raises NotPermitted, saying what to grant, and what Evidence raises."""
+        if self._pcap is not None:
+            self.evidence = Evidence(self._pcap)
+        try:
+            self._transports = open_transports(self.protocol, self._port)
+        except BaseException:
+            if self.evidence is not None:
+                self.evidence.close()
+            raise
         self.why = (
             f"own {self.protocol.upper()} traceroute ({', '.join(one.describes for one in self._transports.values())}; kernel timestamps)"
         )
-        self._start(*(fileno for one in self._transports.values() for fileno in one.fileno()))
+        seen = () if self.evidence is None else (self.evidence.fileno(),)
+        self._start(*(fileno for one in self._transports.values() for fileno in one.fileno()), *seen)
 
     async def trace(
         self, address: str, *, max_ttl: int = 30, timeout_ns: int = 1_000_000_000, attempts: int = 2, flow: int = 0
@@ -113,7 +143,7 @@ class TracerouteEngine(LoopDriver):
         """Trace one flow to an address or host name (resolved once).
 
         timeout_ns   an answer later than this does not count
-        attempts     packets per TTL at most
+        attempts     packets per TTL at most, and some more where a router is heard of only now and then
         flow         0 .. 255; another flow may take another of several equal paths
 
         A target that does not answer or does not exist is a result, never an exception.
@@ -125,9 +155,22 @@ class TracerouteEngine(LoopDriver):
             return TraceOutcome((), False, gai_name(unknown))
         if version not in self._transports:
             return TraceOutcome((), False, "EAFNOSUPPORT")
+        try:
+            self._transports[version].prepare(flow)
+        except OSError as refused:
+            return TraceOutcome((), False, errno_name(refused))
+        if self.evidence is not None:
+            self.evidence.watch(mark for one in self._transports.values() for mark in one.marks())
         key = (host, flow)
-        trace = Trace(max_ttl=max_ttl, timeout_ns=timeout_ns, attempts=attempts, last_distance=self._distances.get(key))
-        running = _Running(trace, version, host, flow, loop.create_future())
+        trace = Trace(
+            max_ttl=max_ttl,
+            timeout_ns=timeout_ns,
+            attempts=attempts,
+            last_distance=self._distances.get(key),
+            limited=partial(self._has_spoken, version),
+            spread=self._random.uniform(0.7, 1.3),
+        )
+        running = _Running(trace, version, host, flow, loop.create_future(), address)
         self._running.add(running)
         self._dirty.add(running)
         self._announce()
@@ -144,7 +187,7 @@ class TracerouteEngine(LoopDriver):
         return TraceOutcome(trace.hops(), trace.reached, running.error)
 
     async def close(self) -> None:
-        """Close the sockets; traces under way return what they have."""
+        """Close the sockets; traces under way return what they have. Raises OutsideError when the evidence is not whole."""
         self._stop()
         for running in self._running:
             if not running.future.done():
@@ -152,6 +195,34 @@ class TracerouteEngine(LoopDriver):
         for one in self._transports.values():
             one.close()
         self._transports = {}
+        evidence, self.evidence = self.evidence, None
+        if evidence is not None:
+            evidence.close()
+
+    def under_way(self) -> list[tuple[str, int, TraceOutcome]]:
+        """What each trace that runs has found so far: (address as given, flow, outcome)."""
+        return [
+            (running.address, running.flow, TraceOutcome(running.trace.hops(), running.trace.reached, running.error))
+            for running in self._running
+        ]
+
+    def _has_spoken(self, version: int, ttl: int, before: str | None) -> bool:
+        """Whether a router at this TTL, behind that one, answered lately."""
+        at_ns = self._spoke.get((version, ttl, before))
+        return at_ns is not None and time.monotonic_ns() - at_ns < _SPOKE_NS
+
+    def _note_speakers(self, running: _Running, ttl: int) -> None:
+        """An answer came: remember who speaks behind whom. It may have come before or after that of the hop before."""
+        now_ns = time.monotonic_ns()
+        for behind in (ttl, ttl + 1):
+            is_known, before = running.trace.before(behind)
+            # That a target answers says nothing of the next target behind the same router.
+            if is_known and running.trace.is_router(behind):
+                key = (running.version, behind, before)
+                self._spoke[key] = now_ns
+                self._spoke.move_to_end(key)
+        while len(self._spoke) > _NEIGHBOURS_KEPT:
+            self._spoke.popitem(last=False)
 
     def _forget(self, running: _Running) -> None:
         self._running.discard(running)
@@ -177,6 +248,10 @@ class TracerouteEngine(LoopDriver):
         return has_sent
 
     def _hand_over(self, running: _Running, ttl: int, now_ns: int) -> None:
+        if len(self._by_number) >= _NUMBERS_IN_FLIGHT:
+            self._pacer.give_back()
+            self._pacer.plan(now_ns + _NO_ROOM_RETRY_NS, (running, ttl))
+            return
         number, token = self._free_number(), secrets.randbits(64)
         try:
             sent = self._transports[running.version].send(running.host, ttl, running.flow, number, token)
@@ -205,6 +280,8 @@ class TracerouteEngine(LoopDriver):
             for heard in one.read():
                 self._hear(heard)
                 came += 1
+        if self.evidence is not None:
+            self.evidence.read()
         return came
 
     def _hear(self, heard: Heard) -> None:
@@ -233,6 +310,7 @@ class TracerouteEngine(LoopDriver):
                 mpls=decode_labels(heard.extension),
             ),
         )
+        self._note_speakers(running, flight.ttl)
         self._dirty.add(running)
 
     def _expire(self, now_ns: int) -> None:

@@ -14,22 +14,30 @@
 6. The trace is done when every TTL up to its end, or without one every TTL of a window that may not grow, is settled.
 7. A packet that our own kernel refuses for good (no route, a firewall) ends the trace at once: there is no path to
    see. Hops that have answered are kept.
+8. Routers limit how many ICMP errors they send. A TTL that stays silent, while the router behind the same neighbour
+   answers other traces (`Limited` knows), is behind such a limit: it is asked up to LIMITED_ATTEMPTS times more, each
+   time after twice the patience of the time before, as long as the trace has sent fewer than `max_ttl` times `attempts`
+   packets in all. A router that answers nobody is not asked again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from records.measurement import Hop, MplsLabel, TsSource
 
-__all__ = ["FIRST_WINDOW", "GAP_LIMIT", "MIN_PATIENCE_NS", "WINDOW_STEP", "HopAnswer", "Trace"]
+__all__ = ["FIRST_WINDOW", "GAP_LIMIT", "LIMITED_ATTEMPTS", "MIN_PATIENCE_NS", "WINDOW_STEP", "HopAnswer", "Limited", "Trace"]
 
 FIRST_WINDOW = 16
 WINDOW_STEP = 8
 GAP_LIMIT = 8
 #: Routers answer late, from a slow processor: less patience would ask again for nothing.
 MIN_PATIENCE_NS = 250_000_000
+LIMITED_ATTEMPTS = 5
+
+#: (TTL, address of the hop before it; None for TTL 1) -> whether the router there answered another trace of late.
+Limited = Callable[[int, str | None], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +73,23 @@ class Trace:
     """One trace of one flow to one target, under way.
 
     last_distance   hop count found by the round before; None when there was none
+    limited         see rule 8
+    spread          what the waits of rule 8 are multiplied by, around 1: traces that lost together must not ask together
     """
 
     max_ttl: int
     timeout_ns: int
     attempts: int
     last_distance: int | None = None
+    limited: Limited = lambda _ttl, _before: False
+    spread: float = 1.0
     window: int = 0
     longest_rtt_ns: int | None = None
     is_refused: bool = False
     _target_ttl: int | None = None
     _error_ttl: int | None = None
     _ttls: dict[int, _Ttl] = field(default_factory=dict)
+    _total: int = 0
 
     @property
     def reached(self) -> bool:
@@ -94,9 +107,10 @@ class Trace:
             return self._grow(FIRST_WINDOW if self.last_distance is None else self.last_distance)
         out = []
         for ttl, state in self._asked():
-            unanswered = state.answer is None and state.wanted < self.attempts and state.wanted == state.sent
-            if unanswered and now_ns >= state.last_sent_ns + self._patience_ns():
+            unanswered = state.answer is None and state.wanted == state.sent and self._may_ask(ttl, state)
+            if unanswered and now_ns >= state.last_sent_ns + self._wait_ns(state):
                 state.wanted += 1
+                self._total += 1
                 out.append(ttl)
         if self.end is None and self.window < self.max_ttl and self._may_grow(now_ns):
             out += self._grow(self.window + WINDOW_STEP)
@@ -109,6 +123,7 @@ class Trace:
     def skipped(self, ttl: int) -> None:
         """A planned packet was not sent after all, because it is no longer wanted."""
         self._ttls[ttl].wanted -= 1
+        self._total -= 1
 
     def sent(self, ttl: int, now_ns: int) -> None:
         """A packet with this TTL was handed to the kernel."""
@@ -119,6 +134,18 @@ class Trace:
     def refused(self) -> None:
         """Rule 7."""
         self.is_refused = True
+
+    def before(self, ttl: int) -> tuple[bool, str | None]:
+        """Whether it is known who is one TTL nearer, and who; nobody for TTL 1."""
+        if ttl == 1:
+            return True, None
+        answer = self._ttls[ttl - 1].answer
+        return answer is not None, None if answer is None else answer.address
+
+    def is_router(self, ttl: int) -> bool:
+        """Whether a router on the way answered at this TTL."""
+        state = self._ttls.get(ttl)
+        return state is not None and state.answer is not None and not state.answer.is_target
 
     def answered(self, ttl: int, answer: HopAnswer) -> None:
         """An answer to a packet with this TTL came in. One later than the time-out changes nothing."""
@@ -138,17 +165,17 @@ class Trace:
         """Rules 6 and 7."""
         if self.is_refused:
             return True
-        if not self.window or not all(self._is_settled(state, now_ns) for _, state in self._asked()):
+        if not self.window or not all(self._is_settled(ttl, state, now_ns) for ttl, state in self._asked()):
             return False
         return self.end is not None or self.window >= self.max_ttl or not self._may_grow(now_ns)
 
     def next_ns(self, now_ns: int) -> int | None:
         """When the passing of time alone will change something, after `now_ns`; None: only a packet sent or heard will."""
         times = []
-        for _, state in self._asked():
+        for ttl, state in self._asked():
             if state.answer is None and state.wanted == state.sent:
-                may_ask = state.wanted < self.attempts
-                times.append(state.last_sent_ns + (self._patience_ns() if may_ask else self._last_patience_ns()))
+                wait_ns = self._wait_ns(state) if self._may_ask(ttl, state) else self._last_patience_ns()
+                times.append(state.last_sent_ns + wait_ns)
         return min((at_ns for at_ns in times if at_ns > now_ns), default=None)
 
     def hops(self) -> tuple[Hop, ...]:
@@ -165,19 +192,36 @@ class Trace:
         new = list(range(old + 1, self.window + 1))
         for ttl in new:
             self._ttls[ttl] = _Ttl(wanted=1)
+        self._total += len(new)
         return new
 
     def _may_grow(self, now_ns: int) -> bool:
         if self._ttls[self.window].answer is not None:
             return True
-        if not all(self._is_settled(state, now_ns) for _, state in self._asked()):
+        if not all(self._is_settled(ttl, state, now_ns) for ttl, state in self._asked()):
             return False
         return any(self._ttls[ttl].answer is not None for ttl in range(max(1, self.window - GAP_LIMIT + 1), self.window + 1))
 
-    def _is_settled(self, state: _Ttl, now_ns: int) -> bool:
+    def _is_settled(self, ttl: int, state: _Ttl, now_ns: int) -> bool:
         if state.answer is not None:
             return True
-        return state.sent >= self.attempts and state.sent == state.wanted and now_ns >= state.last_sent_ns + self._last_patience_ns()
+        if state.sent != state.wanted or now_ns < state.last_sent_ns + self._last_patience_ns():
+            return False
+        return state.sent >= self.attempts and not self._may_ask(ttl, state)
+
+    def _may_ask(self, ttl: int, state: _Ttl) -> bool:
+        """Rules 2 and 8: whether a silent TTL may be asked once more."""
+        if state.wanted < self.attempts:
+            return True
+        if state.wanted >= self.attempts + LIMITED_ATTEMPTS or self._total >= self.max_ttl * self.attempts:
+            return False
+        is_known, before = self.before(ttl)
+        return is_known and self.limited(ttl, before)
+
+    def _wait_ns(self, state: _Ttl) -> int:
+        """From the last packet of a silent TTL to the next one."""
+        again = state.wanted - self.attempts
+        return self._patience_ns() if again < 0 else round((self._patience_ns() << again) * self.spread)
 
     def _patience_ns(self) -> int:
         if self.longest_rtt_ns is None:

@@ -7,6 +7,7 @@ ICMP          ping sockets or CAP_NET_RAW  the default; any quote, even of 8 oct
 UDP, queued   nothing                      the kernel keeps back the quoted UDP header, so a router that quotes 8 octets
                                            cannot be told apart and seems silent
 UDP, raw      CAP_NET_RAW, IPv4 only       the number travels in the IP header's identification, which is always quoted
+TCP SYN       CAP_NET_RAW                  passes where only a service's port does; see probes/traceroute/tcp.py
 ============  ===========================  =====================================================================
 """
 
@@ -17,74 +18,31 @@ import errno
 import secrets
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
 
 from probes.ping.filters import udp_error_filter_v4
 from probes.ping.icmp_socket import IcmpSocket
 from probes.ping.sockets import Incoming, Mode, StampedSocket, attach_filter, clocks, open_udp
-from probes.ping.timing import Reading, Sent
-from probes.ping.wire import ECHO_REPLY, UNREACHABLE, IcmpError, decode_icmp, extension_of, strip_ipv4
+from probes.ping.timing import Sent
+from probes.ping.wire import ECHO_REPLY, IcmpError, decode_icmp, extension_of, strip_ipv4
 from probes.traceroute import wire
+from probes.traceroute.heard import Heard, Transport
+from probes.traceroute.sources import Sources
+from probes.traceroute.tcp import TcpTransport
 from records.errors import NotPermitted
 
-__all__ = ["Heard", "IcmpTransport", "QueuedUdpTransport", "RawUdpTransport", "Transport", "open_transports"]
+__all__ = ["IcmpTransport", "QueuedUdpTransport", "RawUdpTransport", "open_transports"]
 
 _PAYLOAD_BYTES = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """An answer to a probe packet.
-
-    host        where the probe packet was going
-    number      its 16-bit number, None where the transport cannot say; then `token` is there
-    token       its token, None where the quote is too short
-    responder   who answered
-    icmp_type, icmp_code   of an error or echo reply; None for a UDP datagram from the target
-    is_reply    the target's own regular answer (echo reply, UDP datagram)
-    """
-
-    host: str
-    number: int | None
-    token: int | None
-    responder: str
-    is_reply: bool
-    received_ns: int | None
-    picked_up: Reading
-    icmp_type: int | None = None
-    icmp_code: int | None = None
-    ttl: int | None = None
-    extension: bytes = b""
-
-    @property
-    def is_unreachable(self) -> bool:
-        """An ICMP error that says the way ends here, from whomever."""
-        return not self.is_reply and self.icmp_type == UNREACHABLE[6 if ":" in self.host else 4]
-
-
-class Transport(Protocol):
-    """One address family of one protocol."""
-
-    @property
-    def describes(self) -> str: ...
-
-    def fileno(self) -> tuple[int, ...]: ...
-
-    def send(self, host: str, ttl: int, flow: int, number: int, token: int) -> Sent:
-        """Hand over one probe packet; BlockingIOError without room, OSError when refused."""
-        ...
-
-    def read(self) -> Iterator[Heard]: ...
-
-    def close(self) -> None: ...
 
 
 class IcmpTransport:
     """Echo requests; the flow is the checksum. Raises NotPermitted, or OSError without such an address family."""
 
     def __init__(self, version: int, mode: Mode | None = None) -> None:
-        self._socket = IcmpSocket(version, 1 + secrets.randbelow(0xFFFF), mode)
+        identifier = 1 + secrets.randbelow(0xFFFF)
+        self._socket = IcmpSocket(version, identifier, mode)
+        # Of a ping socket the kernel has chosen it: the socket's "port".
+        self._identifier = identifier if self._socket.mode == "raw" else int(self._socket.socket.sock.getsockname()[1])
         self._version = version
         self.describes = f"IPv{version} {'ping' if self._socket.mode == 'dgram' else 'raw'} socket"
 
@@ -92,9 +50,16 @@ class IcmpTransport:
         """For the event loop."""
         return (self._socket.fileno(),)
 
+    def marks(self) -> tuple[tuple[int, int], ...]:
+        """See Transport."""
+        return ((socket.IPPROTO_ICMP if self._version == 4 else socket.IPPROTO_ICMPV6, self._identifier),)
+
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def prepare(self, flow: int) -> None:
+        """See Transport: nothing."""
 
     def send(self, host: str, ttl: int, flow: int, number: int, token: int) -> Sent:
         """See Transport."""
@@ -138,9 +103,16 @@ class QueuedUdpTransport:
         """For the event loop."""
         return (self._socket.fileno(),)
 
+    def marks(self) -> tuple[tuple[int, int], ...]:
+        """See Transport."""
+        return ((socket.IPPROTO_UDP, int(self._socket.sock.getsockname()[1])),)
+
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def prepare(self, flow: int) -> None:
+        """See Transport: nothing."""
 
     def send(self, host: str, ttl: int, flow: int, number: int, token: int) -> Sent:
         """See Transport."""
@@ -196,7 +168,7 @@ class RawUdpTransport:
         # Reserves the source port and hears echo services.
         self._port = open_udp(4, "0.0.0.0")  # noqa: S104
         self._source_port = int(self._port.sock.getsockname()[1])
-        self._sources: dict[str, bytes] = {}
+        self._sources = Sources()
         self.describes = "IPv4 raw socket sending UDP"
         try:
             self._out = StampedSocket(socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW))
@@ -210,15 +182,24 @@ class RawUdpTransport:
         """For the event loop."""
         return (self._port.fileno(), self._out.fileno(), self._in.fileno())
 
+    def marks(self) -> tuple[tuple[int, int], ...]:
+        """See Transport."""
+        return ((socket.IPPROTO_UDP, self._source_port),)
+
     def close(self) -> None:
         """Close the sockets."""
         for one in (self._port, self._out, self._in):
             one.close()
 
+    def prepare(self, flow: int) -> None:
+        """See Transport: nothing."""
+
     def send(self, host: str, ttl: int, flow: int, number: int, token: int) -> Sent:
         """See Transport."""
         destination = socket.inet_aton(host)
-        packet = wire.ipv4_udp(self._source_of(host), destination, self._source_port, wire.BASE_PORT + flow, ttl, number, token)
+        packet = wire.ipv4_udp(
+            self._sources.of(host, wire.BASE_PORT), destination, self._source_port, wire.BASE_PORT + flow, ttl, number, token
+        )
         return self._out.send(packet, host)
 
     def read(self) -> Iterator[Heard]:
@@ -254,20 +235,9 @@ class RawUdpTransport:
             extension=extension_of(4, error),
         )
 
-    def _source_of(self, host: str) -> bytes:
-        """The address the kernel would send from; asked once per destination, and again when it forgets many."""
-        found = self._sources.get(host)
-        if found is None:
-            if len(self._sources) > 10_000:
-                self._sources.clear()
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-                asking.connect((host, wire.BASE_PORT))
-                found = self._sources[host] = socket.inet_aton(asking.getsockname()[0])
-        return found
 
-
-def open_transports(protocol: str) -> dict[int, Transport]:
-    """The transports of a protocol ("icmp" or "udp") by IP version, the most capable this user may have.
+def open_transports(protocol: str, port: int) -> dict[int, Transport]:
+    """The transports of a protocol ("icmp", "udp" or "tcp", to `port`) by IP version, the most capable this user may have.
 
     Raises NotPermitted, saying what to grant, when there is none.
     """
@@ -280,7 +250,7 @@ def open_transports(protocol: str) -> dict[int, Transport]:
         if version in found:
             continue
         try:
-            found[version] = IcmpTransport(version) if protocol == "icmp" else QueuedUdpTransport(version)
+            found[version] = _open(protocol, version, port)
         except NotPermitted as denied:
             refused = denied
         except OSError as missing:
@@ -289,3 +259,9 @@ def open_transports(protocol: str) -> dict[int, Transport]:
     if not found:
         raise refused or NotPermitted("this machine has neither IPv4 nor IPv6")
     return found
+
+
+def _open(protocol: str, version: int, port: int) -> Transport:
+    if protocol == "icmp":
+        return IcmpTransport(version)
+    return QueuedUdpTransport(version) if protocol == "udp" else TcpTransport(version, port)

@@ -28,7 +28,7 @@ def once(config, target, rounds=1):
     return asyncio.run(work())
 
 
-@pytest.mark.parametrize("protocol", ["icmp", "udp"])
+@pytest.mark.parametrize("protocol", ["icmp", "udp", "tcp"])
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_loopback_is_one_hop(protocol, address):
     """The machine itself is one hop away and reached; the result goes on the wire."""
@@ -45,13 +45,34 @@ def test_flows_take_turns():
     assert [result.flow for result in results] == [0, 1, 2, 0]
 
 
+def test_flows_of_a_round_are_traced_together():
+    """Five flows, two a round: 0 and 1, then 2 and 3, then 4 and 0, each two of one moment and with ids of their own."""
+    config = TracerouteConfig(flows=5, flows_at_once=2, timeout_ms=500)
+    results = once(config, Target(site="there", address="127.0.0.1"), rounds=3)
+    assert [result.flow for result in results] == [0, 1, 2, 3, 4, 0]
+    begun = [result.started_at_ns for result in results]
+    assert begun[::2] == begun[1::2] == sorted(set(begun))
+    assert len({result.id for result in results}) == 6
+
+
 def test_a_name_that_does_not_exist_is_a_result():
     """No hops, not reached, no exception."""
     (result,) = once(TracerouteConfig(), Target(site="there", address=f"{'x' * 70}.invalid"))
     assert (result.hops, result.reached) == ((), False)
 
 
-BAD = [("protocol", "tcp"), ("max_ttl", 0), ("max_ttl", 65), ("attempts", 1.5), ("flows", 257), ("timeout_ms", 1), ("packets_per_s", 0)]
+BAD = [
+    ("protocol", "sctp"),
+    ("max_ttl", 0),
+    ("max_ttl", 65),
+    ("attempts", 1.5),
+    ("flows", 257),
+    ("flows_at_once", 0),
+    ("flows_at_once", 2),
+    ("port", 65536),
+    ("timeout_ms", 1),
+    ("packets_per_s", 0),
+]
 
 
 @pytest.mark.parametrize(("setting", "value"), BAD)

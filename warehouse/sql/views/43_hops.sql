@@ -7,7 +7,10 @@ SELECT
     h.rtt_ns / 1e6 AS rtt_ms,
     h.probes AS probe_count,
     h.replies AS reply_count,
-    h.mpls AS mpls
+    h.mpls AS mpls,
+    h.reply_ttl AS reply_ttl,
+    CASE WHEN h.reply_ttl BETWEEN 1 AND 255 THEN list_first([s FOR s IN [32, 64, 128, 255] IF h.reply_ttl <= s]) - h.reply_ttl + 1 END
+        AS reverse_hop_count
 FROM valid_traceroute, unnest(hops) AS t (h);
 COMMENT ON VIEW hops IS 'Every hop of every valid trace, one row each';
 DELETE FROM view_column WHERE view_name = 'hops';
@@ -23,4 +26,6 @@ INSERT INTO view_column VALUES
 ('hops', 'rtt_ms', 'RTT to it, ms; NULL: nobody answered'),
 ('hops', 'probe_count', 'Probe packets with this TTL; never NULL'),
 ('hops', 'reply_count', 'How many were answered; fewer is the router''s reluctance, never path loss; never NULL'),
-('hops', 'mpls', 'Label stack it quoted (RFC 4950), outermost first; empty: none; never NULL');
+('hops', 'mpls', 'Label stack it quoted (RFC 4950), outermost first; empty: none; never NULL'),
+('hops', 'reply_ttl', 'TTL or hop limit of the answer; NULL: nobody answered, or not known'),
+('hops', 'reverse_hop_count', 'Length of the way back, guessed: the least usual first TTL (32, 64, 128, 255) less reply_ttl, plus 1; NULL: reply_ttl is');
