@@ -12,7 +12,6 @@ FROM (
 )
 WHERE grade = 'degraded' AND degraded_from_at < degraded_until_at;
 COMMENT ON VIEW agent_degraded IS 'Intervals in which an agent failed its own checks: its rows of that time are marked';
-DELETE FROM view_column WHERE view_name = 'agent_degraded';
 INSERT INTO view_column VALUES
 ('agent_degraded', 'agent', 'Agent; never NULL'),
 ('agent_degraded', 'boot', 'Boot id of its process; never NULL'),

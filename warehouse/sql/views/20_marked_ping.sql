@@ -9,7 +9,6 @@ FROM ping_sample AS m
 LEFT JOIN agent_degraded AS d
     ON d.agent = m.agent AND d.boot = m.boot AND m.sent_at > d.degraded_from_at AND m.sent_at <= d.degraded_until_at;
 COMMENT ON VIEW marked_ping IS 'Every probe packet, with what is wrong with it as named predicates';
-DELETE FROM view_column WHERE view_name = 'marked_ping';
 INSERT INTO view_column
 SELECT 'marked_ping', column_name, comment FROM duckdb_columns() WHERE database_name = current_database() AND table_name = 'ping_sample';
 INSERT INTO view_column VALUES

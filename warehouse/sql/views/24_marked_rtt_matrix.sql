@@ -9,7 +9,6 @@ FROM rtt_matrix AS m
 LEFT JOIN site AS a ON a.id = m.src
 LEFT JOIN site AS b ON b.id = m.dst;
 COMMENT ON VIEW marked_rtt_matrix IS 'Every imported RTT, with what is wrong with it as named predicates';
-DELETE FROM view_column WHERE view_name = 'marked_rtt_matrix';
 INSERT INTO view_column
 SELECT 'marked_rtt_matrix', column_name, comment FROM duckdb_columns() WHERE database_name = current_database() AND table_name = 'rtt_matrix';
 INSERT INTO view_column VALUES

@@ -9,7 +9,6 @@ FROM http AS m
 LEFT JOIN agent_degraded AS d
     ON d.agent = m.agent AND d.boot = m.boot AND m.started_at > d.degraded_from_at AND m.started_at <= d.degraded_until_at;
 COMMENT ON VIEW marked_http IS 'Every connection, with what is wrong with it as named predicates';
-DELETE FROM view_column WHERE view_name = 'marked_http';
 INSERT INTO view_column
 SELECT 'marked_http', column_name, comment FROM duckdb_columns() WHERE database_name = current_database() AND table_name = 'http';
 INSERT INTO view_column VALUES

@@ -16,7 +16,6 @@ FROM marked_rtt_matrix
 WHERE NOT is_superseded
 GROUP BY src, dst, medium;
 COMMENT ON VIEW imported_links IS 'What imported matrices say of each link; of several imports the newest';
-DELETE FROM view_column WHERE view_name = 'imported_links';
 INSERT INTO view_column VALUES
 ('imported_links', 'src', 'Site id; never NULL'),
 ('imported_links', 'dst', 'Site id; never NULL'),

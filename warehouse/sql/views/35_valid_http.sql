@@ -4,7 +4,6 @@ SELECT * EXCLUDE (is_from_future, is_duplicate_id, is_degraded_agent)
 FROM marked_http
 WHERE NOT is_from_future AND NOT is_duplicate_id AND NOT is_degraded_agent;
 COMMENT ON VIEW valid_http IS 'Every connection that counts: not from the future, not stored twice, not of a degraded agent';
-DELETE FROM view_column WHERE view_name = 'valid_http';
 INSERT INTO view_column
 SELECT 'valid_http', column_name, comment FROM duckdb_columns()
 WHERE database_name = current_database() AND table_name = 'http' AND column_name <> 'is_duplicate_id';

@@ -18,7 +18,6 @@ LEFT JOIN site AS b ON b.id = p.dst
 WHERE p.sent_at > (SELECT max(sent_at) FROM valid_ping) - INTERVAL 24 HOUR
 GROUP BY p.src, p.dst, p.medium;
 COMMENT ON VIEW links IS 'Every measured link over the 24 h up to the newest packet';
-DELETE FROM view_column WHERE view_name = 'links';
 INSERT INTO view_column VALUES
 ('links', 'src', 'Site id of the agent; never NULL'),
 ('links', 'dst', 'Site id of the target; never NULL'),

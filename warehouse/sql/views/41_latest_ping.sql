@@ -17,7 +17,6 @@ FROM (
 WHERE is_newest
 GROUP BY src, dst, medium, started_at;
 COMMENT ON VIEW latest_ping IS 'The newest ping round of every link';
-DELETE FROM view_column WHERE view_name = 'latest_ping';
 INSERT INTO view_column VALUES
 ('latest_ping', 'src', 'Site id of the agent; never NULL'),
 ('latest_ping', 'dst', 'Site id of the target; never NULL'),

@@ -9,7 +9,6 @@ SELECT
 FROM valid_traceroute
 QUALIFY row_number() OVER (PARTITION BY src, dst, medium, protocol, flow ORDER BY started_at DESC, measurement_id DESC) = 1;
 COMMENT ON VIEW paths IS 'The newest path of every flow';
-DELETE FROM view_column WHERE view_name = 'paths';
 INSERT INTO view_column VALUES
 ('paths', 'src', 'Site id of the agent; never NULL'),
 ('paths', 'dst', 'Site id of the target; never NULL'),

@@ -13,7 +13,6 @@ SELECT
         AS reverse_hop_count
 FROM valid_traceroute, unnest(hops) AS t (h);
 COMMENT ON VIEW hops IS 'Every hop of every valid trace, one row each';
-DELETE FROM view_column WHERE view_name = 'hops';
 INSERT INTO view_column VALUES
 ('hops', 'measurement_id', 'The measurement it belongs to; never NULL'),
 ('hops', 'src', 'Site id of the agent; never NULL'),

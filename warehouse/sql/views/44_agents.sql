@@ -8,7 +8,6 @@ SELECT
 FROM agent_status
 QUALIFY row_number() OVER (PARTITION BY agent ORDER BY reported_at DESC, received_at DESC) = 1;
 COMMENT ON VIEW agents IS 'Every agent by its newest report';
-DELETE FROM view_column WHERE view_name = 'agents';
 INSERT INTO view_column VALUES
 ('agents', 'agent', 'Agent; never NULL'),
 ('agents', 'site', 'Site it measures from; never NULL'),

@@ -21,7 +21,6 @@ LEFT JOIN site AS b ON b.id = p.dst
 WHERE p.started_at > (SELECT max(started_at) FROM valid_http) - INTERVAL 24 HOUR
 GROUP BY p.src, p.dst, p.medium;
 COMMENT ON VIEW http_links IS 'Every link measured by TCP connections over the 24 h up to the newest one';
-DELETE FROM view_column WHERE view_name = 'http_links';
 INSERT INTO view_column VALUES
 ('http_links', 'src', 'Site id of the agent; never NULL'),
 ('http_links', 'dst', 'Site id of the target; never NULL'),

@@ -9,7 +9,6 @@ WHERE c.schema_name = 'main' AND NOT c.internal
         UNION ALL SELECT (database_name, table_name) FROM duckdb_tables() WHERE NOT internal AND NOT starts_with(database_name, '__')
     );
 COMMENT ON VIEW data_dictionary IS 'Every column of every table and view: type, unit and meaning of NULL';
-DELETE FROM view_column WHERE view_name = 'data_dictionary';
 INSERT INTO view_column VALUES
 ('data_dictionary', 'name', 'Table or view; never NULL'),
 ('data_dictionary', 'column_name', 'Column; never NULL'),
