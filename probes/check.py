@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from probes.client import CollectorClient
 from probes.config import AgentConfig
-from probes.policy import parse_ip
+from probes.guard import Guard, OptedOut
+from probes.hosts import parse_ip
+from probes.model import Target
 from probes.registry import PROBE_TYPES
-from probes.runner import Guard
 from records.errors import IsochroneError
 
 __all__ = ["Check", "check_agent"]
@@ -35,17 +37,28 @@ async def check_agent(config: AgentConfig) -> list[Check]:
         checks.append(_port("serve.udp_echo_port", config.serve.host, config.serve.udp_echo_port, socket.SOCK_DGRAM))
     if config.serve.throughput_port is not None:
         checks.append(_port("serve.throughput_port", config.serve.host, config.serve.throughput_port, socket.SOCK_STREAM))
-    guard = Guard(is_private_allowed=config.agent.allow_private_targets)
+    guard = Guard(config.policy)
     for target in config.targets:
         name = f"target {target.site} ({target.medium})"
         try:
-            await guard.check(target)
+            await guard.check(_hosts(target))
             found = await _resolved(target.address)
+        except OptedOut as why:
+            checks.append(Check(name=name, is_ok=True, detail=f"is not measured: {why}"))
         except (IsochroneError, OSError, UnicodeError) as error:
             checks.append(Check(name=name, is_ok=False, detail=f"{target.address}: {error}"))
         else:
             checks.append(Check(name=name, is_ok=True, detail=found))
+    guard.close()
+    for target, entry in config.opted_out:
+        checks.append(Check(name=f"target {target.site} ({target.medium})", is_ok=True, detail=f"is not measured: it opted out ({entry})"))
     return checks
+
+
+def _hosts(target: Target) -> list[str]:
+    """Every host that a probe of the target may send to."""
+    urls = [getattr(target, field.name) for field in fields(target) if field.name.endswith("_url")]
+    return [target.address, *(urlsplit(url).hostname or "" for url in urls if url is not None)]
 
 
 def _spool(folder: Path) -> Check:

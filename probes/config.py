@@ -6,18 +6,32 @@ Relative paths are taken from the file's own folder. Secrets stand in files of t
 from __future__ import annotations
 
 import tomllib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import fields
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+from probes.hosts import is_host_name, parse_ip
 from probes.http.config import parse_url
 from probes.model import Target
-from probes.policy import is_host_name, parse_ip, refusal
+from probes.plan import check_load, check_mesh
+from probes.policy import Policy
 from probes.registry import PROBE_TYPES
-from probes.settings import AgentSettings, CollectorSettings, LimitSettings, ServeSettings, check_port, check_slug
+from probes.settings import (
+    AgentConfig,
+    AgentSettings,
+    CollectorSettings,
+    LimitSettings,
+    MeshSettings,
+    PolicySettings,
+    ProbeSettings,
+    ServeSettings,
+    check_port,
+    check_slug,
+)
 from probes.strict import build, refuse_unknown
 from records.errors import ConfigError
 from records.link import MEDIA, Medium
@@ -28,43 +42,15 @@ __all__ = [
     "AgentSettings",
     "CollectorSettings",
     "LimitSettings",
+    "MeshSettings",
+    "PolicySettings",
     "ProbeSettings",
     "ServeSettings",
     "load_config",
     "parse_config",
 ]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeSettings:
-    """One ``[[probe]]``: a probe type, how often, with what settings, and the targets it measures.
-
-    kind  its name in the schedule: the type, and from the second table of the same type on a number, ``ping#2``
-    """
-
-    type: str
-    kind: str
-    interval_ns: int
-    config: object
-    targets: tuple[Target, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentConfig:
-    """A whole configuration, checked."""
-
-    path: Path
-    agent: AgentSettings
-    collector: CollectorSettings
-    limits: LimitSettings
-    serve: ServeSettings
-    probes: tuple[ProbeSettings, ...]
-    targets: tuple[Target, ...]
-
-    @property
-    def largest_round(self) -> int:
-        """Probe packets of the largest single measurement."""
-        return max((PROBE_TYPES[probe.type].packets(probe.config) for probe in self.probes), default=1) or 1
+_INTERVALS = ("interval_s", "rest_interval_s", "fast_interval_s")
 
 
 def load_config(path: Path) -> AgentConfig:
@@ -84,7 +70,14 @@ def parse_config(text: str, path: Path) -> AgentConfig:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    tables = {"agent": AgentSettings, "collector": CollectorSettings, "limits": LimitSettings, "serve": ServeSettings}
+    tables: dict[str, type] = {
+        "agent": AgentSettings,
+        "collector": CollectorSettings,
+        "limits": LimitSettings,
+        "policy": PolicySettings,
+        "mesh": MeshSettings,
+        "serve": ServeSettings,
+    }
     refuse_unknown(document, tables | {"probe": None, "target": None}, where=str(path))
     folder = path.absolute().parent
     parts: dict[str, object] = {}
@@ -96,20 +89,29 @@ def parse_config(text: str, path: Path) -> AgentConfig:
             raise ConfigError(f"{path}: table [{name}] is missing; `isochrone agent check --help` says where an example is")
         parts[name] = build(cls, table, where=f"{path} [{name}]", folder=folder)
     agent = cast("AgentSettings", parts["agent"])
-    targets = _targets(_array(document, "target", path), agent, path, folder)
-    probes = _probes(_array(document, "probe", path), targets, path, folder)
+    lists = cast("PolicySettings", parts["policy"])
+    try:
+        policy = Policy(is_private_allowed=agent.allow_private_targets, allowed=lists.allowed(), opted_out=lists.opted_out())
+    except ConfigError as error:
+        raise ConfigError(f"{path} [policy]: {error}") from None
+    listed = _targets(_array(document, "target", path), policy, path, folder)
+    targets = tuple(target for target, entry in listed if entry is None)
     config = AgentConfig(
         path=path,
         agent=agent,
         collector=cast("CollectorSettings", parts["collector"]),
         limits=cast("LimitSettings", parts["limits"]),
         serve=cast("ServeSettings", parts["serve"]),
-        probes=probes,
+        mesh=cast("MeshSettings", parts["mesh"]),
+        policy=policy,
+        probes=_probes(_array(document, "probe", path), [target for target, _ in listed], set(targets), path, folder),
         targets=targets,
+        opted_out=tuple((target, entry) for target, entry in listed if entry is not None),
     )
     if agent.spool_max_bytes < 4 * config.collector.batch_max_bytes:
         raise ConfigError(f"{path} [agent]: spool_max_bytes {agent.spool_max_bytes} must be at least four times collector.batch_max_bytes")
-    _check_load(config)
+    check_mesh(config, [target for target, _ in listed])
+    check_load(config)
     return config
 
 
@@ -120,33 +122,35 @@ def _array(document: Mapping[str, object], name: str, path: Path) -> list[dict[s
     return cast("list[dict[str, object]]", value)
 
 
-def _targets(tables: Iterable[dict[str, object]], agent: AgentSettings, path: Path, folder: Path) -> tuple[Target, ...]:
-    targets: dict[tuple[str, Medium], Target] = {}
+def _targets(tables: Iterable[dict[str, object]], policy: Policy, path: Path, folder: Path) -> list[tuple[Target, str | None]]:
+    """The targets, each with the entry of the opt-out list it falls under."""
+    targets: dict[tuple[str, Medium], tuple[Target, str | None]] = {}
     for number, table in enumerate(tables, 1):
         where = f"{path} [[target]] {number}"
         target = build(Target, table, where=where, folder=folder)
         try:
-            _check_target(target, agent)
+            opted_out = _check_target(target, policy)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
         if (target.site, target.medium) in targets:
             raise ConfigError(f"{where}: site {target.site!r} over {target.medium} is given twice; one target for each site and medium")
-        targets[target.site, target.medium] = target
-    return tuple(targets.values())
+        targets[target.site, target.medium] = target, opted_out
+    return list(targets.values())
 
 
-def _probes(tables: Iterable[dict[str, object]], targets: tuple[Target, ...], path: Path, folder: Path) -> tuple[ProbeSettings, ...]:
+def _probes(
+    tables: Iterable[dict[str, object]], targets: Sequence[Target], allowed: AbstractSet[Target], path: Path, folder: Path
+) -> tuple[ProbeSettings, ...]:
     probes = []
     seen: Counter[str] = Counter()
     for number, table in enumerate(tables, 1):
         where = f"{path} [[probe]] {number}"
-        type_, interval_s, chosen = table.get("type"), table.get("interval_s"), table.get("targets")
+        type_, chosen = table.get("type"), table.get("targets")
         if not isinstance(type_, str) or type_ not in PROBE_TYPES:
             raise ConfigError(f"{where}: type is {type_!r}; give one of {', '.join(PROBE_TYPES)}")
-        if isinstance(interval_s, bool) or not isinstance(interval_s, int | float) or not 0.1 <= interval_s <= 86400:
-            raise ConfigError(f"{where}: interval_s is {interval_s!r}; give a number of seconds from 0.1 to 86400")
+        interval_ns, rest_ns, fast_ns = _intervals(table, where)
         factory = PROBE_TYPES[type_]
-        own = {key: value for key, value in table.items() if key not in {"type", "interval_s", "targets"}}
+        own = {key: value for key, value in table.items() if key not in {"type", "targets", *_INTERVALS}}
         config: object = build(factory.config, own, where=f"{where} ({type_})", folder=folder)
         able = tuple(target for target in targets if factory.can_measure(config, target))
         if chosen is not None:
@@ -157,12 +161,41 @@ def _probes(tables: Iterable[dict[str, object]], targets: tuple[Target, ...], pa
                 f"{where}: {type_} has nothing to measure: " + (f"no target has {need}" if need else "there is no [[target]]")
             )
         seen[type_] += 1
-        kind = type_ if seen[type_] == 1 else f"{type_}#{seen[type_]}"
-        probes.append(ProbeSettings(type=type_, kind=kind, interval_ns=round(interval_s * SECOND), config=config, targets=able))
+        probes.append(
+            ProbeSettings(
+                type=type_,
+                kind=type_ if seen[type_] == 1 else f"{type_}#{seen[type_]}",
+                interval_ns=interval_ns,
+                config=config,
+                targets=tuple(target for target in able if target in allowed),
+                rest_interval_ns=rest_ns,
+                fast_interval_ns=fast_ns,
+            )
+        )
     return tuple(probes)
 
 
-def _chosen(names: object, targets: tuple[Target, ...], able: tuple[Target, ...], *, where: str, need: str | None) -> tuple[Target, ...]:
+def _intervals(table: Mapping[str, object], where: str) -> tuple[int, int | None, int | None]:
+    """The three paces of a probe in ns: its own, for the rest of the mesh, and for what moves."""
+    found: dict[str, int | None] = {}
+    for key in _INTERVALS:
+        value = table.get(key)
+        if value is None and key != "interval_s":
+            found[key] = None
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.1 <= value <= 86400:
+            raise ConfigError(f"{where}: {key} is {value!r}; give a number of seconds from 0.1 to 86400")
+        found[key] = round(value * SECOND)
+    interval_ns, rest_ns, fast_ns = (found[key] for key in _INTERVALS)
+    assert interval_ns is not None
+    if rest_ns is not None and rest_ns < interval_ns:
+        raise ConfigError(f"{where}: rest_interval_s is less than interval_s; the rest is measured more rarely, not more often")
+    if fast_ns is not None and fast_ns > interval_ns:
+        raise ConfigError(f"{where}: fast_interval_s is more than interval_s; what moves is measured more often, not more rarely")
+    return interval_ns, rest_ns, fast_ns
+
+
+def _chosen(names: object, targets: Sequence[Target], able: tuple[Target, ...], *, where: str, need: str | None) -> tuple[Target, ...]:
     """The targets a ``targets = ["site", "site@medium"]`` names."""
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(
@@ -181,63 +214,38 @@ def _chosen(names: object, targets: tuple[Target, ...], able: tuple[Target, ...]
     return tuple(chosen)
 
 
-def _check_load(config: AgentConfig) -> None:
-    """A plan above the caps would be skipped round by round: it is refused at once."""
-    total = 0.0
-    per_target: dict[str, float] = defaultdict(float)
-    for probe in config.probes:
-        rate = PROBE_TYPES[probe.type].packets(probe.config) * SECOND / probe.interval_ns
-        total += rate * len(probe.targets)
-        for target in probe.targets:
-            per_target[target.address] += rate
-    where, limits = f"{config.path} [limits]", config.limits
-    advice = "probe less often or raise it"
-    if total > limits.packets_per_second:
-        raise ConfigError(
-            f"{where}: the probes need {total:.0f} packets/s, packets_per_second allows {limits.packets_per_second}; {advice}"
-        )
-    address, most = max(per_target.items(), key=lambda item: item[1], default=("", 0.0))
-    if most > limits.packets_per_second_per_target:
-        allowed = limits.packets_per_second_per_target
-        raise ConfigError(f"{where}: {address} would get {most:.0f} packets/s, packets_per_second_per_target allows {allowed}; {advice}")
-
-
-def _check_target(target: Target, agent: AgentSettings) -> None:
+def _check_target(target: Target, policy: Policy) -> str | None:
+    """The entry of the opt-out list that a host of the target falls under, None when there is none. Raises ConfigError."""
     check_slug("site", target.site)
     if target.medium not in MEDIA:
         raise ConfigError(f"medium is {target.medium!r}; give one of {', '.join(MEDIA)}")
-    _check_address(target.address, agent)
-    check_port("udp_echo_port", target.udp_echo_port)
-    check_port("throughput_port", target.throughput_port)
-    check_port("stamp_port", target.stamp_port)
-    if target.inference_url is not None:
-        _check_inference_url(target.inference_url, agent)
-    if target.http_url is not None:
-        _check_address(parse_url(target.http_url).host, agent)
+    hosts = [target.address]
+    for field in fields(target):
+        value = getattr(target, field.name)
+        if field.name.endswith("_port"):
+            check_port(field.name, value)
+        elif field.name == "http_url" and value is not None:
+            hosts.append(parse_url(value).host)
+        elif field.name.endswith("_url") and value is not None:
+            hosts.append(_url_host(field.name, value))
+    for host in hosts:
+        address = parse_ip(host)
+        if address is None and not is_host_name(host):
+            raise ConfigError(f"address {host!r} is neither an IP address nor a host name")
+        reason = policy.refuse_name(host) if address is None else policy.refuse_address(address)
+        if reason is not None:
+            raise ConfigError(reason)
+    return next((entry for host in hosts if (entry := policy.opt_out_entry(host)) is not None), None)
 
 
-def _check_address(address: str, agent: AgentSettings) -> None:
-    parsed = parse_ip(address)
-    if parsed is None:
-        if not is_host_name(address):
-            raise ConfigError(f"address {address!r} is neither an IP address nor a host name")
-        return
-    reason = refusal(parsed, is_private_allowed=agent.allow_private_targets)
-    if reason is not None:
-        never = reason in {"multicast", "unspecified or broadcast"}
-        raise ConfigError(
-            f"address {address} is {reason}; " + ("no agent sends there" if never else "allow it with agent.allow_private_targets")
-        )
-
-
-def _check_inference_url(url: str, agent: AgentSettings) -> None:
+def _url_host(key: str, url: str) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError:
         host = None
     if host is None or parts.scheme not in {"http", "https"}:
-        raise ConfigError("inference_url is not http:// or https:// with a host; give one such as https://host:8080/v1")
+        raise ConfigError(f"{key} is not http:// or https:// with a host; give one such as https://host:8080/v1")
     if parts.username is not None:
-        raise ConfigError("inference_url carries a user name or password; put the token into api_key_file")
-    _check_address(host, agent)
+        raise ConfigError(f"{key} carries a user name or password; put the token into api_key_file")
+    return host

@@ -1,38 +1,40 @@
-"""The agent's daemon: owns the clock, the tasks and the way to stop.
+"""The agent's daemon: owns the tasks, the way to another configuration and the way to stop.
 
-What runs in it, all on one event loop: the schedule starts rounds; the keeper makes the spool durable once a second and
-seals batches; the uplink sends them; the status says how the agent is. A stop is orderly: no new round, a few seconds
-for the running ones, a last status with the final counts, everything sealed, and what can be sent is sent.
+What runs in it, all on one event loop: the rounds are started when they are due; the keeper makes the spool durable once a
+second and seals batches; the uplink sends them; the status says how the agent is. SIGHUP brings another configuration, whole
+or not at all. A stop is orderly and bounded: no new round, a few seconds for the running ones, a last status with the final
+counts, everything sealed, and what can be sent is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections import Counter
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from probes.client import CollectorClient
-from probes.config import AgentConfig, ProbeSettings
-from probes.limits import PacketLimits
-from probes.model import Target, Vantage, new_boot_id
-from probes.registry import PROBE_TYPES
-from probes.runner import Guard, Runner, Skipped, Tally
-from probes.schedule import Job, Round, Schedule
+from probes.config import load_config
+from probes.keeper import Keeper
+from probes.model import Vantage, new_boot_id
+from probes.notify import Notifier
+from probes.rounds import Rounds
 from probes.serve import serving
+from probes.settings import AgentConfig
 from probes.spool import Spool
-from probes.status import LoopLag, Vitals, clock_error_ns, grade, product_version
+from probes.status import ClockSteps, CpuSteal, LoopLag, Vitals, clock_error_ns, grade, product_version
+from probes.threads import DaemonThreads
 from probes.uplink import Uplink
 from records.batch import Line, encode_line, type_of
-from records.errors import NotPermitted
+from records.errors import ConfigError, IsochroneError
 from records.measurement import PROBE_TYPES as MEASUREMENT_TYPES
-from records.measurement import AgentStatus
-from records.units import SECOND
+from records.measurement import AgentStatus, FailureSource, TsSource
 
 __all__ = ["Agent", "Summary", "run_agent"]
 
@@ -40,9 +42,8 @@ log = logging.getLogger("isochrone.agent")
 
 #: How long running measurements may go on after the stop.
 _LAST_ROUNDS_S = 3.0
-_SYNC_S = 1.0
-#: While the collector takes nothing there is no hurry: fewer, larger segments then.
-_OFFLINE_AGE_S = 60.0
+#: Look-ups that probes make at the same time; a dead resolver holds each for many seconds.
+_LOOK_UPS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,24 +60,33 @@ class Summary:
 class Agent:
     """One life of an agent.
 
-    config  checked
-    boot    of this life; a fresh one unless given
-    rng     for the uplink's back-off
+    config    checked
+    boot      of this life; a fresh one unless given
+    rng       for the uplink's back-off
+    notifier  to systemd; by the environment unless given
     """
 
-    def __init__(self, config: AgentConfig, *, boot: str | None = None, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, config: AgentConfig, *, boot: str | None = None, rng: random.Random | None = None, notifier: Notifier | None = None
+    ) -> None:
         self._config = config
         self._vantage = Vantage(agent=config.agent.id, site=config.agent.site, boot=boot or new_boot_id())
-        # Wall-clock phase, monotonic progress: restarts keep the phase, and a clock that is set moves no round.
         self._started_ns = time.monotonic_ns()
-        self._epoch_ns = time.time_ns() - self._started_ns
         self._rng = rng or random.Random()  # noqa: S311  back-off, not secrets
+        self._notifier = notifier or Notifier()
         self._produced = dict.fromkeys(MEASUREMENT_TYPES, 0)
-        self._skipped_in_queue = 0
-        self._rounds = 0
-        self._running: set[asyncio.Task[None]] = set()
-        self._lag = LoopLag()
+        self._rounds = Rounds(config, self._vantage, self._keep)
+        self._lag, self._steal, self._clock = LoopLag(), CpuSteal(), ClockSteps()
         self._reported = (0, 0, 0, 0)  # rounds, skipped, dropped, not stored: at the last status
+        self._stamps: Counter[TsSource] = Counter()
+        self._blamed: Counter[FailureSource] = Counter()
+        self._opted_out_rounds = 0
+        self._wants_reload = asyncio.Event()
+        self._old_clients: list[CollectorClient] = []
+
+    def reload_soon(self) -> None:
+        """Read the configuration's file again; what comes of it is logged."""
+        self._wants_reload.set()
 
     async def run(self, stop: asyncio.Event) -> Summary:
         """Measure until `stop` is set, then end in order.
@@ -84,6 +94,7 @@ class Agent:
         Raises NotPermitted when no probe type can be opened at all, ConfigError and NotPermitted of the spool and of
         what is to be served.
         """
+        asyncio.get_running_loop().set_default_executor(DaemonThreads(_LOOK_UPS, "look-up"))
         config = self._config
         with Spool(
             config.agent.spool_dir,
@@ -95,16 +106,22 @@ class Agent:
             self._spool = spool
             if spool.waiting or spool.torn_lines:
                 log.info("%d batches of earlier runs wait in the spool; %d torn lines dropped", spool.waiting, spool.torn_lines)
-            client = CollectorClient(config.collector.url, token_file=config.collector.token_file)
-            self._uplink = Uplink(spool, client, rng=self._rng)
+            self._keeper = Keeper(spool, max_age_s=config.collector.batch_max_age_s)
+            self._client = _client(config)
+            self._uplink = Uplink(spool, self._client, rng=self._rng, on_disk=self._keeper.on_disk)
             try:
                 # What is served goes on until the very end: other agents may be measuring us while all are being stopped.
                 async with serving(config.serve):
-                    async with self._opened_runners() as runners:
-                        await self._measure(runners, stop)
+                    try:
+                        await self._rounds.open()
+                        await self._measure(stop)
+                    finally:
+                        await self._rounds.close()
                     await self._send_rest()
             finally:
-                await client.close()
+                for client in (self._client, *self._old_clients):
+                    await client.close()
+                self._keeper.close()
             return Summary(
                 produced=dict(self._produced),
                 stored_batches=self._uplink.stored_batches,
@@ -115,85 +132,43 @@ class Agent:
 
     # -- the parts --------------------------------------------------------------------------------------------------
 
-    @contextlib.asynccontextmanager
-    async def _opened_runners(self) -> AsyncIterator[dict[str, Runner]]:
-        """A runner for each ``[[probe]]``, by kind; probe types that cannot be opened are tried again later."""
-        config = self._config
-        limits = PacketLimits(
-            total_per_s=config.limits.packets_per_second,
-            per_target_per_s=config.limits.packets_per_second_per_target,
-            largest_round=config.largest_round,
-        )
-        guard = Guard(is_private_allowed=config.agent.allow_private_targets)
-        rooms = {name: asyncio.Semaphore(factory.at_once) for name, factory in PROBE_TYPES.items()}
-        runners = {probe.kind: Runner(settings=probe, limits=limits, guard=guard, room=rooms[probe.type]) for probe in config.probes}
-        try:
-            for runner in runners.values():
-                await runner.open()
-            if runners and not any(runner.is_open for runner in runners.values()):
-                first = next(iter(runners.values()))
-                raise NotPermitted(f"no probe type can run here; {first.settings.kind}: {first.tally.error}")
-            yield runners
-        finally:
-            for runner in runners.values():
-                await runner.close()
-
-    async def _measure(self, runners: dict[str, Runner], stop: asyncio.Event) -> None:
-        self._runners = runners
-        self._schedule = Schedule(self._vantage.agent, _jobs(self._config.probes), self._now_ns())
-        targets = len(self._config.targets)
-        log.info(
-            "agent %s at %s (boot %s): %d targets, %s; collector %s",
-            self._vantage.agent,
-            self._vantage.site,
-            self._vantage.boot,
-            targets,
-            ", ".join(runners) or "nothing to measure",
-            self._config.collector.url,
-        )
+    async def _measure(self, stop: asyncio.Event) -> None:
+        said = self._describe()
+        log.info("agent %s at %s (boot %s): %s", self._vantage.agent, self._vantage.site, self._vantage.boot, said)
         gc.collect()
         gc.freeze()  # what is loaded now lives as long as the process: collections need not walk it
-        background = [asyncio.create_task(part) for part in (self._lag.run(), self._keep_spool(), self._uplink.run(), self._say_status())]
-        scheduler = asyncio.create_task(self._start_rounds())
+        parts: list[Coroutine[Any, Any, None]] = [
+            self._lag.run(),
+            self._keeper.run(is_offline=lambda: self._uplink.trouble is not None, sealed=self._uplink.wake),
+            self._uplink.run(),
+            self._say_status(),
+            self._notifier.watch(),
+        ]
+        background = [asyncio.create_task(part) for part in parts]
+        starters = [asyncio.create_task(part) for part in (self._rounds.run(), self._reload_when_asked())]
         stopping = asyncio.create_task(stop.wait())
+        self._notifier.ready(said)
         try:
             # None of the parts ends by itself; if one fails, that is a fault of ours and must not go unseen.
-            done, _ = await asyncio.wait({stopping, scheduler, *background}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({stopping, *starters, *background}, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopping}:
                 task.result()
-            await _cancel([scheduler])
-            log.info("stopping: %d measurements are running", len(self._running))
-            if self._running:
-                await asyncio.wait(self._running, timeout=_LAST_ROUNDS_S)
+            self._notifier.stopping("stopping: last rounds, then what waits is sent")
+            await _cancel(starters)
+            log.info("stopping: %d measurements are running", self._rounds.running)
+            await self._rounds.finish(_LAST_ROUNDS_S)
+            try:
+                await self._keeper.on_disk(self._rounds.remember)
+            except OSError as error:
+                log.warning("what is known of the targets is not kept: %s", error)
         finally:
-            await _cancel([stopping, scheduler, *self._running, *background])
+            await _cancel([stopping, *starters, *background])
         self._report()
 
-    async def _start_rounds(self) -> None:
-        """Start each round when it is due."""
-        targets = {(probe.kind, target.site, target.medium): target for probe in self._config.probes for target in probe.targets}
-        while True:
-            due_ns = self._schedule.next_due_ns
-            pause_s = 3600.0 if due_ns is None else (due_ns - self._now_ns()) / SECOND
-            await asyncio.sleep(max(0.0, pause_s))
-            for entry in self._schedule.due(self._now_ns()):
-                job = entry.job
-                task = asyncio.create_task(self._round(entry, targets[job.kind, job.site, job.medium]))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
-
-    async def _round(self, entry: Round, target: Target) -> None:
-        self._rounds += 1
-        until_ns = entry.due_at_ns + entry.job.interval_ns - self._epoch_ns
-        try:
-            lines = await self._runners[entry.job.kind].once(target, self._vantage, until_ns=until_ns)
-        except Skipped:
-            self._skipped_in_queue += 1
-            return
-        try:
-            self._keep(lines)
-        except ValueError:
-            log.exception("%s of %s over %s gave a number that cannot be written down", entry.job.kind, target.site, target.medium)
+    def _describe(self) -> str:
+        config = self._config
+        kinds = ", ".join(probe.kind for probe in config.probes) or "nothing to measure"
+        return f"{len(config.targets)} targets, {kinds}; collector {config.collector.url}"
 
     def _keep(self, lines: Iterable[Line]) -> None:
         """Into the spool, and counted as produced whether the spool had room or not."""
@@ -203,32 +178,51 @@ class Agent:
             if not isinstance(line, AgentStatus):
                 self._produced[type_of(line)] += 1
                 measurements += 1
-        if encoded and not self._spool.append(encoded, measurements=measurements, now_ns=time.monotonic_ns()):
+        before = self._spool.dropped_measurements
+        if encoded and not self._spool.append(encoded, measurements=measurements, now_ns=time.monotonic_ns()) and _is_worth_saying(before):
             log.error(
                 "spool %s takes nothing more: %d measurements dropped so far", self._spool.directory, self._spool.dropped_measurements
             )
 
-    async def _keep_spool(self) -> None:
-        """Once a second: durable, and sealed what is old or large enough."""
-        max_age_s = self._config.collector.batch_max_age_s
-        trouble = ""
+    # -- another configuration --------------------------------------------------------------------------------------
+
+    async def _reload_when_asked(self) -> None:
         while True:
-            await asyncio.sleep(min(_SYNC_S, max_age_s / 2))
-            opened_at_ns = self._spool.opened_at_ns
-            age_s = 0.0 if opened_at_ns is None else (time.monotonic_ns() - opened_at_ns) / SECOND
-            is_ripe = age_s >= (max(max_age_s, _OFFLINE_AGE_S) if self._uplink.trouble else max_age_s)
+            await self._wants_reload.wait()
+            self._wants_reload.clear()
+            self._notifier.reloading()
             try:
-                sealed = await asyncio.to_thread(self._spool.seal if is_ripe else self._spool.seal_full)
-                if not is_ripe:
-                    await asyncio.to_thread(self._spool.sync)
-            except OSError as error:
-                if str(error) != trouble:
-                    log.error("spool %s: %s; trying again", self._spool.directory, error)  # noqa: TRY400  no fault of ours
-                trouble = str(error)
-                continue
-            trouble = ""
-            if sealed:
-                self._uplink.wake()
+                config = await asyncio.to_thread(load_config, self._config.path)
+                await self._change(config)
+            except IsochroneError as error:
+                log.error("not reloaded, the old configuration goes on: %s", error)  # noqa: TRY400  no fault of ours
+                self._notifier.ready(f"{self._describe()} (a new configuration was refused: {error})")
+            else:
+                log.info("reloaded: %s", self._describe())
+                self._notifier.ready(self._describe())
+
+    async def _change(self, config: AgentConfig) -> None:
+        """Go on with another configuration, whole or not at all. Raises ConfigError and NotPermitted."""
+        old = self._config
+        for name, mine, new in (
+            ("agent.id", old.agent.id, config.agent.id),
+            ("agent.site", old.agent.site, config.agent.site),
+            ("agent.spool_dir", old.agent.spool_dir, config.agent.spool_dir),
+            ("[serve]", old.serve, config.serve),
+        ):
+            if mine != new:
+                raise ConfigError(f"{name} is changed in {config.path}: that takes a restart (`systemctl restart isochrone-agent`)")
+        await self._rounds.change(config)
+        self._config = config
+        self._spool.max_bytes, self._spool.segment_bytes = config.agent.spool_max_bytes, config.collector.batch_max_bytes
+        self._keeper.max_age_s = config.collector.batch_max_age_s
+        if (old.collector.url, old.collector.token_file) != (config.collector.url, config.collector.token_file):
+            # The old one may be sending: it is closed at the end.
+            self._old_clients.append(self._client)
+            self._client = _client(config)
+            self._uplink.use(self._client)
+
+    # -- status -----------------------------------------------------------------------------------------------------
 
     async def _say_status(self) -> None:
         while True:
@@ -237,17 +231,24 @@ class Agent:
 
     def _report(self) -> None:
         """Put an AgentStatus into the spool; the counts of the grade start anew."""
-        tallies = {kind: runner.tally for kind, runner in self._runners.items()}
-        for runner in self._runners.values():
-            runner.tally = Tally()
-        skipped = self._schedule.skipped_rounds + self._skipped_in_queue
+        tallies = self._rounds.take_tallies()
+        stamps: Counter[TsSource] = Counter()
+        for tally in tallies.values():
+            stamps.update(tally.stamps)
+            self._blamed.update(tally.blamed)
+            self._opted_out_rounds += tally.opted_out
+        self._stamps.update(stamps)
         not_stored = self._uplink.rejected_measurements + self._uplink.quarantined_measurements
         before = self._reported
-        self._reported = (self._rounds + self._schedule.skipped_rounds, skipped, self._spool.dropped_measurements, not_stored)
+        self._reported = (self._rounds.due, self._rounds.skipped, self._spool.dropped_measurements, not_stored)
         rounds, skipped_now, dropped_now, not_stored_now = (now - then for now, then in zip(self._reported, before, strict=True))
         vitals = Vitals(
             loop_lag_p99_ns=self._lag.take_p99_ns(),
+            round_lag_p99_ns=self._rounds.lateness.take_p99_ns(),
+            steal_ratio=self._steal.take_ratio(),
             clock_error_ns=clock_error_ns(),
+            clock_step_ns=self._clock.take_ns(),
+            stamps=stamps,
             rounds=rounds,
             skipped=skipped_now,
             runs={kind: tally.runs for kind, tally in tallies.items()},
@@ -265,20 +266,27 @@ class Agent:
             version=product_version(),
             uptime_ns=time.monotonic_ns() - self._started_ns,
             produced=dict(self._produced),
-            skipped_rounds=skipped,
+            skipped_rounds=self._rounds.skipped,
             spool_bytes=self._spool.size_bytes,
             dropped_measurements=self._spool.dropped_measurements,
             loop_lag_p99_ns=vitals.loop_lag_p99_ns,
             clock_error_ns=vitals.clock_error_ns,
             grade=verdict,
             reasons=reasons,
+            round_lag_p99_ns=vitals.round_lag_p99_ns,
+            steal_ratio=vitals.steal_ratio,
+            stamps={str(name): count for name, count in self._stamps.items()},
+            failures={str(source): count for source, count in self._blamed.items()},
+            opted_out_rounds=self._opted_out_rounds,
+            shifts=self._rounds.mesh.shifts,
         )
         self._keep([status])
 
     async def _send_rest(self) -> None:
         """Seal everything and send what can be sent in the time the configuration gives."""
         try:
-            await asyncio.to_thread(self._spool.seal)
+            async with asyncio.timeout(_LAST_ROUNDS_S + self._config.agent.drain_s):
+                await self._keeper.on_disk(self._spool.seal)
             async with asyncio.timeout(self._config.agent.drain_s):
                 pause_s = await self._uplink.drain()
                 while pause_s is not None:
@@ -289,16 +297,14 @@ class Agent:
         except OSError as error:
             log.warning("spool %s: %s; the next start goes on from there", self._spool.directory, error)
 
-    def _now_ns(self) -> int:
-        return time.monotonic_ns() + self._epoch_ns
+
+def _client(config: AgentConfig) -> CollectorClient:
+    return CollectorClient(config.collector.url, token_file=config.collector.token_file)
 
 
-def _jobs(probes: Iterable[ProbeSettings]) -> list[Job]:
-    return [
-        Job(site=target.site, medium=target.medium, kind=probe.kind, interval_ns=probe.interval_ns)
-        for probe in probes
-        for target in probe.targets
-    ]
+def _is_worth_saying(dropped: int) -> bool:
+    """The first loss, and then ever more rarely: a full disk must not fill the journal too."""
+    return dropped == 0 or dropped & (dropped - 1) == 0
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[object]]) -> None:
@@ -309,11 +315,15 @@ async def _cancel(tasks: Iterable[asyncio.Task[object]]) -> None:
 
 
 async def run_agent(config: AgentConfig, *, seconds: float | None = None) -> Summary:
-    """Run an agent until SIGTERM or SIGINT, or for `seconds`; a second signal ends it at once (nothing durable is lost)."""
+    """Run an agent until SIGTERM or SIGINT, or for `seconds`.
+
+    SIGHUP reads the configuration's file again. A second SIGTERM or SIGINT ends it at once; nothing durable is lost.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     me = asyncio.current_task()
     assert me is not None
+    agent = Agent(config)
 
     def on_signal() -> None:
         if stop.is_set():
@@ -322,11 +332,12 @@ async def run_agent(config: AgentConfig, *, seconds: float | None = None) -> Sum
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, agent.reload_soon)
     timer = None if seconds is None else loop.call_later(seconds, stop.set)
     try:
-        return await Agent(config).run(stop)
+        return await agent.run(stop)
     finally:
         if timer is not None:
             timer.cancel()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)

@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from pathlib import Path
 
 from probes.client import CollectorClient
+from probes.hosts import is_host_name, parse_ip
 from probes.model import ProbeType, Target, Vantage
-from probes.policy import is_host_name, parse_ip, refusal
+from probes.policy import refusal
 from probes.uplink import Verdict, judge
 from records.batch import BatchName, Line, encode_line
 from records.errors import OutsideError, UserError

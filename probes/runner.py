@@ -4,68 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from probes.config import ProbeSettings
+from probes.blame import failure_source
+from probes.guard import Guard, OptedOut
 from probes.limits import PacketLimits
 from probes.model import ProbeType, Target, Vantage
-from probes.policy import parse_ip, refusal
+from probes.policy import network_of
 from probes.registry import PROBE_TYPES
+from probes.settings import ProbeSettings
 from records.batch import Line
 from records.errors import IsochroneError, NotPermitted
+from records.measurement import FailureSource, TsSource
 from records.units import SECOND
 
-__all__ = ["Guard", "Runner", "Skipped", "Tally"]
+__all__ = ["Runner", "Skipped", "Tally"]
 
 log = logging.getLogger("isochrone.agent")
 
 _REOPEN_NS = 60 * SECOND
 _SAY_AGAIN_NS = 600 * SECOND
-_RESOLVED_FOR_NS = 60 * SECOND
 
 
 class Skipped(Exception):
     """This round is not measured: the limits or a full queue left no room before the next one is due."""
-
-
-class Guard:
-    """Keeps host names from leading where addresses are refused: a name is resolved (and remembered for a minute) first.
-
-    The probe resolves the name itself later; a name whose answer changes in between is beyond this check.
-    """
-
-    def __init__(self, *, is_private_allowed: bool) -> None:
-        self._is_private_allowed = is_private_allowed
-        self._known: dict[str, tuple[int, str | None]] = {}
-
-    async def check(self, target: Target) -> None:
-        """Raise NotPermitted when a name of the target leads to an address that must not be measured."""
-        hosts = [target.address]
-        hosts += [urlsplit(url).hostname or "" for url in (target.inference_url, target.http_url) if url is not None]
-        for host in hosts:
-            if parse_ip(host) is None and (reason := await self._refusal(host)) is not None:
-                raise NotPermitted(f"{host} leads to {reason}; allow it with agent.allow_private_targets or correct the name")
-
-    async def _refusal(self, host: str) -> str | None:
-        now_ns = time.monotonic_ns()
-        until_ns, reason = self._known.get(host, (0, None))
-        if now_ns < until_ns:
-            return reason
-        try:
-            answers = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-        except (OSError, UnicodeError):
-            return None  # a name without an address is the probe's result, not ours
-        reason = None
-        for answer in answers:
-            address = parse_ip(str(answer[4][0]).partition("%")[0])
-            found = None if address is None else refusal(address, is_private_allowed=self._is_private_allowed)
-            if found is not None:
-                reason = f"{address}, which is {found}"
-        self._known[host] = (now_ns + _RESOLVED_FOR_NS, reason)
-        return reason
 
 
 @dataclass(slots=True)
@@ -78,11 +43,21 @@ class _Trouble:
 
 @dataclass(slots=True)
 class Tally:
-    """Since the last status: measurements ended, those that ended in an exception, and the last one's text."""
+    """Since the last status.
+
+    runs       measurements ended
+    failures   those that ended in an exception; `error` is the last one's text
+    opted_out  rounds that were not measured because a host opted out
+    blamed     measurements that show a failure, and exceptions, by whose it was
+    stamps     RTTs by how they were timed
+    """
 
     runs: int = 0
     failures: int = 0
     error: str = ""
+    opted_out: int = 0
+    blamed: Counter[FailureSource] = field(default_factory=Counter)
+    stamps: Counter[TsSource] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -101,13 +76,25 @@ class Runner:
     _failed_at_ns: int | None = None
     _closed_because: str = ""
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _in_flight: set[Target] = field(default_factory=set)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _in_flight: Counter[Target] = field(default_factory=Counter)
     _troubles: dict[str, _Trouble] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:
         """Its sockets are open."""
         return self._probe is not None
+
+    async def idle(self) -> None:
+        """Wait until nothing is being measured with it."""
+        while self._in_flight:
+            self._ended.clear()
+            await self._ended.wait()
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not open; empty when it is."""
+        return "" if self.is_open else self._closed_because
 
     async def open(self) -> None:
         """Open the probe type; a failure is logged, counted, and tried again a minute later when a round is due."""
@@ -116,6 +103,7 @@ class Runner:
             await probe.open()
         except Exception as error:  # noqa: BLE001  nor one that cannot even start
             self._failed_at_ns, self._closed_because = time.monotonic_ns(), str(error) or type(error).__name__
+            self.tally.error = _words(error)
             self._say("cannot start", error)
         else:
             self._probe = probe
@@ -134,13 +122,16 @@ class Runner:
         Raises Skipped when it could not start in time.
         """
         factory = PROBE_TYPES[self.settings.type]
-        if target in self._in_flight and not factory.may_overlap:
+        if self._in_flight[target] and not factory.may_overlap:
             raise Skipped
-        self._in_flight.add(target)
+        self._in_flight[target] += 1
         try:
             return await self._once(target, vantage, until_ns=until_ns)
         finally:
-            self._in_flight.discard(target)
+            self._in_flight[target] -= 1
+            if not self._in_flight[target]:
+                del self._in_flight[target]
+            self._ended.set()
 
     async def _once(self, target: Target, vantage: Vantage, *, until_ns: int) -> tuple[Line, ...]:
         factory, config = PROBE_TYPES[self.settings.type], self.settings.config
@@ -150,24 +141,58 @@ class Runner:
         except TimeoutError:
             raise Skipped from None
         try:
-            while (wait_ns := self.limits.take(target.address, factory.packets(config), time.monotonic_ns())) > 0:
+            try:
+                address = await self.guard.check(self._hosts(target))
+            except OptedOut as entry:
+                self.tally.opted_out += 1
+                self._say(f"of {target.site} over {target.medium} is left out", entry)
+                return ()
+            except NotPermitted as error:
+                self._failed(target, error)
+                return ()
+            measured = str(address) if address is not None else target.address
+            network = None if address is None else network_of(address)
+            packets = factory.packets(config)
+            while (wait_ns := self.limits.take(measured, packets, time.monotonic_ns(), network=network)) > 0:
                 if time.monotonic_ns() + wait_ns > until_ns:
                     raise Skipped
                 await asyncio.sleep(wait_ns / SECOND)
             try:
-                await self.guard.check(target)
                 probe = await self._opened()
                 async with asyncio.timeout(factory.longest_s(config)):
                     lines = await probe.once(target, vantage)
             except Exception as error:  # noqa: BLE001  one broken probe must never end the daemon
-                self.tally.runs += 1
-                self.tally.failures += 1
-                self._say(f"of {target.site} over {target.medium} failed", error)
+                self._failed(target, error)
                 return ()
-            self.tally.runs += 1
+            self._count(lines, None if address is None else str(address))
             return lines
         finally:
             self.room.release()
+
+    def _hosts(self, target: Target) -> tuple[str, ...]:
+        """The host that the type measures."""
+        need = PROBE_TYPES[self.settings.type].needs(self.settings.config)
+        url = getattr(target, need) if need is not None and need.endswith("_url") else None
+        return (target.address if url is None else urlsplit(url).hostname or target.address,)
+
+    def _failed(self, target: Target, error: Exception) -> None:
+        self.tally.runs += 1
+        self.tally.failures += 1
+        self.tally.blamed["agent"] += 1
+        self._say(f"of {target.site} over {target.medium} failed", error)
+        self.tally.error = _words(error)
+
+    def _count(self, lines: tuple[Line, ...], address: str | None) -> None:
+        tally = self.tally
+        tally.runs += 1
+        for line in lines:
+            source = failure_source(line, is_resolved=address is not None, address=address)
+            if source is not None:
+                tally.blamed[source] += 1
+            for sample in getattr(line, "samples", ()) or getattr(line, "hops", ()):
+                stamp = getattr(sample, "ts_source", None)
+                if stamp is not None:
+                    tally.stamps[stamp] += 1
 
     async def _opened(self) -> ProbeType:
         async with self._opening:
@@ -179,14 +204,15 @@ class Runner:
 
     def _say(self, what: str, error: Exception) -> None:
         """Log an error when it is new or ten minutes old; with its traceback when it is a fault of ours."""
-        text = str(error) or type(error).__name__
-        if isinstance(error, TimeoutError):
-            text = "it did not end in time"
-        self.tally.error = text
+        text = _words(error)
         now_ns = time.monotonic_ns()
         before = self._troubles.get(what)
         if before is not None and before.text == text and now_ns - before.said_at_ns < _SAY_AGAIN_NS:
             return
         self._troubles[what] = _Trouble(text, now_ns)
-        is_ours = not isinstance(error, IsochroneError | OSError)
+        is_ours = not isinstance(error, IsochroneError | OSError | OptedOut)
         log.warning("%s %s: %s", self.settings.kind, what, text, exc_info=error if is_ours else None)
+
+
+def _words(error: Exception) -> str:
+    return "it did not end in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -10,17 +10,38 @@ import gzip
 import json
 import os
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from records.batch import BatchName
 from records.errors import ConfigError
 
-__all__ = ["OPEN", "SEALED", "Segment", "claim_folder", "compress", "fsync_folder", "open_path", "store_sealed", "whole_lines", "write_all"]
+__all__ = [
+    "OPEN",
+    "SEALED",
+    "DamagedSegment",
+    "Segment",
+    "claim_folder",
+    "compress",
+    "fsync_folder",
+    "is_whole_gzip",
+    "open_path",
+    "store_sealed",
+    "whole_lines",
+    "write_all",
+]
 
 #: life, boot, sequence; and of a sealed segment the measurements in it.
 OPEN = re.compile(r"(\d{8})-([0-9a-f]+)-(\d{8})\.open")
 SEALED = re.compile(r"(\d{8})-([0-9a-f]+)-(\d{8})-(\d+)\.ndjson\.gz")
+
+
+_CHECK_BYTES = 1 << 16
+
+
+class DamagedSegment(Exception):
+    """A sealed file whose content its own checksum denies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +54,14 @@ class Segment:
     measurements: int
 
     def read(self) -> bytes:
-        """The body to send: gzip-compressed lines, byte for byte the same at every call."""
-        return self.path.read_bytes()
+        """The body to send: gzip-compressed lines, byte for byte the same at every call.
+
+        Raises DamagedSegment when the disk gave back something else than was written, OSError when it gave back nothing.
+        """
+        body = self.path.read_bytes()
+        if not is_whole_gzip(body):
+            raise DamagedSegment(f"{self.path} is not what was written: {len(body)} bytes that are no whole gzip member")
+        return body
 
 
 def open_path(folder: Path, life: int, boot: str, sequence: int) -> Path:
@@ -45,6 +72,21 @@ def open_path(folder: Path, life: int, boot: str, sequence: int) -> Path:
 def compress(lines: bytes) -> bytes:
     """gzip without a time in its header: equal lines, equal bytes."""
     return gzip.compress(lines, compresslevel=6, mtime=0)
+
+
+def is_whole_gzip(body: bytes) -> bool:
+    """Whether bytes are one gzip member (RFC 1952), whole, with the right checksum and length, and nothing after it."""
+    inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    rest = body
+    try:
+        while not inflate.eof:
+            got = inflate.decompress(rest, _CHECK_BYTES)
+            rest = inflate.unconsumed_tail
+            if not got and not rest and not inflate.eof:
+                return False
+    except zlib.error:
+        return False
+    return not inflate.unused_data
 
 
 def store_sealed(folder: Path, life: int, name: BatchName, body: bytes, measurements: int) -> Segment:
@@ -134,7 +176,7 @@ def _type_of_line(line: bytes) -> str | None:
     """The `type` of a whole line, None for a damaged one (torn, or zeros after a power cut)."""
     try:
         body = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     kind = body.get("type") if isinstance(body, dict) else None
     return kind if isinstance(kind, str) else None

@@ -7,11 +7,27 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from probes.client import check_collector_url
-from probes.policy import parse_ip
+from probes.hosts import HostList, parse_ip
+from probes.mesh import MeshProbe, MeshSettings
+from probes.model import Target
+from probes.policy import Policy
+from probes.registry import PROBE_TYPES
 from records.errors import ConfigError, UserError
 from records.place import Site
 
-__all__ = ["AgentSettings", "CollectorSettings", "LimitSettings", "ServeSettings", "check_port", "check_range", "check_slug"]
+__all__ = [
+    "AgentConfig",
+    "AgentSettings",
+    "CollectorSettings",
+    "LimitSettings",
+    "MeshSettings",
+    "PolicySettings",
+    "ProbeSettings",
+    "ServeSettings",
+    "check_port",
+    "check_range",
+    "check_slug",
+]
 
 DEFAULT_SPOOL = Path("/var/lib/isochrone/spool")
 
@@ -26,6 +42,7 @@ class AgentSettings:
     status_interval_s      how often it says how it is
     allow_private_targets  may it send to addresses that are not globally routable (lab, private backbone)?
     drain_s                how long a stopping agent goes on sending what waits
+    jitter                 share of an interval by which a round may come after its phase, 0 to 0.5
     """
 
     id: str
@@ -35,6 +52,7 @@ class AgentSettings:
     status_interval_s: float = 10.0
     allow_private_targets: bool = False
     drain_s: float = 5.0
+    jitter: float = 0.05
 
     def __post_init__(self) -> None:
         check_slug("id", self.id)
@@ -42,6 +60,7 @@ class AgentSettings:
         check_range("spool_max_bytes", self.spool_max_bytes, 1_000_000, 10**13)
         check_range("status_interval_s", self.status_interval_s, 1, 3600)
         check_range("drain_s", self.drain_s, 0, 600)
+        check_range("jitter", self.jitter, 0, 0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +86,50 @@ class CollectorSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """``[limits]``: probe packets a second in all and towards one address. Throughput has its own byte budget."""
+    """``[limits]``: probe packets a second in all, towards one address and towards one network (an IPv4 /24, an IPv6 /48).
+
+    Throughput has its own byte budget and http and inference theirs. traceroutes_at_once bounds the traces in flight.
+    """
 
     packets_per_second: int = 100
     packets_per_second_per_target: int = 20
+    packets_per_second_per_network: int = 100
+    traceroutes_at_once: int = 8
 
     def __post_init__(self) -> None:
         check_range("packets_per_second", self.packets_per_second, 1, 100_000)
         check_range("packets_per_second_per_target", self.packets_per_second_per_target, 1, 100_000)
+        check_range("packets_per_second_per_network", self.packets_per_second_per_network, 1, 100_000)
+        check_range("traceroutes_at_once", self.traceroutes_at_once, 1, 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """``[policy]``: files with an address, a prefix or a name a line, read at the start and at every reload.
+
+    allow_file    only these may be measured; None: whatever is a target
+    opt_out_file  these are never measured, whoever says so; None: nobody opted out
+    """
+
+    allow_file: Path | None = None
+    opt_out_file: Path | None = None
+
+    def allowed(self) -> HostList | None:
+        """What may be measured. Raises ConfigError when the file cannot be used."""
+        return None if self.allow_file is None else _host_list("allow_file", self.allow_file)
+
+    def opted_out(self) -> HostList:
+        """What must not be. Raises ConfigError when the file cannot be used: better no agent than one that does not know."""
+        return HostList() if self.opt_out_file is None else _host_list("opt_out_file", self.opt_out_file)
+
+
+def _host_list(key: str, path: Path) -> HostList:
+    try:
+        return HostList.parse(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise ConfigError(f"{key} {path} cannot be read: {error.strerror}; an empty file is a list of nobody") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{key} {path}: not UTF-8 text (byte {error.start})") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +166,59 @@ class ServeSettings:
                 raise ConfigError(f"stamp_allow names {text!r}: {error}; give networks such as 192.0.2.0/24, separated by spaces") from None
         check_range("stamp_packets_per_second", self.stamp_packets_per_second, 1, 100_000)
         check_range("stamp_clock_error_us", self.stamp_clock_error_us, 0, 1e9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSettings:
+    """One ``[[probe]]``: a probe type, how often, with what settings, and the targets it measures.
+
+    kind  its name in the schedule: the type, and from the second table of the same type on a number, ``ping#2``
+    rest_interval_ns, fast_interval_ns   its paces on the mesh; None where it has but one
+    """
+
+    type: str
+    kind: str
+    interval_ns: int
+    config: object
+    targets: tuple[Target, ...]
+    rest_interval_ns: int | None = None
+    fast_interval_ns: int | None = None
+
+    @property
+    def pace(self) -> MeshProbe:
+        """Its paces."""
+        return MeshProbe(interval_ns=self.interval_ns, rest_interval_ns=self.rest_interval_ns, fast_interval_ns=self.fast_interval_ns)
+
+    @property
+    def is_on_mesh(self) -> bool:
+        """It has more than one pace."""
+        return self.rest_interval_ns is not None or self.fast_interval_ns is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """A whole configuration, checked, with the lists it names.
+
+    targets    those that may be measured
+    opted_out  those that may not, each with the entry of the opt-out list it falls under
+    policy     what holds for every address, also behind a name
+    """
+
+    path: Path
+    agent: AgentSettings
+    collector: CollectorSettings
+    limits: LimitSettings
+    serve: ServeSettings
+    mesh: MeshSettings
+    policy: Policy
+    probes: tuple[ProbeSettings, ...]
+    targets: tuple[Target, ...]
+    opted_out: tuple[tuple[Target, str], ...]
+
+    @property
+    def largest_round(self) -> int:
+        """Probe packets of the largest single measurement."""
+        return max((PROBE_TYPES[probe.type].packets(probe.config) for probe in self.probes), default=1) or 1
 
 
 def check_slug(key: str, value: str) -> None:

@@ -11,6 +11,8 @@ A spool is a folder of segments, and a segment is a batch. Rules, above the code
 * A process that dies leaves an open segment. The next one keeps its whole lines, counts a torn one, and seals it.
 * The folder never holds more than `max_bytes` (while a segment is being sealed: plus that one). The oldest segments go
   first and their measurements are counted; a write that fails for want of space is counted too and leaves no torn line.
+* A sealed segment that its own checksum denies is put into quarantine when it is to be sent, and so is what is left of a
+  damaged open one: whoever wants to may look at it, and it holds nothing up.
 
 Appending only hands bytes to the kernel; `sync` and `seal` wait for the disk and may run in another thread.
 """
@@ -177,13 +179,8 @@ class Spool:
 
     def quarantine(self, segment: Segment) -> Path:
         """Put a segment aside that must not be sent again as it is; where it is now. The newest hundred are kept."""
-        folder = self.directory / QUARANTINE
-        folder.mkdir(exist_ok=True, mode=0o700)
         self._forget(segment)
-        kept = segment.path.rename(folder / segment.path.name)
-        for old in sorted(folder.iterdir())[:-_KEEP_QUARANTINED]:
-            old.unlink()
-        return kept
+        return self._put_aside(segment.path)
 
     def lose(self, segment: Segment) -> None:
         """Its file cannot be read (any more): give it up and count it."""
@@ -248,9 +245,13 @@ class Spool:
                 path.unlink()
             elif match := OPEN.fullmatch(path.name):
                 lives.append(int(match[1]))
-                if match.group(1, 2, 3) not in sealed:
-                    self._seal_remains(path, int(match[1]), BatchName(self.agent, match[2], int(match[3])))
-                path.unlink()
+                is_torn = match.group(1, 2, 3) not in sealed and self._seal_remains(
+                    path, int(match[1]), BatchName(self.agent, match[2], int(match[3]))
+                )
+                if is_torn:
+                    self._put_aside(path)
+                else:
+                    path.unlink()
         for path in sorted(self.directory.iterdir()):
             if match := SEALED.fullmatch(path.name):
                 lives.append(int(match[1]))
@@ -262,12 +263,22 @@ class Spool:
             self._make_room(0)
         return max(lives) + 1
 
-    def _seal_remains(self, path: Path, life: int, name: BatchName) -> None:
+    def _put_aside(self, path: Path) -> Path:
+        folder = self.directory / QUARANTINE
+        folder.mkdir(exist_ok=True, mode=0o700)
+        kept = path.rename(folder / path.name)
+        for old in sorted(folder.iterdir())[:-_KEEP_QUARANTINED]:
+            old.unlink()
+        return kept
+
+    def _seal_remains(self, path: Path, life: int, name: BatchName) -> bool:
+        """Seal the whole lines; whether more than the last line of the file is damaged."""
         lines, measurements, torn = whole_lines(path.read_bytes())
         self.torn_lines += torn
         self.dropped_measurements += torn
         if lines:
             store_sealed(self.directory, life, name, compress(b"".join(lines)), measurements)
+        return torn > 1
 
     def _open_segment(self, now_ns: int) -> _Open:
         state = self._state

@@ -1,4 +1,5 @@
-"""What an agent knows of its own health: how late its loop runs, how wrong its clock may be, and the grade from that.
+"""What an agent knows of its own health: how late it runs, how its RTTs are timed, what the host takes from it, how wrong its
+clock may be; and the grade from that.
 
 RTTs do not depend on the wall clock, so an unsynchronised clock alone degrades nobody; it is reported as unknown.
 """
@@ -9,20 +10,28 @@ import asyncio
 import ctypes
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
+from records.measurement import TsSource
 from records.statistics import percentile_ns
 from records.units import MS, SECOND, US
 
-__all__ = ["LoopLag", "Vitals", "clock_error_ns", "grade", "product_version"]
+__all__ = ["ClockSteps", "CpuSteal", "Lateness", "LoopLag", "Vitals", "clock_error_ns", "grade", "product_version"]
 
 #: Above these an agent marks its own rows (kernel-stamped RTTs survive a busy loop; TTFT and user-clock RTTs do not).
 LAG_LIMIT_NS = 250 * MS
 CLOCK_ERROR_LIMIT_NS = SECOND
 SKIPPED_LIMIT = 0.1
 FAILED_LIMIT = 0.5
+#: Of the time of all processors; the kernel's stamps are late too while the host does not run us.
+STEAL_LIMIT = 0.1
+#: RTTs timed by this process are wrong by about as much as its loop is late.
+USER_TIMED_LIMIT = 0.1
+USER_TIMED_LAG_NS = 5 * MS
+CLOCK_STEP_LIMIT_NS = 100 * MS
 
 _SAMPLE_S = 0.1
 _STA_UNSYNC = 0x0040
@@ -53,6 +62,59 @@ class LoopLag:
         """The 99th percentile since the last call, in ns; None without a sample."""
         samples, self._samples_ns = self._samples_ns, []
         return percentile_ns(samples, 0.99)
+
+
+class Lateness:
+    """How much later than due rounds were started."""
+
+    def __init__(self) -> None:
+        self._samples_ns: list[int] = []
+
+    def add(self, late_ns: int) -> None:
+        """One more round."""
+        self._samples_ns.append(late_ns)
+
+    def take_p99_ns(self) -> int | None:
+        """The 99th percentile since the last call, in ns; None without a round."""
+        samples, self._samples_ns = self._samples_ns, []
+        return percentile_ns(samples, 0.99)
+
+
+class CpuSteal:
+    """The share of processor time that a hypervisor gave to others while this machine had work; from /proc/stat (proc(5))."""
+
+    def __init__(self, path: Path = Path("/proc/stat")) -> None:
+        self._path = path
+        self._before = self._read()
+
+    def take_ratio(self) -> float | None:
+        """Since the last call; None where the kernel does not say or no time has passed."""
+        before, now = self._before, self._read()
+        self._before = now
+        if before is None or now is None or now[1] <= before[1]:
+            return None
+        return max(0, now[0] - before[0]) / (now[1] - before[1])
+
+    def _read(self) -> tuple[int, int] | None:
+        """(stolen, all) in ticks. `guest` and `guest_nice` are part of `user` and `nice`."""
+        try:
+            fields = self._path.read_text().split("\n", 1)[0].split()
+            ticks = [int(field) for field in fields[1:9]]
+        except (OSError, ValueError):
+            return None
+        return (ticks[7], sum(ticks)) if fields[:1] == ["cpu"] and len(ticks) == 8 else None
+
+
+class ClockSteps:
+    """Whether somebody set the wall clock: it is compared with the monotonic one, which nobody can set."""
+
+    def __init__(self) -> None:
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def take_ns(self) -> int:
+        """How far the wall clock has moved against the monotonic one since the last call, in ns; forward is positive."""
+        before, self._offset_ns = self._offset_ns, time.time_ns() - time.monotonic_ns()
+        return self._offset_ns - before
 
 
 class _Timex(ctypes.Structure):
@@ -91,6 +153,10 @@ class Vitals:
     rounds, skipped   rounds that were due, and those of them that were skipped
     runs, failures    measurements ended by kind, and those that ended in an exception
     errors            the last exception's text by kind
+    round_lag_p99_ns  how late rounds were started
+    steal_ratio       of processor time; None: not known
+    stamps            RTTs by how they were timed
+    clock_step_ns     how far the wall clock was set
     dropped           measurements lost to the spool's bound or a full disk
     not_stored        measurements the collector rejected or would never take
     """
@@ -102,6 +168,10 @@ class Vitals:
     runs: Mapping[str, int]
     failures: Mapping[str, int]
     errors: Mapping[str, str]
+    round_lag_p99_ns: int | None = None
+    steal_ratio: float | None = None
+    stamps: Mapping[TsSource, int] = field(default_factory=dict)
+    clock_step_ns: int = 0
     dropped: int = 0
     not_stored: int = 0
 
@@ -112,6 +182,13 @@ def grade(vitals: Vitals) -> tuple[Literal["ok", "degraded"], tuple[str, ...]]:
     lag, error = vitals.loop_lag_p99_ns, vitals.clock_error_ns
     if lag is not None and lag > LAG_LIMIT_NS:
         reasons.append(f"event loop {lag // MS} ms late (p99; limit {LAG_LIMIT_NS // MS} ms)")
+    if vitals.steal_ratio is not None and vitals.steal_ratio > STEAL_LIMIT:
+        reasons.append(f"{vitals.steal_ratio:.0%} of the processors' time went to other guests (limit {STEAL_LIMIT:.0%})")
+    timed, by_us = sum(vitals.stamps.values()), vitals.stamps.get("user", 0)
+    if by_us > USER_TIMED_LIMIT * timed and lag is not None and lag > USER_TIMED_LAG_NS:
+        reasons.append(f"{by_us} of {timed} RTTs were timed by this process while its loop was {lag // MS} ms late, not by the kernel")
+    if abs(vitals.clock_step_ns) > CLOCK_STEP_LIMIT_NS:
+        reasons.append(f"wall clock was set by {vitals.clock_step_ns / SECOND:+.3f} s; times of rows before and after do not compare")
     if error is not None and error > CLOCK_ERROR_LIMIT_NS:
         reasons.append(f"wall clock may be wrong by {error / SECOND:.1f} s (limit {CLOCK_ERROR_LIMIT_NS // SECOND} s)")
     if vitals.skipped > SKIPPED_LIMIT * max(vitals.rounds, 10):

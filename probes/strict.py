@@ -21,6 +21,7 @@ _NAMES: dict[type, str] = {
     str: "a text in quotes",
     bool: "true or false",
     Path: "a path in quotes",
+    tuple: "a list of texts in quotes",
 }
 
 
@@ -58,6 +59,8 @@ def refuse_unknown(table: Mapping[str, object], allowed: Mapping[str, object], *
 
 def _kinds(hint: object) -> tuple[type, ...]:
     """The types a value may have; of ``X | None`` just X, for TOML has no null."""
+    if get_origin(hint) is tuple:
+        return (tuple,)
     if get_origin(hint) in {Union, types.UnionType}:
         return tuple(kind for kind in get_args(hint) if kind is not type(None))
     if get_args(hint):  # Literal: the class checks the value
@@ -72,6 +75,10 @@ def _describe(hint: object) -> str:
 
 def _checked(value: object, hint: object, *, where: str, key: str, folder: Path) -> object:
     for kind in _kinds(hint):
+        if kind is tuple:
+            if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+                return tuple(value)
+            continue
         if kind is Path and isinstance(value, str) and value:
             return folder / Path(value).expanduser()
         if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from probes.client import Answer, CollectorClient
-from probes.segment import Segment
+from probes.segment import DamagedSegment, Segment
 from probes.spool import Spool
 from records.errors import CollectorUnreachable, ConfigError
 
@@ -98,8 +98,9 @@ class Uplink:
     One at a time until the collector has taken one, then up to four at once: the collector answers only after its
     commit, about once a second, and a spool filled in an outage must empty faster than it fills.
 
-    rng    of the back-off
-    sleep  `asyncio.sleep`, or a test's own
+    rng      of the back-off
+    sleep    `asyncio.sleep`, or a test's own
+    on_disk  runs a call that waits for the disk, off the event loop
     """
 
     def __init__(
@@ -109,15 +110,22 @@ class Uplink:
         *,
         rng: random.Random,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        on_disk: Callable[[Callable[[], bytes]], Awaitable[bytes]] = asyncio.to_thread,
     ) -> None:
         self.stored_batches = 0
         self.rejected_measurements = 0
         self.quarantined_measurements = 0
         self.trouble: str | None = None
-        self._spool, self._client, self._sleep = spool, client, sleep
+        self._spool, self._client, self._sleep, self._on_disk = spool, client, sleep, on_disk
         self._backoff = Backoff(rng)
         self._sealed = asyncio.Event()
         self._window = 1
+
+    def use(self, client: CollectorClient) -> None:
+        """Send over another client from now on; what is under way on the old one ends or is sent again."""
+        self._client = client
+        self._backoff.reset()
+        self.wake()
 
     def wake(self) -> None:
         """Something was sealed."""
@@ -153,7 +161,11 @@ class Uplink:
     async def _send_one(self, segment: Segment) -> _Failure | None:
         try:
             try:
-                body = await asyncio.to_thread(segment.read)
+                body = await self._on_disk(segment.read)
+            except DamagedSegment as error:
+                self.quarantined_measurements += segment.measurements
+                log.error("%s; kept aside as %s", error, self._spool.quarantine(segment))  # noqa: TRY400  no fault of ours
+                return None
             except OSError as error:
                 log.warning("%s cannot be read: %s; %d measurements are lost", segment.path, error.strerror, segment.measurements)
                 self._spool.lose(segment)

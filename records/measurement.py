@@ -506,6 +506,12 @@ class AgentStatus:
     loop_lag_p99_ns  how late the agent's loop ran since the last status
     clock_error_ns   the kernel's own estimate of the wall clock's error (adjtimex); None when unsynchronised
     grade            ok, or degraded with the reasons: rows of a degraded agent are marked
+    round_lag_p99_ns how late rounds were started since the last status; None without one
+    steal_ratio      share of processor time the hypervisor gave to others, since the last status; None: not known
+    stamps           RTTs since boot by how they were timed (`TsSource`)
+    failures         measurements since boot that show a failure, by whose it was (`FailureSource`)
+    opted_out_rounds rounds since boot not measured because the target opted out
+    shifts           times since boot that the RTT of a target moved
     """
 
     agent: str
@@ -522,3 +528,9 @@ class AgentStatus:
     clock_error_ns: int | None = None
     grade: Literal["ok", "degraded"] = "ok"
     reasons: tuple[str, ...] = ()
+    round_lag_p99_ns: int | None = None
+    steal_ratio: float | None = None
+    stamps: dict[str, int] | None = None
+    failures: dict[str, int] | None = None
+    opted_out_rounds: int | None = None
+    shifts: int | None = None

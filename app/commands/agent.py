@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from app.output import emit_json, json_option, note, table
 from probes.check import check_agent
 from probes.config import load_config
 from probes.daemon import run_agent
+from probes.plan import Plan, make_plan
 from records.errors import NoAnswer
 
 __all__ = ["agent"]
@@ -43,6 +45,7 @@ def agent() -> None:
 def run(path: Path, seconds: float | None, *, verbose: bool) -> None:
     """Measure the targets of a configuration and send what was measured to the collector, until SIGTERM or Ctrl-C.
 
+    SIGHUP reads the configuration again, whole or not at all; a second SIGTERM ends at once.
     Works for days without the collector: measurements wait in the spool and are sent in order later.
 
     Example: isochrone agent run --config agent.toml
@@ -62,7 +65,7 @@ def run(path: Path, seconds: float | None, *, verbose: bool) -> None:
 @_config
 @json_option
 def check(path: Path, *, as_json: bool) -> None:
-    """Check a configuration: the file, the sockets it needs, the spool, the collector, the targets' names.
+    """Check a configuration, and print its plan: the file, sockets, spool, collector, names; targets by tier, packets, bytes.
 
     Exit status 2: the file is wrong; 1: something does not work here; 0: an agent would run.
 
@@ -70,15 +73,47 @@ def check(path: Path, *, as_json: bool) -> None:
     """
     _log_to_stderr(logging.WARNING)
     config = load_config(path)
+    plan = make_plan(config)
     checks = asyncio.run(check_agent(config))
     failed = [entry.name for entry in checks if not entry.is_ok]
     if as_json:
         rows = [{"name": entry.name, "ok": entry.is_ok, "detail": entry.detail} for entry in checks]
-        emit_json({"config": str(path), "agent": config.agent.id, "site": config.agent.site, "ok": not failed, "checks": rows})
+        said = {"config": str(path), "agent": config.agent.id, "site": config.agent.site, "ok": not failed, "checks": rows}
+        emit_json({**said, "plan": asdict(plan)})
     else:
         table(["what", "ok", "found"], [[entry.name, entry.is_ok, entry.detail] for entry in checks])
+        _show_plan(plan, config.limits.packets_per_second)
     if failed:
         raise NoAnswer(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
+
+
+def _show_plan(plan: Plan, limit: int) -> None:
+    """Who is measured how often, and what that comes to."""
+    rows = []
+    for row in plan.rows:
+        pace = [f"{row.interval_s:g} s", f"{row.packets_per_s:.1f}", _size(row.bytes_per_day)]
+        rows.append([row.kind, row.tier, row.targets, *pace])
+    click.echo()
+    table(["probe", "tier", "targets", "each every", "packets/s", "bytes/day (at most)"], rows)
+    click.echo()
+    at_least = "" if plan.is_bounded else ", and what has no bound of its own"
+    click.echo(f"in all: {plan.packets_per_s:.1f} packets/s of {limit} allowed, {_size(plan.bytes_per_day)} a day at most{at_least}")
+    if any(row.tier in {"new", "fast"} for row in plan.rows):
+        click.echo(
+            f"at the first start {plan.packets_per_s_at_start:.1f} packets/s, until RTTs are known (new); "
+            f"while RTTs move up to {plan.packets_per_s_at_most:.1f} (fast)"
+        )
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return "no bound"
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
 
 
 def _log_to_stderr(level: int) -> None:

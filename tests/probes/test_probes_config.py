@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.config import AgentConfig, load_config, parse_config
+from probes.hosts import is_host_name, parse_ip
 from probes.model import Target
-from probes.policy import is_host_name, parse_ip, refusal
+from probes.policy import refusal
 from probes.registry import PROBE_TYPES
-from probes.settings import AgentSettings, CollectorSettings, LimitSettings, ServeSettings
+from probes.settings import AgentSettings, CollectorSettings, LimitSettings, MeshSettings, PolicySettings, ServeSettings
 from records.errors import ConfigError
 from records.units import SECOND
 
@@ -168,13 +169,14 @@ def test_the_example_is_valid_as_it_stands_and_with_every_key() -> None:
     """deploy/agent.toml loads; uncommented, every default in it is accepted and equals the program's own default."""
     load_config(EXAMPLE)
     every_key = re.sub(r"(?m)^#(?=[a-z_]+ = )", "", EXAMPLE.read_text())
-    # Two lines are examples of a choice, not defaults.
-    every_key = re.sub(r'(?m)^targets = \["fra"\].*$', "", every_key)
+    # Some lines are examples of a choice, not defaults.
+    every_key = re.sub(r'(?m)^(targets = \["fra"\]|allow_file = |opt_out_file = |rest_interval_s = |fast_interval_s = ).*$', "", every_key)
     full = parse_config(every_key, EXAMPLE)
     bare = load_config(EXAMPLE)
     assert full.agent == bare.agent
     assert full.collector == bare.collector
     assert full.limits == bare.limits
+    assert full.mesh == bare.mesh
     assert full.serve.host == bare.serve.host
     assert [probe.config for probe in full.probes] == [probe.config for probe in bare.probes]
 
@@ -186,6 +188,8 @@ def test_every_key_is_in_the_example() -> None:
         AgentSettings,
         CollectorSettings,
         LimitSettings,
+        MeshSettings,
+        PolicySettings,
         ServeSettings,
         Target,
         *(factory.config for factory in PROBE_TYPES.values()),

@@ -13,10 +13,13 @@ from probes_collector import Collector, served
 from probes.check import check_agent
 from probes.config import AgentConfig, parse_config
 from probes.daemon import Agent, Summary
+from probes.guard import Guard
+from probes.hosts import HostList
 from probes.limits import PacketLimits
 from probes.model import Target, Vantage
+from probes.policy import Policy
 from probes.registry import PROBE_TYPES, ProbeFactory
-from probes.runner import Guard, Runner, Skipped
+from probes.runner import Runner, Skipped
 from probes.schedule import phase_ns
 from probes.status import LoopLag, Vitals, clock_error_ns, grade
 from records.batch import Line
@@ -25,6 +28,8 @@ from records.measurement import PingResult, PingSample
 from records.units import MS, SECOND
 
 pytestmark = pytest.mark.alone
+
+ANYWHERE = Policy(is_private_allowed=True, allowed=None, opted_out=HostList())
 
 
 @pytest.fixture
@@ -225,17 +230,13 @@ def test_check_tries_everything_and_says_what_fails(collector: Collector, tmp_pa
 
 def test_a_name_does_not_lead_where_an_address_may_not(tmp_path: Path) -> None:
     """localhost is a name for 127.0.0.1: refused without allow_private_targets, also as the host of a URL."""
-    target = Target(site="x", address="localhost")
-    by_url = Target(site="x", address="8.8.8.8", inference_url="http://localhost:8080/v1")
-    by_web = Target(site="x", address="8.8.8.8", http_url="tcp://localhost:8080")
 
     async def go() -> None:
-        strict = Guard(is_private_allowed=False)
-        for one in (target, by_url, by_web, target):
+        strict = Guard(Policy(is_private_allowed=False, allowed=None, opted_out=HostList()))
+        for hosts in (["localhost"], ["8.8.8.8", "localhost"], ["localhost"]):
             with pytest.raises(NotPermitted, match=r"localhost leads to .*loopback"):
-                await strict.check(one)
-        await Guard(is_private_allowed=True).check(target)
-        await strict.check(Target(site="x", address="10.0.0.1"))  # addresses were checked when the file was read
+                await strict.check(hosts)
+        assert str(await Guard(ANYWHERE).check(["localhost"])) in {"127.0.0.1", "::1"}
 
     asyncio.run(go())
 
@@ -250,7 +251,7 @@ def test_a_round_that_finds_no_room_is_skipped(tmp_path: Path, broken: type[_Bro
     async def go() -> None:
         import time
 
-        runner = Runner(settings=config.probes[0], limits=limits, guard=Guard(is_private_allowed=True), room=asyncio.Semaphore(1))
+        runner = Runner(settings=config.probes[0], limits=limits, guard=Guard(ANYWHERE), room=asyncio.Semaphore(1))
         now = time.monotonic_ns()
         assert limits.take(target.address, 5, now) == 0
         with pytest.raises(Skipped):

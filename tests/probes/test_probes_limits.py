@@ -72,3 +72,49 @@ def test_a_round_larger_than_the_rate_passes_when_announced() -> None:
     assert limits.take("192.0.2.1", 60, 0) == 0
     assert limits.take("192.0.2.1", 5, 0) == 500 * MS
     assert limits.take("192.0.2.1", 0, 0) == 0
+
+
+def test_addresses_of_one_network_share_its_cap() -> None:
+    """Ten packets a second into a /24, whichever of its addresses they go to; another /24 has its own."""
+    limits = PacketLimits(total_per_s=100, per_target_per_s=10, per_network_per_s=10)
+    granted = [limits.take(f"198.51.100.{n}", 5, 0, network="198.51.100.0/24") == 0 for n in range(4)]
+    assert granted == [True, True, False, False]
+    assert limits.take("203.0.113.1", 5, 0, network="203.0.113.0/24") == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2), st.integers(1, 6)), max_size=60))
+def test_every_cap_holds_over_every_second(asked: list[tuple[int, int, int]]) -> None:
+    """In all 20, an address 5, a network 8, bursts of as much: no window of a second grants more than burst + rate."""
+    limits = PacketLimits(total_per_s=20, per_target_per_s=5, per_network_per_s=8, largest_round=6)
+    granted: list[tuple[int, str, str, int]] = []
+    now = 0
+    for step, host, packets in asked:
+        now += step * SECOND // 10
+        target, network = f"10.0.{host // 2}.{host}", f"10.0.{host // 2}.0/24"
+        if limits.take(target, packets, now, network=network) == 0:
+            granted.append((now, target, network, packets))
+    for start, *_ in granted:
+        window = [entry for entry in granted if start <= entry[0] <= start + SECOND]
+        assert sum(entry[3] for entry in window) <= 20 + 20
+        for place, rate, burst in ((1, 5, 6), (2, 8, 8)):
+            for name in {entry[place] for entry in window}:
+                assert sum(entry[3] for entry in window if entry[place] == name) <= burst + rate
+
+
+def test_new_limits_are_no_reason_for_a_burst() -> None:
+    """What the old ones granted a moment ago is granted still: a reload does not fill the buckets."""
+    old = PacketLimits(total_per_s=10, per_target_per_s=10)
+    assert old.take("a", 10, 0) == 0
+    new = PacketLimits(total_per_s=12, per_target_per_s=12)
+    new.carry_over(old, 0)
+    assert new.take("b", 3, 0) > 0
+    assert new.take("b", 2, 0) == 0
+    assert new.take("a", 3, SECOND) == 0
+
+
+def test_ever_new_addresses_do_not_fill_the_memory() -> None:
+    """100,000 addresses, one a second: buckets that are full again are forgotten."""
+    limits = PacketLimits(total_per_s=10, per_target_per_s=10)
+    for n in range(100_000):
+        assert limits.take(f"host-{n}", 5, n * SECOND) == 0
+    assert len(limits._buckets) <= 5000

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.schedule import MAX_GRACE_NS, Job, Schedule, first_due_ns, phase_ns
+from probes.schedule import MAX_GRACE_NS, Job, Schedule, first_due_ns, jitter_ns, phase_ns
 from records.units import MS, SECOND
 
 MINUTE = 60 * SECOND
@@ -139,3 +139,63 @@ def test_without_jobs_nothing_is_due() -> None:
     assert schedule.next_due_ns is None
     assert schedule.due(10**18) == ()
     assert len(schedule) == 0
+
+
+@given(jitter=st.floats(0, 0.5), interval=st.integers(2, 20), steps=st.lists(st.integers(1, 30), min_size=1, max_size=40))
+def test_with_jitter_every_round_is_due_where_its_definition_says(jitter: float, interval: int, steps: list[int]) -> None:
+    """Against all due times written out: phase + n x interval + hash(n) mod (jitter x interval), each started once or skipped."""
+    entry = job(interval_ns=interval * SECOND)
+    schedule = Schedule("sin-1", [entry], 0, jitter=jitter)
+    most = int(jitter * entry.interval_ns)
+    phase = phase_ns("sin-1", entry.site, entry.medium, entry.kind, entry.interval_ns)
+    grid = range(phase - entry.interval_ns, (sum(steps) + 2 * interval) * SECOND, entry.interval_ns)
+    due = [at + jitter_ns("sin-1", entry.site, entry.medium, entry.kind, at // entry.interval_ns, most) for at in grid]
+    assert all(0 <= late - at <= most for late, at in zip(due, grid, strict=True))
+    now, started = 0, []
+    for step in steps:
+        now += step * SECOND
+        started += [found.due_at_ns for found in schedule.due(now)]
+    expected = [at for at in due if 0 <= at <= now]
+    assert set(started) <= set(expected)
+    assert len(started) + schedule.skipped_rounds == len(expected)
+    assert schedule.next_due_ns == next(at for at in due if at > now)
+
+
+def test_another_list_of_jobs_moves_only_what_changed() -> None:
+    """A reload: what stays keeps its next round, what is new begins at its phase, what is gone never comes."""
+    stays, changes, goes, comes = job("a"), job("b"), job("c"), job("d")
+    schedule = Schedule("sin-1", [stays, changes, goes], 0, jitter=0.1)
+    alone = Schedule("sin-1", [stays], 0, jitter=0.1)
+    now = 0
+    for now in range(0, 100 * SECOND, SECOND // 2):
+        schedule.due(now)
+        alone.due(now)
+    slower = Job(site="b", medium="internet", kind="ping", interval_ns=changes.interval_ns * 3)
+    schedule.update([comes, slower, stays], now)
+    sites: dict[str, list[int]] = {}
+    for now in range(100 * SECOND, 400 * SECOND, SECOND // 2):
+        for found in schedule.due(now):
+            sites.setdefault(found.job.site, []).append(found.due_at_ns)
+        sites.setdefault("alone", []).extend(found.due_at_ns for found in alone.due(now))
+    assert sites.keys() == {"a", "b", "d", "alone"}
+    assert sites["a"] == sites["alone"]
+    assert len(schedule) == 3
+    assert abs(len(sites["b"]) - 300 * SECOND // slower.interval_ns) <= 1
+    assert schedule.skipped_rounds == 0
+
+
+def test_a_retimed_job_comes_at_its_new_pace_within_it() -> None:
+    """Faster: the next round is within the new interval; the same pace again, or an unknown job, changes nothing."""
+    entry = job(interval_ns=600 * SECOND)
+    schedule = Schedule("sin-1", [entry], 0)
+    assert schedule.retime(entry.key, 2 * SECOND, 50 * SECOND)
+    assert schedule.next_due_ns is not None
+    assert 50 * SECOND <= schedule.next_due_ns < 52 * SECOND
+    assert not schedule.retime(entry.key, 2 * SECOND, 50 * SECOND)
+    assert not schedule.retime(("x", "internet", "ping"), SECOND, 50 * SECOND)
+    assert schedule.retime(entry.key, 600 * SECOND, 60 * SECOND)
+    phase = phase_ns("sin-1", entry.site, entry.medium, entry.kind, 600 * SECOND)
+    assert schedule.next_due_ns % (600 * SECOND) == phase
+    for now in range(60 * SECOND, 5000 * SECOND, SECOND):
+        schedule.due(now)
+    assert schedule.skipped_rounds == 0
