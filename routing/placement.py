@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from records.errors import BadPlacement, NoPlacement
+from routing.placement_cover import Cover
 
 __all__ = ["COVERED", "Objective", "Placement", "Problem", "costs", "marginal", "nearest", "place", "quick", "value_of"]
 
@@ -133,17 +134,20 @@ def answer(problem: Problem, chosen: Sequence[int]) -> Placement:
 
 def quick(problem: Problem) -> list[int]:
     """Sites by greedy and swap for the problem's objective."""
-    if problem.objective != "p95":
+    if problem.objective == "p50":
         return _search(costs(problem), problem)
+    rtt = np.ascontiguousarray(problem.rtt_ms)
+    if problem.objective == "within-budget":
+        return _search_cover(rtt <= problem.budget_ms, problem)
     # Bisection: a threshold that some choice covers is an upper bound; the lowest such that the search finds is the answer.
-    thresholds = np.unique(problem.rtt_ms)
-    low, high = 0, len(thresholds) - 1
-    best = _search(costs(problem, threshold_ms=float(thresholds[high])), problem)
+    # No choice beats all candidates together.
+    best = _search_cover(rtt <= rtt.max(), problem)
     best_value = value_of(problem, best)
-    high = int(np.searchsorted(thresholds, best_value))
+    thresholds = np.unique(rtt[(rtt >= value_of(problem, range(rtt.shape[1]))) & (rtt <= best_value)])
+    low, high = 0, len(thresholds) - 1
     while low < high:
         middle = (low + high) // 2
-        found = _search(costs(problem, threshold_ms=float(thresholds[middle])), problem)
+        found = _search_cover(rtt <= thresholds[middle], problem)
         value = value_of(problem, found)
         if value < best_value:
             best, best_value = found, value
@@ -198,6 +202,16 @@ def _values(problem: Problem, served_ms: Floats) -> Floats:
     # The first client at which 95 % of the people are served; a hair of rounding must not ask for one more.
     at = (people < COVERED * weights.sum() * (1 - 1e-12)).sum(axis=1)
     return np.take_along_axis(np.take_along_axis(served_ms, order, axis=1), at[:, None], axis=1)[:, 0]
+
+
+def _search_cover(covers: NDArray[np.bool_], problem: Problem) -> list[int]:
+    """Greedy additions, then swaps while one helps; `covers` [C, S]."""
+    cover = Cover(covers, problem.weights, problem.keep, price=problem.price, spend=problem.spend)
+    cover.add(problem.k)
+    if not cover.chosen:
+        raise NoPlacement(f"no candidate costs {problem.spend:g} or less; spend more, or name cheaper candidates")
+    cover.swap()
+    return cover.chosen
 
 
 def _search(cost: Floats, problem: Problem) -> list[int]:

@@ -15,6 +15,7 @@ from records.place import fibre_floor_ns
 from routing import placement_proof
 from routing.distance import distances, floors_ms
 from routing.placement import Problem, marginal, place, quick
+from routing.placement_cover import Cover
 from routing.placement_proof import prove
 
 
@@ -200,3 +201,28 @@ def test_distances_are_measured_where_known_and_modelled_elsewhere():
     assert found.rtt_ms[2, 0] == 0
     assert found.known.tolist() == [[True, False], [True, False], [True, False]]
     assert floors_ms([lagos], [fra])[0, 0] * 1e6 == pytest.approx(fibre_floor_ns(lagos, fra), abs=1)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_after_the_swaps_of_a_cover_no_exchange_helps(seed):
+    """By trying every exchange, with kept sites and prices in half of the worlds."""
+    rng = np.random.default_rng(seed)
+    covers, weights = rng.random((40, 15)) < 0.15, rng.integers(1, 50, 40).astype(float)
+    price = rng.integers(1, 5, 15).astype(float) if seed % 2 else None
+    keep = (3, 7) if seed % 3 else ()
+    cover = Cover(covers, weights, keep, price=price, spend=None if price is None else 9.0)
+    cover.add(5)
+    cover.swap()
+
+    def people(chosen):
+        return weights[covers[:, list(chosen)].any(axis=1)].sum()
+
+    def cost(chosen):
+        return 0 if price is None else sum(price[site] for site in chosen if site not in keep)
+
+    assert cover.chosen[: len(keep)] == list(keep)
+    assert cost(cover.chosen) <= 9
+    for leaves in set(cover.chosen) - set(keep):
+        for site in set(range(15)) - set(cover.chosen):
+            other = [*(set(cover.chosen) - {leaves}), site]
+            assert people(other) <= people(cover.chosen) or cost(other) > 9
