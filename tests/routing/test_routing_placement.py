@@ -223,6 +223,6 @@ def test_after_the_swaps_of_a_cover_no_exchange_helps(seed):
     assert cover.chosen[: len(keep)] == list(keep)
     assert cost(cover.chosen) <= 9
     for leaves in set(cover.chosen) - set(keep):
-        for site in set(range(15)) - set(cover.chosen):
-            other = [*(set(cover.chosen) - {leaves}), site]
+        for comes in set(range(15)) - set(cover.chosen):
+            other = [*(set(cover.chosen) - {leaves}), comes]
             assert people(other) <= people(cover.chosen) or cost(other) > 9
