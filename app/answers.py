@@ -7,7 +7,7 @@ and plan, and hands out records and the JSON of docs' contract. No printing, no 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
@@ -37,7 +37,7 @@ from warehouse import Warehouse, queries
 
 if TYPE_CHECKING:
     from routing.scenario import Scenario, WhatIf
-    from warehouse.imported import ImportedLinks
+    from warehouse.imported import LinkRows
 
 __all__ = [
     "MATRIX_COLUMNS",
@@ -102,29 +102,15 @@ def load_links(
     inventory = inventory or load()
     for _ in range(_TRIES):
         snapshot = warehouse.snapshot_id()
-        imports, measured, rates = queries.link_columns(warehouse, now=now, window=window)
+        rows, rates = queries.link_columns(warehouse, now=now, window=window)
         sites = inventory.sites | {site.id: site for site in queries.sites(warehouse)}
         if warehouse.snapshot_id() == snapshot:  # nothing was committed between the questions
             break
-    imported = _columns(imports, rates)
-    if not measured:
-        return Links(columns.grade(imported, sites, policy), sites, snapshot, str(warehouse.location))
-    estimates = {link.key: link for link in imported} | measured
-    return Links(tuple(gates.grade((estimates[key] for key in sorted(estimates)), sites, policy)), sites, snapshot, str(warehouse.location))
+    return Links(columns.grade(_columns(rows, rates), sites, policy), sites, snapshot, str(warehouse.location))
 
 
-def _columns(imports: ImportedLinks, rates: Mapping[tuple[str, str, str], float]) -> LinkColumns:
-    found = LinkColumns(
-        names=imports.names,
-        src=imports.src,
-        dst=imports.dst,
-        medium=imports.medium,
-        rtt_min_ns=imports.rtt_min_ns,
-        rtt_p50_ns=imports.rtt_p50_ns,
-        rtt_p95_ns=imports.rtt_p95_ns,
-        loss_ratio=imports.loss_ratio,
-        age_s=imports.age_s,
-    )
+def _columns(rows: LinkRows, rates: Mapping[tuple[str, str, str], float]) -> LinkColumns:
+    found = LinkColumns(**{each.name: getattr(rows, each.name) for each in fields(rows)})
     if not rates:
         return found
     ends = zip(found.src.tolist(), found.dst.tolist(), found.medium.tolist(), strict=True)

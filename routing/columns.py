@@ -14,6 +14,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from records.histogram import Histogram
 from records.link import GATES, MEDIA, Gate, LinkEstimate
 from records.place import EARTH_RADIUS_KM, Site, fibre_floor_ns
 from records.units import FIBRE_KM_PER_S, SECOND
@@ -26,14 +27,16 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 GATE_NAMES = tuple(GATES)
-_OK, _LIGHT, _ASYMMETRIC, _STALE, _THIN = (GATE_NAMES.index(name) for name in ("ok", "faster_than_light", "asymmetric", "stale", "thin"))
+_OK, _LIGHT, _ASYMMETRIC, _STALE, _THIN, _UNGRADED = (
+    GATE_NAMES.index(name) for name in ("ok", "faster_than_light", "asymmetric", "stale", "thin", "ungraded")
+)
 #: Verdicts on an RTT this near to the limit are taken one by one: NumPy's sine differs from the C library's in the last digit.
 _NEAR_NS = 16.0
 
 
 @dataclass(frozen=True, eq=False)
 class LinkColumns(Sequence[LinkEstimate]):
-    """Imported links by (src, dst, medium), graded; NaN where a figure is not known.
+    """Measured and imported links by (src, dst, medium), graded; NaN or None where something is not known.
 
     names           site ids
     src, dst        [N] index into names
@@ -41,6 +44,8 @@ class LinkColumns(Sequence[LinkEstimate]):
     rtt_*_ns        [N] whole ns
     throughput_bps  by position, where known
     gate            [N] index into GATE_NAMES
+    sample_count, is_ungraded, rtt_from, grain  [N] as in LinkEstimate; of imports where not given
+    bucket_from, bucket_until  [N] which of `buckets` [B, 2] (bucket, samples) are a link's histogram; -1 for none
     sites           places, for the floor of a link that is looked at
     """
 
@@ -56,6 +61,14 @@ class LinkColumns(Sequence[LinkEstimate]):
     throughput_bps: Mapping[int, float] = field(default_factory=dict)
     gate: Ints = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     sites: Mapping[str, Site] = field(default_factory=dict)
+    rtt_p99_ns: Floats | None = None
+    sample_count: Floats | None = None
+    is_ungraded: NDArray[np.bool_] | None = None
+    rtt_from: NDArray[np.object_] | None = None
+    grain: NDArray[np.object_] | None = None
+    bucket_from: NDArray[np.int64] | None = None
+    bucket_until: NDArray[np.int64] | None = None
+    buckets: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.src)
@@ -94,6 +107,11 @@ class LinkColumns(Sequence[LinkEstimate]):
         found = np.bincount(self.gate, minlength=len(GATE_NAMES))
         return {gate: int(n) for gate, n in zip(GATE_NAMES, found, strict=True) if n}
 
+    def _histogram(self, at: int) -> Histogram | None:
+        if self.bucket_from is None or self.bucket_until is None or self.buckets is None or self.bucket_from[at] < 0:
+            return None
+        return Histogram(tuple(map(tuple, self.buckets[self.bucket_from[at] : self.bucket_until[at]].tolist())))
+
     def _make(self, at: int) -> LinkEstimate:
         made = LinkEstimate(
             src=self.names[self.src[at]],
@@ -102,10 +120,15 @@ class LinkColumns(Sequence[LinkEstimate]):
             rtt_min_ns=_whole(self.rtt_min_ns[at]),
             rtt_p50_ns=_whole(self.rtt_p50_ns[at]),
             rtt_p95_ns=_whole(self.rtt_p95_ns[at]),
+            rtt_p99_ns=None if self.rtt_p99_ns is None else _whole(self.rtt_p99_ns[at]),
             loss_ratio=_known(self.loss_ratio[at]),
             throughput_bps=self.throughput_bps.get(at),
+            sample_count=None if self.sample_count is None else _whole(self.sample_count[at]),
             age_s=_known(self.age_s[at]),
-            rtt_from="import",
+            gate="ungraded" if self.is_ungraded is not None and self.is_ungraded[at] else "ok",
+            histogram=self._histogram(at),
+            rtt_from="import" if self.rtt_from is None else self.rtt_from[at],
+            grain=None if self.grain is None else self.grain[at],
         )
         if not len(self.gate):
             return made
@@ -121,7 +144,7 @@ def grade(links: LinkColumns, sites: Mapping[str, Site], policy: GatePolicy | No
     key = (links.src * n + links.dst) * len(MEDIA) + links.medium
     order = np.argsort(key, kind="stable")
     ordered = key[order]
-    rtts = np.stack([links.rtt_min_ns, links.rtt_p50_ns, links.rtt_p95_ns])
+    rtts = np.stack([links.rtt_min_ns, links.rtt_p50_ns, links.rtt_p95_ns, *([] if links.rtt_p99_ns is None else [links.rtt_p99_ns])])
     if (ordered[1:] == ordered[:-1]).any() or (rtts < 0).any():
         gates.grade(links, sites, policy)  # says what is wrong
     gate = _alone(links, sites, policy)
@@ -154,7 +177,11 @@ def _alone(links: LinkColumns, sites: Mapping[str, Site], policy: GatePolicy) ->
         assert dst is not None
         light[at] = least_ns[at] < (1 - policy.fibre_tolerance) * fibre_floor_ns(src, dst)
     stale = np.zeros(len(links), dtype=np.bool_) if policy.max_age_s is None else links.age_s > policy.max_age_s
-    return np.select([light, stale, np.isnan(least_ns)], [_LIGHT, _STALE, _THIN], _OK).astype(np.intp)
+    thin = np.isnan(least_ns)
+    if links.sample_count is not None:
+        thin |= links.sample_count < policy.min_samples
+    ungraded = np.zeros(len(links), dtype=np.bool_) if links.is_ungraded is None else links.is_ungraded
+    return np.select([light, stale, thin, ungraded], [_LIGHT, _STALE, _THIN, _UNGRADED], _OK).astype(np.intp)
 
 
 def _whole(value: Any) -> int | None:

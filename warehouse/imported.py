@@ -1,34 +1,41 @@
-"""Imported links as columns: a dense matrix of a large network is half a million rows, and few of them are ever looked at."""
+"""Links as columns: a dense mesh of a large network is half a million rows, and few of them are ever looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from records.link import MEDIA
+from records.link import MEDIA, Grain, RttFrom
 from warehouse.connect import Warehouse, reported
 from warehouse.statements import statement
 
-__all__ = ["ImportedLinks", "imported_links"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["LinkRows", "imported_rows", "measured_rows", "merged"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class ImportedLinks:
-    """What imported matrices say of each link, by (src, dst, medium); NaN where it is not known.
+class LinkRows:
+    """What is known of each link, as records.link.LinkEstimate has it; NaN or None where it is not known.
 
     names              site ids
     src, dst           [N] index into names
     medium             [N] index into records.link.MEDIA
     rtt_*_ns           [N] whole ns
-    loss_ratio, age_s  [N]
+    is_ungraded        [N] from an agent that failed its own checks
+    rtt_from, grain    [N] as in LinkEstimate
+    bucket_from, _until  [N] which of `buckets` are the link's histogram; -1 for a link without one
+    buckets            [B, 2] (bucket, samples), see records.histogram
     """
 
     names: list[str]
@@ -38,38 +45,138 @@ class ImportedLinks:
     rtt_min_ns: Floats
     rtt_p50_ns: Floats
     rtt_p95_ns: Floats
+    rtt_p99_ns: Floats
     loss_ratio: Floats
+    sample_count: Floats
     age_s: Floats
+    is_ungraded: NDArray[np.bool_]
+    rtt_from: NDArray[np.object_]
+    grain: NDArray[np.object_]
+    bucket_from: Ints
+    bucket_until: Ints
+    buckets: Ints
+
+    def __len__(self) -> int:
+        return len(self.src)
 
 
-def imported_links(wh: Warehouse | None, now: datetime) -> ImportedLinks:
-    """The columns of a warehouse's imports; none for no warehouse."""
+def imported_rows(wh: Warehouse | None, now: datetime) -> LinkRows:
+    """A warehouse's imports; none for no warehouse."""
     found: dict[str, Any] = {}
     if wh is not None:
         with reported(), wh.cursor() as cursor:
             found = cursor.execute(statement("queries/link_import_columns")).fetchnumpy()
     index: dict[str, int] = {}
     src, dst = (_codes(found.get(name, ()), index) for name in ("src", "dst"))
-    media: dict[str, int] = {medium: i for i, medium in enumerate(MEDIA)}
-    now_us = (now - _EPOCH) // (datetime.resolution)
-    measured_us = _floats(found.get("measured_us", ()))
-    return ImportedLinks(
+    count = len(src)
+    unknown = np.full(count, np.nan)
+    return LinkRows(
         names=list(index),
         src=src,
         dst=dst,
-        medium=_codes(found.get("medium", ()), media),
-        rtt_min_ns=_floats(found.get("rtt_min_ns", ())),
-        rtt_p50_ns=_floats(found.get("rtt_p50_ns", ())),
-        rtt_p95_ns=_floats(found.get("rtt_p95_ns", ())),
-        loss_ratio=_floats(found.get("loss_ratio", ())),
-        age_s=(now_us - measured_us) / 1e6,
+        medium=_codes(found.get("medium", ()), _media()),
+        **{name: _floats(found.get(name, ())) for name in ("rtt_min_ns", "rtt_p50_ns", "rtt_p95_ns", "loss_ratio")},
+        rtt_p99_ns=unknown,
+        sample_count=unknown,
+        age_s=(_us(now) - _floats(found.get("measured_us", ()))) / 1e6,
+        is_ungraded=np.zeros(count, dtype=np.bool_),
+        rtt_from=np.full(count, "import", dtype=np.object_),
+        grain=np.full(count, None, dtype=np.object_),
+        bucket_from=np.full(count, -1),
+        bucket_until=np.full(count, -1),
+        buckets=np.empty((0, 2), dtype=np.int64),
     )
+
+
+def measured_rows(table: pa.Table, now: datetime, rtt_from: RttFrom, grain: Grain) -> LinkRows:
+    """The rows of queries/link_pings, link_http or link_rollup (of one probe type)."""
+    count = table.num_rows
+    is_ping = rtt_from == "ping"
+    newest = table.column("newest_sent_at" if is_ping else "newest_started_at")
+    at_us = newest.to_numpy().astype("datetime64[us]").astype(np.int64)
+    loss = np.full(count, np.nan)
+    if is_ping:
+        sent = _column(table, "sent_count")
+        np.divide(_column(table, "lost_count"), sent, out=loss, where=sent > 0)
+    quantiles = np.full((count, 3), np.nan)
+    listed = table.column("rtt_quantiles_ns").combine_chunks()
+    quantiles[listed.is_valid().to_numpy(zero_copy_only=False)] = listed.flatten().to_numpy(zero_copy_only=False).reshape(-1, 3)
+    index: dict[str, int] = {}
+    src, dst = (_encoded(table, name, index) for name in ("src", "dst"))
+    each = table.column("buckets").combine_chunks()  # [[bucket, samples], ...] or NULL
+    until = np.cumsum(each.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)).astype(np.int64)
+    return LinkRows(
+        names=list(index),
+        src=src,
+        dst=dst,
+        medium=_encoded(table, "medium", _media()),
+        rtt_min_ns=_column(table, "rtt_min_ns"),
+        rtt_p50_ns=quantiles[:, 0],
+        rtt_p95_ns=quantiles[:, 1],
+        rtt_p99_ns=quantiles[:, 2],
+        loss_ratio=loss,
+        sample_count=_column(table, "reply_count"),
+        age_s=(_us(now) - at_us) / 1e6,
+        is_ungraded=table.column("is_ungraded").to_numpy().astype(np.bool_),
+        rtt_from=np.full(count, rtt_from, dtype=np.object_),
+        grain=np.full(count, grain, dtype=np.object_),
+        bucket_from=np.concatenate(([0], until[:-1])) if count else until,
+        bucket_until=until,
+        buckets=each.flatten().flatten().to_numpy(zero_copy_only=False).astype(np.int64).reshape(-1, 2),
+    )
+
+
+def merged(imported: LinkRows, tcp: LinkRows, pings: LinkRows) -> LinkRows:
+    """One row for each link, by (src, dst, medium): its pings if any was answered or there is nothing else that was
+    measured, else its TCP hand-shakes, else an import."""
+    if not (len(tcp) or len(pings)):
+        return imported  # in order already
+    parts = (imported, tcp, pings)
+    lengths = [len(part) for part in parts]
+    names = sorted({name for part in parts for name in part.names})
+    rank = {name: at for at, name in enumerate(names)}
+    columns: dict[str, Any] = {
+        f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(LinkRows) if f.name not in ("names", "src", "dst")
+    }
+    for end in ("src", "dst"):
+        columns[end] = np.concatenate([np.array([rank[name] for name in part.names], dtype=np.intp)[getattr(part, end)] for part in parts])
+    offset = np.repeat(np.cumsum([0, *(len(part.buckets) for part in parts)])[:3], lengths)
+    for name in ("bucket_from", "bucket_until"):
+        columns[name] = np.where(columns[name] < 0, -1, columns[name] + offset)
+    # Of equal links the one that stands last: pings that nobody answered stand before hand-shakes.
+    kind = np.repeat([0.0, 1.0, 2.0], lengths)
+    kind[(kind == 2) & (columns["sample_count"] == 0)] = 0.5
+    medium = np.array([sorted(MEDIA).index(name) for name in MEDIA])[columns["medium"]]
+    link = (columns["src"] * len(names) + columns["dst"]) * len(MEDIA) + medium
+    order = np.lexsort((kind, link))
+    last = np.ones(len(order), dtype=np.bool_)
+    last[:-1] = link[order][1:] != link[order][:-1]
+    chosen = order[last]
+    return LinkRows(names=names, **{name: values if name == "buckets" else values[chosen] for name, values in columns.items()})
+
+
+def _media() -> dict[str, int]:
+    return {medium: at for at, medium in enumerate(MEDIA)}
 
 
 def _codes(values: Iterable[str], index: dict[str, int]) -> NDArray[np.intp]:
     return np.array([index.setdefault(value, len(index)) for value in values], dtype=np.intp)
 
 
-def _floats(values: Any) -> Floats:
+def _encoded(table: pa.Table, name: str, index: dict[str, int]) -> NDArray[np.intp]:
+    found = table.column(name).combine_chunks().dictionary_encode()
+    codes: NDArray[np.intp] = _codes(found.dictionary.to_pylist(), index)[found.indices.to_numpy()]
+    return codes
+
+
+def _us(at: datetime) -> int:
+    return (at - _EPOCH) // datetime.resolution
+
+
+def _column(table: pa.Table, name: str) -> Floats:
     """Integers below 2^53 are exact."""
+    return np.asarray(table.column(name).to_numpy(), dtype=np.float64)
+
+
+def _floats(values: Any) -> Floats:
     return np.asarray(np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan), dtype=np.float64)

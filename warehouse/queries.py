@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import duckdb
 
@@ -27,7 +28,7 @@ from warehouse.statements import bound, statement
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from warehouse.imported import ImportedLinks
+    from warehouse.imported import LinkRows
 
 __all__ = [
     "agents",
@@ -138,9 +139,10 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
     without a date age_s None.
     """
     none: list[dict[str, Any]] = []
-    imported, measured, rates = _asked(wh, now, window, grain, lambda: _rows(wh, "link_imports"), lambda: none)
+    asked = _asked(wh, now, window, grain, lambda: _rows(wh, "link_imports"), lambda: none)
+    rates = asked.rates
     links: dict[tuple[str, str, str], LinkEstimate] = {}
-    for row in imported:
+    for row in asked.imported:
         key = (row["src"], row["dst"], row["medium"])
         links[key] = LinkEstimate(
             src=row["src"],
@@ -154,31 +156,56 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
             age_s=None if row["measured_at"] is None else (now - row["measured_at"]).total_seconds(),
             rtt_from="import",
         )
-    links |= measured
+    by_tcp = {(row["src"], row["dst"], row["medium"]): row for row in _listed(asked.http)}
+    for key, row in by_tcp.items():
+        links[key] = _estimate(row, row["newest_started_at"], now, rates.get(key), "tcp", asked.grain)
+    for row in _listed(asked.pings):
+        key = (row["src"], row["dst"], row["medium"])
+        if not row["reply_count"] and key in by_tcp:
+            continue  # a target that answers no ping, as many clouds' do
+        links[key] = _estimate(row, row["newest_sent_at"], now, rates.get(key), "ping", asked.grain)
     return [links[key] for key in sorted(links)]
 
 
 def link_columns(
-    wh: Warehouse, *, now: datetime, window: timedelta | None = None
-) -> tuple[ImportedLinks, dict[tuple[str, str, str], LinkEstimate], dict[tuple[str, str, str], float]]:
-    """As link_estimates, without an object for each imported link: (imports by column, what was measured, throughput in bps).
+    wh: Warehouse, *, now: datetime, window: timedelta | None = None, grain: Grain | None = None
+) -> tuple[LinkRows, dict[tuple[str, str, str], float]]:
+    """As link_estimates, without an object for each link: (links by column and key, throughput by key in bps)."""
+    from warehouse.imported import imported_rows, measured_rows, merged  # with NumPy, which the collector does without
 
-    What was measured stands in place of an import of the same key; the throughput is that of imported links.
-    """
-    from warehouse.imported import imported_links  # with NumPy, which the collector does without
-
-    return _asked(wh, now, window, None, lambda: imported_links(wh, now), lambda: imported_links(None, now))
+    none = imported_rows(None, now)
+    asked = _asked(wh, now, window, grain, lambda: imported_rows(wh, now), lambda: none)
+    tcp = none if asked.http is None else measured_rows(asked.http, now, "tcp", asked.grain)
+    pings = none if asked.pings is None else measured_rows(asked.pings, now, "ping", asked.grain)
+    return merged(asked.imported, tcp, pings), asked.rates
 
 
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked(Generic[_T]):
+    """What the questions about links gave; None where there is nothing. Throughput by key, in bps."""
+
+    imported: _T
+    http: pa.Table | None
+    pings: pa.Table | None
+    rates: dict[tuple[str, str, str], float]
+    grain: Grain
+
+
+def _listed(table: pa.Table | None) -> list[dict[str, Any]]:
+    return [] if table is None else table.to_pylist()
+
+
 def _asked(
     wh: Warehouse, now: datetime, window: timedelta | None, grain: Grain | None, imports: Callable[[], _T], none: Callable[[], _T]
-) -> tuple[_T, dict[tuple[str, str, str], LinkEstimate], dict[tuple[str, str, str], float]]:
-    """(imports, measured links by key, throughput by key in bps); `none` gives the imports of a warehouse without any."""
+) -> _Asked[_T]:
+    """`none` gives the imports of a warehouse without any."""
     since = _EVER if window is None else now - window
     _check({"now": now})
+    http: pa.Table | None = None
+    pings: pa.Table | None = None
     # Side by side: planning each over the lake's files takes longer than running it.
     written = _written(wh)
     with ThreadPoolExecutor(4) as threads, reading(wh) as cursor:
@@ -187,25 +214,16 @@ def _asked(
         is_measured = bool(written & {"ping_sample", "http"})
         chosen = plan(cursor, since, now, grain=grain, raw_rows=RAW_ROWS) if is_measured else Plan("raw", {})
         if chosen.grain == "raw":
-            http = threads.submit(_rows, wh, "link_http", since=since, now=now) if "http" in written else _NOTHING
-            pings = _rows(wh, "link_pings", since=since, now=now) if "ping_sample" in written else []
-            connections = http.result()
+            visits = threads.submit(_table, wh, "link_http", since=since, now=now) if "http" in written else None
+            pings = _table(wh, "link_pings", since=since, now=now) if "ping_sample" in written else None
+            http = None if visits is None else visits.result()
         else:
             # In the snapshot that the mark was read in, or rows committed since would count twice.
-            both = _rows(cursor, "link_rollup", **chosen.parameters)
-            pings = [row for row in both if row["probe_type"] == "ping"]
-            connections = [row for row in both if row["probe_type"] == "http"]
+            both = _table(cursor, "link_rollup", **chosen.parameters)
+            kind = both.column("probe_type").to_pylist()
+            pings, http = (both.filter([at == name for at in kind]) for name in ("ping", "http"))
     rates = {(r["src"], r["dst"], r["medium"]): r["throughput_bps"] for r in throughput.result()}
-    links: dict[tuple[str, str, str], LinkEstimate] = {}
-    by_tcp = {(row["src"], row["dst"], row["medium"]): row for row in connections}
-    for key, row in by_tcp.items():
-        links[key] = _estimate(row, row["newest_started_at"], now, rates.get(key), "tcp", chosen.grain)
-    for row in pings:
-        key = (row["src"], row["dst"], row["medium"])
-        if not row["reply_count"] and key in by_tcp:
-            continue  # a target that answers no ping, as many clouds' do
-        links[key] = _estimate(row, row["newest_sent_at"], now, rates.get(key), "ping", chosen.grain)
-    return imported.result(), links, rates
+    return _Asked(imported.result(), http, pings, rates, chosen.grain)
 
 
 def _estimate(row: dict[str, Any], newest: datetime, now: datetime, rate: float | None, rtt_from: RttFrom, grain: Grain) -> LinkEstimate:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from routing_kit import grid_links, grid_sites, link, pool, site, workload
 
 from records.errors import BadRtt
+from records.histogram import Histogram
 from records.link import MEDIA, LinkEstimate
 from records.place import fibre_floor_ns
 from records.units import MS
@@ -34,7 +37,7 @@ NAMES = (*SITES, "nowhere")
 
 
 def as_columns(links: list[LinkEstimate]) -> LinkColumns:
-    """The same links by column; only what an import may hold."""
+    """The same links by column."""
     index: dict[str, int] = {}
     ends = [[index.setdefault(name, len(index)) for name in (found.src, found.dst)] for found in links]
     src, dst = np.array(ends, dtype=np.intp).reshape(-1, 2).T
@@ -42,12 +45,20 @@ def as_columns(links: list[LinkEstimate]) -> LinkColumns:
     def column(name: str) -> np.ndarray:
         return np.array([np.nan if (value := getattr(found, name)) is None else value for found in links], dtype=np.float64)
 
+    known = np.array([found.histogram is not None for found in links], dtype=np.bool_)
+    lengths = np.array([len(found.histogram.buckets) if found.histogram else 0 for found in links], dtype=np.int64)
+    until = np.cumsum(lengths)
     return LinkColumns(
         names=list(index),
         src=src,
         dst=dst,
         medium=np.array([MEDIA.index(found.medium) for found in links], dtype=np.intp),
-        **{name: column(name) for name in ("rtt_min_ns", "rtt_p50_ns", "rtt_p95_ns", "loss_ratio", "age_s")},
+        **{name: column(name) for name in ("rtt_min_ns", "rtt_p50_ns", "rtt_p95_ns", "rtt_p99_ns", "loss_ratio", "age_s", "sample_count")},
+        is_ungraded=np.array([found.gate == "ungraded" for found in links], dtype=np.bool_),
+        **{name: np.array([getattr(found, name) for found in links], dtype=np.object_) for name in ("rtt_from", "grain")},
+        bucket_from=np.where(known, until - lengths, -1),
+        bucket_until=np.where(known, until, -1),
+        buckets=np.array([pair for found in links if found.histogram for pair in found.histogram.buckets], dtype=np.int64).reshape(-1, 2),
         throughput_bps={i: found.throughput_bps for i, found in enumerate(links) if found.throughput_bps is not None},
     )
 
@@ -59,10 +70,25 @@ def times_ns(src: str, dst: str):
 
 
 @st.composite
+def measured(draw, found: LinkEstimate) -> LinkEstimate:
+    """The link as packets or hand-shakes would tell it."""
+    samples = draw(st.lists(st.integers(1, 10**9), max_size=6))
+    return replace(
+        found,
+        rtt_p99_ns=draw(times_ns(found.src, found.dst)),
+        sample_count=len(samples),
+        gate=draw(st.sampled_from(["ok", "ok", "ungraded"])),
+        histogram=Histogram.of(samples),
+        rtt_from=draw(st.sampled_from(["ping", "tcp"])),
+        grain=draw(st.sampled_from(["raw", "minute", "hour"])),
+    )
+
+
+@st.composite
 def imports(draw) -> list[LinkEstimate]:
     keys = draw(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES), st.sampled_from(MEDIA)), unique=True, max_size=40))
     ages = st.one_of(st.none(), st.floats(0, 200_000))
-    return [
+    found = [
         LinkEstimate(
             src=src,
             dst=dst,
@@ -77,6 +103,7 @@ def imports(draw) -> list[LinkEstimate]:
         )
         for src, dst, medium in sorted(keys)
     ]
+    return [draw(measured(each)) if draw(st.booleans()) else each for each in found]
 
 
 @given(

@@ -5,15 +5,14 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from warehouse_builders import BOOT, NOW, SECOND, at_ns, batch, ping, put, report, request, stamped, trace, transfer, visit
+from warehouse_builders import BOOT, NOW, SECOND, as_objects, at_ns, batch, ping, put, report, request, stamped, trace, transfer, visit
 
 from records.errors import UserError
 from records.histogram import Histogram
-from records.link import MEDIA, LinkEstimate
+from records.link import LinkEstimate
 from records.measurement import PingResult, PingSample
 from records.place import Site
 from records.statistics import percentile_ns
@@ -170,27 +169,23 @@ def test_imports_are_estimates_until_there_are_samples(wh: Warehouse) -> None:
 
 
 def test_columns_of_links_say_what_the_estimates_say(wh: Warehouse) -> None:
-    """Import by column, what was measured and the rates, put together, are the estimates."""
+    """Imports, pings answered and not, hand-shakes, rates and a degraded agent: each link by column is its estimate."""
     dated = NOW - timedelta(days=2, microseconds=1)
     _import(
         wh, ("sin", "fra", 5_000, None, None, None), ("sin", "iad", 9_000, 7_000, 8_000, dated), ("per", "sin", None, 3_000, None, None)
     )
-    for measured in ([], [ping(1, [1_000])]):
-        put(wh, *measured)
-        truth = _links(wh)
-        imports, found, rates = queries.link_columns(wh, now=NOW)
-        assert {key: truth[key] for key in found} == found
-        assert bool(found) == bool(measured)
-        assert rates == {}
-        at = zip(imports.src, imports.dst, imports.medium, strict=True)
-        keys = [(imports.names[i], imports.names[j], MEDIA[m]) for i, j, m in at]
-        assert keys == sorted(keys)
-        assert {*keys, *found} == set(truth)
-        for row, key in enumerate(keys):
-            if key not in found:
-                for name in ("rtt_min_ns", "rtt_p50_ns", "rtt_p95_ns", "loss_ratio", "age_s"):
-                    value = getattr(imports, name)[row]
-                    assert (None if np.isnan(value) else value) == getattr(truth[key], name)
+    assert as_objects(wh) == queries.link_estimates(wh, now=NOW)
+    put(wh, ping(1, [1_000, None, 3_000]), ping(2, [None, None], dst="iad"), ping(3, [None], dst="syd"), ping(4, [7], medium="backbone"))
+    put(wh, visit(5, 4_000_000, dst="nrt"), visit(6, 5_000_000, dst="syd"), visit(7, None, dst="gru"), visit(8, 6_000_000, dst="fra"))
+    put(wh, transfer(9, 7))
+    put(wh, report(NOW - timedelta(minutes=10), grade="degraded", agent="sin-2"))
+    put(wh, ping(10, [9_000], at=NOW - timedelta(minutes=11), dst="cpt", agent="sin-2"))
+    for window in (None, HOUR):
+        truth = queries.link_estimates(wh, now=NOW, window=window)
+        assert as_objects(wh, window=window) == truth
+        assert {link.rtt_from for link in truth} == {"ping", "tcp", "import"}
+        assert any(link.throughput_bps for link in truth)
+        assert any(link.gate == "ungraded" for link in truth)
 
 
 def test_of_several_imports_the_newest_wins_link_by_link(wh: Warehouse) -> None:
@@ -210,6 +205,7 @@ def test_hand_shakes_stand_in_where_no_packet_was_answered(wh: Warehouse) -> Non
     put(wh, *(visit(n, rtt, dst=dst) for n, (dst, rtt) in enumerate([("fra", 40), ("iad", 50), ("iad", 30), ("iad", 70), ("nrt", None)])))
     put(wh, ping(7, [10, 20], dst="fra"), ping(8, [None] * 4, dst="iad"))
     links = {link.dst: link for link in queries.link_estimates(wh, now=NOW)}
+    assert as_objects(wh) == list(links.values())
     assert {dst: link.rtt_from for dst, link in links.items()} == {"fra": "ping", "iad": "tcp", "nrt": "import", "syd": "import"}
     assert (links["fra"].rtt_min_ns, links["fra"].sample_count) == (10, 2)
     iad = links["iad"]

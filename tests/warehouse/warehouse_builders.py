@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import itertools
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from records.batch import BatchName, Line, encode_line
+from records.link import Grain, LinkEstimate
 from records.measurement import (
     AgentStatus,
     Hop,
@@ -22,6 +24,8 @@ from records.measurement import (
     TracerouteResult,
 )
 from records.stamp import StampResult, StampSample
+from routing.columns import LinkColumns
+from warehouse import queries
 from warehouse.connect import Warehouse
 from warehouse.ingest import Batch, parse
 from warehouse.store import Outcome, store
@@ -163,3 +167,10 @@ def post(lines: Iterable[Line], *, agent: str = "sin-1", boot: str = BOOT, seque
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     return {"url": "/api/v1/batches", "headers": headers, "content": gzip.compress(content(lines))}
+
+
+def as_objects(wh: Warehouse, *, now: datetime = NOW, window: timedelta | None = None, grain: Grain | None = None) -> list[LinkEstimate]:
+    """What `queries.link_columns` says, link by link."""
+    rows, rates = queries.link_columns(wh, now=now, window=window, grain=grain)
+    found = LinkColumns(**{each.name: getattr(rows, each.name) for each in dataclasses.fields(rows)})
+    return [dataclasses.replace(link, throughput_bps=rates.get(link.key)) for link in found]
