@@ -9,13 +9,14 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
 from probes.hosts import is_host_name, parse_ip
 from probes.http.config import parse_url
+from probes.inference.config import InferenceConfig
 from probes.model import Target
 from probes.plan import check_load, check_mesh
 from probes.policy import Policy
@@ -96,6 +97,7 @@ def parse_config(text: str, path: Path) -> AgentConfig:
         raise ConfigError(f"{path} [policy]: {error}") from None
     listed = _targets(_array(document, "target", path), policy, path, folder)
     targets = tuple(target for target, entry in listed if entry is None)
+    probes = _probes(_array(document, "probe", path), [target for target, _ in listed], set(targets), path, folder)
     config = AgentConfig(
         path=path,
         agent=agent,
@@ -104,7 +106,7 @@ def parse_config(text: str, path: Path) -> AgentConfig:
         serve=cast("ServeSettings", parts["serve"]),
         mesh=cast("MeshSettings", parts["mesh"]),
         policy=policy,
-        probes=_probes(_array(document, "probe", path), [target for target, _ in listed], set(targets), path, folder),
+        probes=tuple(_with_budget_file(probe, agent.spool_dir) for probe in probes),
         targets=targets,
         opted_out=tuple((target, entry) for target, entry in listed if entry is not None),
     )
@@ -113,6 +115,15 @@ def parse_config(text: str, path: Path) -> AgentConfig:
     check_mesh(config, [target for target, _ in listed])
     check_load(config)
     return config
+
+
+def _with_budget_file(probe: ProbeSettings, folder: Path) -> ProbeSettings:
+    """A budget of a day is kept over restarts: beside the spool, each ``[[probe]]`` its own, unless a file is given."""
+    config = probe.config
+    if not isinstance(config, InferenceConfig) or config.budget_file or not (config.daily_requests or config.daily_tokens):
+        return probe
+    file = folder / f"budget-{probe.kind.replace('#', '-')}.json"
+    return replace(probe, config=replace(config, budget_file=str(file)))
 
 
 def _array(document: Mapping[str, object], name: str, path: Path) -> list[dict[str, object]]:
@@ -228,6 +239,8 @@ def _check_target(target: Target, policy: Policy) -> str | None:
             hosts.append(parse_url(value).host)
         elif field.name.endswith("_url") and value is not None:
             hosts.append(_url_host(field.name, value))
+    if target.api_key_file is not None and target.api_key_env is not None:
+        raise ConfigError("there is both api_key_file and api_key_env; give one of them")
     for host in hosts:
         address = parse_ip(host)
         if address is None and not is_host_name(host):

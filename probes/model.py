@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypedDict
 
 from records.batch import Line
+from records.errors import OutsideError
 from records.link import Medium
 
-__all__ = ["Header", "ProbeType", "Target", "Vantage", "new_boot_id"]
+__all__ = ["Header", "ProbeType", "Target", "Vantage", "Withheld", "new_boot_id"]
+
+
+class Withheld(OutsideError):
+    """A measurement that is not made now, and why: a budget is used up, or the target asked to be left alone for a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +31,10 @@ class Target:
     stamp_port       of its STAMP reflector (UDP); None when it has none
     inference_url    base URL of its OpenAI-compatible API, ending in ``/v1``; None when it serves no model
     inference_model  the model to ask for; None asks the server for its first one
+    metrics_url      where the inference server publishes its own metrics; None: at /metrics beside its API
     http_url         what the http probe measures, as in ``https://host/`` or ``tcp://host:443``; None when there is nothing
-    api_key_file     file with the bearer token of the inference endpoint; never the token itself
+    api_key_file     file with the bearer token of the inference endpoint, readable by its owner only; never the token itself
+    api_key_env      or the environment variable that holds it
     """
 
     site: str
@@ -39,6 +46,8 @@ class Target:
     inference_url: str | None = None
     inference_model: str | None = None
     api_key_file: str | None = None
+    api_key_env: str | None = None
+    metrics_url: str | None = None
     http_url: str | None = None
 
 

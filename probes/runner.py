@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from probes.blame import failure_source
 from probes.guard import Guard, OptedOut
 from probes.limits import PacketLimits
-from probes.model import ProbeType, Target, Vantage
+from probes.model import ProbeType, Target, Vantage, Withheld
 from probes.policy import network_of
 from probes.registry import PROBE_TYPES
 from probes.settings import ProbeSettings
@@ -161,6 +161,9 @@ class Runner:
                 probe = await self._opened()
                 async with asyncio.timeout(factory.longest_s(config)):
                     lines = await probe.once(target, vantage)
+            except Withheld as held:
+                self._say(f"of {target.site} over {target.medium} is skipped", held)
+                raise Skipped from None
             except Exception as error:  # noqa: BLE001  one broken probe must never end the daemon
                 self._failed(target, error)
                 return ()

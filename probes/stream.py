@@ -8,16 +8,34 @@ between here and there is what is measured.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
+import struct
+import time
+from collections.abc import Callable
 from typing import Any
 
 from probes.tcp_info import TcpInfo, read_tcp_info
 
-__all__ = ["ConnectFailed", "Stream"]
+__all__ = ["READ_BYTES", "ConnectFailed", "Stream", "keep_stamping"]
 
-_READ_BYTES = 65536
+#: The most that one read of a socket brings.
+READ_BYTES = 65536
+#: Linux' SO_TIMESTAMPING with 64-bit seconds, asked for software stamps of what is received.
+_SO_TIMESTAMPING = 65
+_RECEIVED_BY_SOFTWARE = 1 << 3 | 1 << 4
+_STAMP = struct.Struct("=qq")
+_ANCILLARY_BYTES = 256
+
+
+def keep_stamping() -> socket.socket:
+    """A socket that keeps the kernel stamping packets as long as it is open: it begins with the first that asks, a little late."""
+    keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    with contextlib.suppress(OSError):
+        keeper.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _RECEIVED_BY_SOFTWARE)
+    return keeper
 
 
 class ConnectFailed(OSError):
@@ -30,13 +48,32 @@ class ConnectFailed(OSError):
 
 
 class Stream:
-    """A connected socket; `tls` once the hand-shake has ended."""
+    """A connected socket; `tls` once the hand-shake has ended.
+
+    Once `stamp` has been asked for (and the kernel can), every receive says when its last packet came.
+
+    arrived_ns   that time, on the monotonic clock; None: not known
+    segments_before, segments_after   TCP segments with data that the kernel had counted just before and just after the newest
+                 read; None: not known
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.tls: ssl.SSLObject | None = None
+        self.arrived_ns: int | None = None
+        self.segments_before: int | None = None
+        self.segments_after: int | None = None
+        self._is_stamped = False
+
+    def stamp(self) -> None:
+        """Ask the kernel to stamp what arrives; where it cannot, arrived_ns stays None."""
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _RECEIVED_BY_SOFTWARE)
+        except OSError:
+            return
+        self._is_stamped = True
 
     @classmethod
     async def connect(cls, family: socket.AddressFamily, address: Any) -> Stream:
@@ -50,7 +87,8 @@ class Stream:
             code = sock.connect_ex(address)
             is_local = code != errno.EINPROGRESS
             if not is_local:
-                await _writable(sock)
+                loop = asyncio.get_running_loop()
+                await _ready(sock, loop.add_writer, loop.remove_writer)
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         except BaseException:
             sock.close()
@@ -93,15 +131,23 @@ class Stream:
     async def receive(self) -> bytes:
         """At least one byte of plaintext; empty when the other end closed. Raises OSError."""
         if self.tls is None:
-            return await asyncio.get_running_loop().sock_recv(self._socket, _READ_BYTES)
+            return await self._read()
+        # All records that are there: what one read of the socket brought is one read of the caller.
+        said = bytearray()
         while True:
             try:
-                return self.tls.read(_READ_BYTES)
+                piece = self.tls.read(READ_BYTES)
             except ssl.SSLWantReadError:
+                if said:
+                    return bytes(said)
                 await self._flush()
                 await self._fill()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return b""
+                return bytes(said)
+            else:
+                if not piece:
+                    return bytes(said)
+                said += piece
 
     def session(self) -> ssl.SSLSession | None:
         """A session that a later connection may offer; with TLS 1.3 there is none before its ticket was received."""
@@ -115,7 +161,7 @@ class Stream:
         """Read until a session may be kept, or the other end closes; give it a time-out. What else comes is dropped."""
         while (session := self.session()) is None and self.tls is not None:
             try:
-                if not self.tls.read(_READ_BYTES):
+                if not self.tls.read(READ_BYTES):
                     break
             except ssl.SSLWantReadError:
                 # Looking again is right even without a byte: the ticket itself is no data and reads as "want more".
@@ -125,26 +171,28 @@ class Stream:
                 break
         return session
 
-    def is_silent(self) -> bool:
-        """Whether the other end has neither closed nor said anything unasked-for (TLS session tickets aside)."""
+    def take_pending(self) -> bytes | None:
+        """What the other end has said meanwhile (TLS session tickets aside), without waiting; None when it has closed."""
         try:
-            pending = self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+            pending = self._socket.recv(READ_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             pending = None
         except OSError:
-            return False
-        if pending == b"" or (pending and self.tls is None):
-            return False
+            return None
+        if pending == b"":
+            return None
         if self.tls is None:
-            return True
+            return pending or b""
         self._incoming.write(pending or b"")
+        said = bytearray()
         try:
-            self.tls.read(1)
+            while piece := self.tls.read(READ_BYTES):
+                said += piece
         except ssl.SSLWantReadError:
-            return True
+            return bytes(said)
         except OSError:  # a closing alert, or worse
-            return False
-        return False
+            return None
+        return None
 
     def tcp_info(self) -> TcpInfo:
         """The kernel's view of the connection."""
@@ -154,12 +202,44 @@ class Stream:
         """Close the socket; idempotent."""
         self._socket.close()
 
+    async def _read(self) -> bytes:
+        """One read of the socket, with its stamp."""
+        loop = asyncio.get_running_loop()
+        if not self._is_stamped:
+            return await loop.sock_recv(self._socket, READ_BYTES)
+        while True:
+            # Counted before the read, so that none of what comes during it is among them.
+            before = self.tcp_info().data_segments_in
+            try:
+                data, ancillary, _, _ = self._socket.recvmsg(READ_BYTES, _ANCILLARY_BYTES)
+            except BlockingIOError:
+                await _ready(self._socket, loop.add_reader, loop.remove_reader)
+                continue
+            self.segments_before, self.segments_after = before, self.tcp_info().data_segments_in
+            self._note_stamp(ancillary)
+            return data
+
+    def _note_stamp(self, ancillary: list[tuple[int, int, bytes]]) -> None:
+        now_ns = time.monotonic_ns()
+        wall_ahead_ns = time.time_ns() - now_ns
+        stamp_ns = 0
+        for level, kind, value in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPING) and len(value) >= _STAMP.size:
+                seconds, nanoseconds = _STAMP.unpack_from(value)
+                stamp_ns = seconds * 10**9 + nanoseconds
+        if not stamp_ns:
+            self.arrived_ns = None
+            return
+        # The stamp is of the wall clock; where that was set meanwhile, the order of the reads still holds.
+        arrived_ns = min(stamp_ns - wall_ahead_ns, now_ns)
+        self.arrived_ns = arrived_ns if self.arrived_ns is None else max(arrived_ns, self.arrived_ns)
+
     async def _flush(self) -> None:
         if self._outgoing.pending:
             await asyncio.get_running_loop().sock_sendall(self._socket, self._outgoing.read())
 
     async def _fill(self) -> bytes:
-        data = await asyncio.get_running_loop().sock_recv(self._socket, _READ_BYTES)
+        data = await self._read()
         if data:
             self._incoming.write(data)
         else:
@@ -167,16 +247,16 @@ class Stream:
         return data
 
 
-async def _writable(sock: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
+async def _ready(sock: socket.socket, add: Callable[..., object], remove: Callable[..., object]) -> None:
+    """Wait until the loop's `add` (of a reader or a writer) reports the socket."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def note() -> None:
         if not done.done():
             done.set_result(None)
 
-    loop.add_writer(sock, note)
+    add(sock, note)
     try:
         await done
     finally:
-        loop.remove_writer(sock)
+        remove(sock)

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 __all__ = ["TcpInfo", "available_congestion_controls", "parse_tcp_info", "read_tcp_info"]
 
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
+_OFFSET_SEND_MSS = 16
 _OFFSET_UNACKED = 24
 _OFFSET_RTT_US = 68
 _OFFSET_RTTVAR_US = 72
 _OFFSET_TOTAL_RETRANS = 100
 _OFFSET_BYTES_ACKED = 120
 _OFFSET_MIN_RTT_US = 148
+_OFFSET_DATA_SEGMENTS_IN = 152
 _OFFSET_DELIVERY_RATE = 160
 _SIZE = 256
 _NO_MIN_RTT = 0xFFFFFFFF  # the kernel's ~0U: no sample yet
@@ -35,6 +37,8 @@ class TcpInfo:
     acked_bytes                payload the other end has acknowledged
     delivery_rate_bps          newest rate at which data was delivered, bits per second
     unacked_segments           sent and not acknowledged yet
+    mss_bytes                  largest segment that is sent
+    data_segments_in           segments with data that were received since the connection began
     """
 
     rtt_ns: int | None = None
@@ -44,6 +48,8 @@ class TcpInfo:
     acked_bytes: int | None = None
     delivery_rate_bps: int | None = None
     unacked_segments: int | None = None
+    mss_bytes: int | None = None
+    data_segments_in: int | None = None
 
 
 def parse_tcp_info(raw: bytes) -> TcpInfo:
@@ -74,6 +80,8 @@ def parse_tcp_info(raw: bytes) -> TcpInfo:
         acked_bytes=field(_U64, _OFFSET_BYTES_ACKED),
         delivery_rate_bps=rate * 8 if rate else None,
         unacked_segments=field(_U32, _OFFSET_UNACKED),
+        mss_bytes=field(_U32, _OFFSET_SEND_MSS),
+        data_segments_in=field(_U32, _OFFSET_DATA_SEGMENTS_IN),
     )
 
 

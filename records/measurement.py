@@ -322,6 +322,7 @@ class InferenceResult(Measurement):
     e2e_ns           last byte
     output_tokens    non-empty chunks received; prompt_tokens and completion_tokens as the server reports them
     token_gaps_ns    time between neighbouring tokens
+    token_arrivals   how many times, at least, tokens came apart from those before; 1: all came together
     is_streamed      tokens were sent apart (True) or held back and sent together (False); None: what arrived proves neither,
                      see probes.inference.streaming
     finish_reason    why the model stopped, in the server's word, such as stop or length
@@ -355,6 +356,7 @@ class InferenceResult(Measurement):
     output_tokens: int | None = None
     completion_tokens: int | None = None
     token_gaps_ns: tuple[int, ...] = ()
+    token_arrivals: int | None = None
     is_streamed: bool | None = None
     finish_reason: str | None = None
     retry_after_ns: int | None = None

@@ -122,6 +122,7 @@ _INFERENCE: Columns = {
     **dict.fromkeys(("upload_ns", "head_ns", "ttfb_ns", "ttft_ns", "first_content_ns", "first_reasoning_ns", "first_tool_call_ns"), _INT),
     **dict.fromkeys(("e2e_ns", "prompt_tokens", "output_tokens", "completion_tokens"), _INT),
     "token_gaps_ns": pa.list_(_INT),
+    "token_arrivals": _INT,
     "is_streamed": _BOOL,
     "finish_reason": _TEXT,
     "retry_after_ns": _INT,

@@ -26,6 +26,11 @@ class InferenceConfig:
     max_response_bytes  an answer longer than this is cut off and counts as broken
     api                 chat (/chat/completions) or completions (/completions)
     token_limit_field   how the server calls the limit of the answer: max_tokens or max_completion_tokens
+    http                auto (what TLS agrees on, HTTP/1.1 without TLS), 1.1, or 2 (without TLS by prior knowledge)
+    daily_requests      most requests in a day (UTC) to all targets together; 0: any number
+    daily_tokens        most tokens in a day, prompts and answers, as the servers count them; 0: any number
+    budget_file         where the day's count is kept over restarts; empty: in the agent beside its spool, else nowhere
+    heed_retry_after    leave a target alone for as long as its 429 or 503 asks
     ca_file             PEM file of the authority that signs the endpoints' certificates; empty: the system's
     """
 
@@ -37,6 +42,11 @@ class InferenceConfig:
     max_response_bytes: int = 1_000_000
     api: str = "chat"
     token_limit_field: str = "max_tokens"  # noqa: S105  the tokens of a model, not a secret
+    http: str = "auto"
+    daily_requests: int = 0
+    daily_tokens: int = 0
+    budget_file: str = ""
+    heed_retry_after: bool = True
     ca_file: str = ""
 
     def __post_init__(self) -> None:
@@ -46,17 +56,34 @@ class InferenceConfig:
             ("timeout_ms", 1, 3_600_000),
             ("connect_timeout_ms", 1, 3_600_000),
             ("max_response_bytes", 1_000, 1_000_000_000),
+            ("daily_requests", 0, 1_000_000_000),
+            ("daily_tokens", 0, 1_000_000_000_000),
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise ConfigError(f"inference {name} is {value!r}; give a whole number from {least} to {most}")
-        for name, allowed in (("api", ("chat", "completions")), ("token_limit_field", ("max_tokens", "max_completion_tokens"))):
+        for name, allowed in (
+            ("api", ("chat", "completions")),
+            ("token_limit_field", ("max_tokens", "max_completion_tokens")),
+            ("http", ("auto", "1.1", "2")),
+        ):
             if (chosen := getattr(self, name)) not in allowed:
                 raise ConfigError(f"inference {name} is {chosen!r}; give one of {', '.join(allowed)}")
-        if not isinstance(self.warm, bool):
-            raise ConfigError(f"inference warm is {self.warm!r}; give true or false")
+        for name in ("warm", "heed_retry_after"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"inference {name} is {getattr(self, name)!r}; give true or false")
+        if 0 < self.daily_tokens < self.most_tokens:
+            raise ConfigError(
+                f"inference daily_tokens is {self.daily_tokens}, and one request may take {self.most_tokens} (prompt_tokens "
+                "and max_tokens); give more, or 0 for no limit"
+            )
         if not isinstance(self.ca_file, str):
             raise ConfigError(f"inference ca_file is {self.ca_file!r}; give the path of a PEM file")
+
+    @property
+    def most_tokens(self) -> int:
+        """What one request may take from the budget of tokens."""
+        return self.prompt_tokens + self.max_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

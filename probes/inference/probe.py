@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import ssl
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
-import h11
-
-from probes.inference.client import ConnectFailed, Connection
+from probes.inference.budget import Budget
+from probes.inference.chunk import hide
+from probes.inference.client import ConnectFailed, Connection, tls_context
 from probes.inference.config import Endpoint, InferenceConfig, parse_endpoint, prompt_text, request_body
+from probes.inference.http1 import Http1
+from probes.inference.keys import read_key
 from probes.inference.session import Answer, Fetch, Outcome, StreamedAnswer
-from probes.model import Target, Vantage
+from probes.model import Target, Vantage, Withheld
+from probes.stream import keep_stamping
 from probes.tcp_info import TcpInfo
 from records.batch import Line
 from records.errors import ConfigError
@@ -23,18 +29,20 @@ from records.measurement import InferenceResult
 
 __all__ = ["ENGINE", "InferenceProbe"]
 
-ENGINE = "isochrone-inference/1"
+ENGINE = "isochrone-inference/2"
 _MODEL_LIST_BYTES = 4_000_000
 
 
 @dataclass(slots=True)
 class _Shared:
-    """What outlives one request: the certificates, the kept connections, the names of the models."""
+    """What outlives one request: the certificates, the budget, the kept connections, the names of the models, who asked to wait."""
 
     config: InferenceConfig
+    budget: Budget
     tls: ssl.SSLContext | None = None
     kept: dict[tuple[str, str, str], Connection] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
+    waits: dict[str, tuple[int, str]] = field(default_factory=dict)  # by URL: until when (monotonic, ns), and in words
 
 
 class InferenceProbe:
@@ -43,23 +51,28 @@ class InferenceProbe:
     The measured request is cold unless `config.warm`; then its connection is one that answered before, or (many
     servers close after a stream) one that has just been opened and asked for the list of models. A target without a
     model name is asked for its list of models first, once, over a connection of its own. The bearer token is read
-    from the target's file for every request, so that it may change, and appears in no result, error or log.
+    for every request, so that it may change, and appears in no result, error or log.
 
-    once() raises ConfigError for a target without a (readable) URL or key file; whatever the network or the server
-    does is a result.
+    once() raises ConfigError for a target without a (readable) URL or key, and Withheld when the day's budget has no room
+    for the request or the target asked to be left alone (Retry-After); whatever the network or the server does is a result.
     """
 
     name = "inference"
 
-    def __init__(self, config: InferenceConfig) -> None:
-        self._shared = _Shared(config)
+    def __init__(self, config: InferenceConfig, clock: Callable[[], float] = time.time) -> None:
+        file = Path(config.budget_file) if config.budget_file else None
+        budget = Budget(file, requests=config.daily_requests, tokens=config.daily_tokens, clock=clock)
+        self._shared = _Shared(config, budget)
+        self._stamping = contextlib.ExitStack()
 
     async def open(self) -> None:
         """Load the certificates. Raises ConfigError when `ca_file` cannot be used."""
-        self._shared.tls = _tls_context(self._shared.config.ca_file)
+        self._shared.tls = _tls_context(self._shared.config)
+        self._stamping.enter_context(keep_stamping())
 
     async def close(self) -> None:
         """Close the kept connections."""
+        self._stamping.close()
         for connection in self._shared.kept.values():
             connection.close()
         self._shared.kept.clear()
@@ -69,7 +82,10 @@ class InferenceProbe:
         if not target.inference_url:
             raise ConfigError(f"target {target.site} has no inference_url; give it one such as http://192.0.2.1:8080/v1")
         endpoint = parse_endpoint(target.inference_url)
-        key = _read_key(target)
+        key = read_key(target)
+        self._check_wait(endpoint)
+        taken = self._shared.config.most_tokens
+        self._shared.budget.take(taken)
         header = vantage.header(target, measured=endpoint.url, started_at_ns=time.time_ns(), engine=ENGINE)
         attempt = _Attempt(self._shared, endpoint, target, key)
         timeout_ms = self._shared.config.timeout_ms
@@ -81,33 +97,45 @@ class InferenceProbe:
         finally:
             attempt.settle()
         answer, connection = attempt.answer(), attempt.connection
+        self._account(attempt, answer, taken)
+        if answer.retry_after_ns is not None and self._shared.config.heed_retry_after:
+            until = datetime.fromtimestamp(time.time() + answer.retry_after_ns / 1e9, UTC)
+            words = f"{endpoint.authority} asked to be left alone until {until:%Y-%m-%d %H:%M:%S} UTC (Retry-After)"
+            self._shared.waits[endpoint.url] = (time.monotonic_ns() + answer.retry_after_ns, words)
         is_cold = not attempt.is_warm
         return (
             InferenceResult(
                 **header,
-                model=attempt.model,
-                outcome=answer.outcome,
+                **{**asdict(answer), "error": hide(answer.error, key) if answer.error else None},
+                model=hide(attempt.model, key),
                 connection="cold" if is_cold else "warm",
-                http_status=answer.http_status,
+                http_version=connection.wire.version if connection and connection.wire else None,
                 address=connection.address if connection else None,
                 dns_ns=connection.dns_ns if connection and is_cold else None,
                 tcp_ns=connection.tcp_ns if connection and is_cold else None,
                 tls_ns=connection.tls_ns if connection and is_cold else None,
-                upload_ns=answer.upload_ns,
-                ttfb_ns=answer.ttfb_ns,
-                ttft_ns=answer.ttft_ns,
-                e2e_ns=answer.e2e_ns,
-                prompt_tokens=answer.prompt_tokens,
-                output_tokens=answer.output_tokens,
-                token_gaps_ns=answer.token_gaps_ns,
-                is_streamed=answer.is_streamed,
-                request_bytes=answer.request_bytes,
-                response_bytes=answer.response_bytes,
+                tls_version=connection.tls_version if connection else None,
                 tcp_rtt_ns=attempt.tcp.rtt_ns,
                 tcp_min_rtt_ns=attempt.tcp.min_rtt_ns,
-                error=_without(key, answer.error),
+                tcp_retransmits=attempt.tcp.retransmits,
             ),
         )
+
+    def _check_wait(self, endpoint: Endpoint) -> None:
+        """Raise Withheld while the endpoint wants to be left alone."""
+        until_ns, words = self._shared.waits.get(endpoint.url, (0, ""))
+        if time.monotonic_ns() < until_ns:
+            raise Withheld(words)
+        self._shared.waits.pop(endpoint.url, None)
+
+    def _account(self, attempt: _Attempt, answer: Answer, taken: int) -> None:
+        """Give back to the budget what the request did not take."""
+        if not attempt.is_asked:
+            self._shared.budget.give_back(taken, request=True)
+        elif answer.prompt_tokens is not None and answer.completion_tokens is not None:
+            self._shared.budget.give_back(taken - answer.prompt_tokens - answer.completion_tokens)
+        elif answer.outcome == "http_error":
+            self._shared.budget.give_back(taken)
 
 
 class _Attempt:
@@ -116,6 +144,7 @@ class _Attempt:
     def __init__(self, shared: _Shared, endpoint: Endpoint, target: Target, key: str | None) -> None:
         self._shared = shared
         self._endpoint = endpoint
+        self._key = key
         self._config = shared.config
         self._slot = (target.site, target.medium, endpoint.url)
         self._exchange: StreamedAnswer | None = None
@@ -131,6 +160,7 @@ class _Attempt:
         self.model = target.inference_model or ""
         self.connection: Connection | None = None
         self.is_warm = False
+        self.is_asked = False  # the measured request was made
         self._is_kept = False  # the connection served an earlier request
         self.tcp = TcpInfo()
         self.phase = "before connecting"
@@ -148,7 +178,7 @@ class _Attempt:
             return
         await self._ask()
         if self._is_kept and self._was_closed_unheard():
-            # The server closed the kept connection at the very moment we used it; that says nothing of its speed.
+            # The server ended the kept connection at the very moment we used it; that says nothing of its speed.
             await self._open()
             if self._failure is None:
                 await self._ask()
@@ -170,15 +200,19 @@ class _Attempt:
             self.fail("connect_failed", str(error))
 
     def _was_closed_unheard(self) -> bool:
-        return self._exchange is not None and self._exchange.failure is not None and self._exchange.response_bytes == 0
+        return self._exchange is not None and self._exchange.failure is not None and self._exchange.is_unheard
 
     async def _ask(self) -> None:
         """The measured request."""
         assert self.connection is not None
+        assert self.connection.wire is not None
         path, body = request_body(self._config, self.model, prompt_text(self._config.prompt_tokens, secrets.token_hex(8)))
-        exchange = self._exchange = StreamedAnswer(self.connection.http, max_response_bytes=self._config.max_response_bytes)
+        exchange = self._exchange = StreamedAnswer(
+            self.connection.wire, max_response_bytes=self._config.max_response_bytes, secret=self._key
+        )
         request = exchange.request("POST", self._endpoint.path + path, self._headers, body)
         self.phase = "waiting for the answer"
+        self.is_asked = True
         await self.connection.run(exchange, request, keep=self._config.warm)
 
     async def _prepare(self) -> None:
@@ -201,7 +235,7 @@ class _Attempt:
                 await self._connect()
             return
         if not self.model:
-            asking = Connection(self._endpoint, self._shared.tls)
+            asking = Connection(self._endpoint, self._shared.tls, http=self._config.http)
             try:
                 self.phase = "asking for the model list"
                 await asking.open()
@@ -213,12 +247,13 @@ class _Attempt:
 
     async def _connect(self) -> None:
         self.phase = "connecting"
-        self.connection = Connection(self._endpoint, self._shared.tls)
+        self.connection = Connection(self._endpoint, self._shared.tls, http=self._config.http)
         await self.connection.open()
 
     async def _ask_models(self, connection: Connection) -> None:
         """GET /models: the first model's name unless one is configured."""
-        fetch = Fetch(connection.http, max_response_bytes=_MODEL_LIST_BYTES)
+        assert connection.wire is not None
+        fetch = Fetch(connection.wire, max_response_bytes=_MODEL_LIST_BYTES, secret=self._key)
         await connection.run(fetch, fetch.request("GET", self._endpoint.path + "/models", self._headers))
         if self.model:
             return  # asked only to warm the connection; whether the list may be read does not matter
@@ -248,10 +283,10 @@ class _Attempt:
 
     def answer(self) -> Answer:
         """The report of the request, or of why none was sent."""
-        exchange = self._exchange or StreamedAnswer(h11.Connection(h11.CLIENT), max_response_bytes=1)
+        exchange = self._exchange or StreamedAnswer(Http1(), max_response_bytes=1)
         if self._failure is not None:
             exchange.fail(*self._failure)
-        return exchange.report()
+        return exchange.report(self.tcp)
 
 
 def _first_model(body: bytes) -> str | None:
@@ -264,28 +299,8 @@ def _first_model(body: bytes) -> str | None:
     return name if isinstance(name, str) and name else None
 
 
-def _read_key(target: Target) -> str | None:
-    if target.api_key_file is None:
-        return None
+def _tls_context(config: InferenceConfig) -> ssl.SSLContext:
     try:
-        key = Path(target.api_key_file).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not plain text"
-        raise ConfigError(f"cannot read the API key file {target.api_key_file} of target {target.site}: {why}") from None
-    if not key or not key.isprintable() or " " in key:
-        raise ConfigError(f"the API key file {target.api_key_file} of target {target.site} must hold one token on one line")
-    return key
-
-
-def _without(key: str | None, text: str | None) -> str | None:
-    """A server may repeat the key it refuses; a result must not."""
-    return text.replace(key, "[key]") if key and text else text
-
-
-def _tls_context(ca_file: str) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=ca_file or None)
+        return tls_context(config.ca_file, config.http)
     except OSError as error:
-        raise ConfigError(f"inference ca_file {ca_file!r} cannot be used: {error.strerror or error}; give a PEM file") from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+        raise ConfigError(f"inference ca_file {config.ca_file!r} cannot be used: {error.strerror or error}; give a PEM file") from None

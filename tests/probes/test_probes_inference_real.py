@@ -245,6 +245,7 @@ def test_api_key_is_sent_and_never_told(tmp_path: Path) -> None:
     """The bearer token goes to the server and into no result, even when the server repeats it."""
     key_file = tmp_path / "key"
     key_file.write_text("sk-very-secret\n")
+    key_file.chmod(0o600)
     body = b'{"error":{"message":"Incorrect API key provided: sk-very-secret"}}'
 
     async def run() -> tuple[InferenceResult, bytes]:
@@ -266,6 +267,7 @@ def test_unusable_targets_are_config_errors(tmp_path: Path) -> None:
     """No URL, no key file, a key of two lines: the user's mistake, said without the key."""
     bad_key = tmp_path / "key"
     bad_key.write_text("one-secret\ntwo-secret\n")
+    bad_key.chmod(0o600)
     good = target("http://127.0.0.1:1/v1", inference_model="m")
     for wrong, words in (
         (replace(good, inference_url=None), "no inference_url"),

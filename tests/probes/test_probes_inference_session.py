@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import json
 
-import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inference_script import DONE, ROLE, STOP, USAGE, event, token
 
 from probes.inference.chunk import Chunk, ChunkError, error_text, read_chunk
-from probes.inference.session import Answer, StreamedAnswer
+from probes.inference.http1 import Http1
+from probes.inference.session import Answer, Arrival, StreamedAnswer
 
-ROLE = {"choices": [{"delta": {"role": "assistant", "content": ""}, "finish_reason": None, "index": 0}]}
 NULL_ROLE = {"choices": [{"delta": {"role": "assistant", "content": None}, "finish_reason": None, "index": 0}]}
-STOP = {"choices": [{"delta": {}, "finish_reason": "stop", "index": 0}]}
-USAGE = {"choices": [], "usage": {"prompt_tokens": 35, "completion_tokens": 2, "total_tokens": 37}}
-
-
-def token(text: str) -> dict[str, object]:
-    return {"choices": [{"delta": {"content": text}, "finish_reason": None, "index": 0}]}
-
-
-def event(body: dict[str, object]) -> bytes:
-    return b"data: " + json.dumps(body).encode() + b"\n\n"
-
-
-DONE = b"data: [DONE]\n\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
 
@@ -35,14 +22,14 @@ def chunked(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def play(reads: list[tuple[int, bytes]], *, limit: int = 100_000) -> Answer:
+def play(reads: list[tuple[int, bytes]], *, limit: int = 100_000, secret: str | None = None) -> Answer:
     """Send a request at 100 ns (taken by 110 ns), then feed reads of (time, bytes)."""
-    answer = StreamedAnswer(h11.Connection(h11.CLIENT), max_response_bytes=limit)
+    answer = StreamedAnswer(Http1(), max_response_bytes=limit, secret=secret)
     answer.request("POST", "/v1/chat/completions", {"Host": "x"}, b"{}")
     answer.begin_upload(100)
     answer.end_upload(110)
     for now_ns, data in reads:
-        answer.receive(data, now_ns)
+        answer.receive(data, Arrival(at_ns=now_ns, read_ns=now_ns))
     return answer.report()
 
 
@@ -60,16 +47,51 @@ def test_role_only_chunk_is_no_token() -> None:
     )
     assert (answer.outcome, answer.error, answer.http_status) == ("ok", None, 200)
     assert (answer.upload_ns, answer.ttfb_ns, answer.ttft_ns, answer.e2e_ns) == (10, 100, 350, 430)
-    assert (answer.output_tokens, answer.token_gaps_ns, answer.is_streamed) == (2, (50,), True)
-    assert answer.prompt_tokens == 35
+    assert (answer.output_tokens, answer.token_gaps_ns, answer.is_streamed) == (2, (50,), None)
+    assert (answer.prompt_tokens, answer.completion_tokens, answer.finish_reason) == (35, 2, "stop")
+    assert (answer.head_ns, answer.first_content_ns, answer.first_reasoning_ns, answer.first_tool_call_ns) == (100, 350, None, None)
     assert answer.request_bytes == len(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
 
 
-def test_buffered_stream_is_seen_as_not_streamed() -> None:
-    """A stream that arrives in one piece is an answer, but not a streamed one."""
-    everything = b"".join([event(ROLE), event(token("a")), event(token("b")), event(STOP), DONE])
-    answer = play([(900, HEAD + chunked(everything) + END)])
-    assert (answer.outcome, answer.ttft_ns, answer.is_streamed, answer.token_gaps_ns) == ("ok", 800, False, (0,))
+def test_each_kind_of_first_token_has_its_own_time() -> None:
+    """Reasoning, then a tool call, then content: TTFT is the first of them, each kind keeps its own."""
+    call = {"choices": [{"delta": {"tool_calls": [{"function": {"name": "f", "arguments": ""}}]}}]}
+    thinks = (300, chunked(event(token("hm", "reasoning_content"))))
+    answer = play([(200, HEAD), thinks, (400, chunked(event(call))), (500, chunked(event(token("a")) + event(STOP) + DONE) + END)])
+    assert (answer.outcome, answer.ttft_ns) == ("ok", 200)
+    assert (answer.first_reasoning_ns, answer.first_tool_call_ns, answer.first_content_ns) == (200, 300, 400)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        (b"Retry-After: 7\r\n", 7),
+        (b"Retry-After: 999999999\r\n", 86_400),
+        (b"Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nRetry-After: Thu, 01 Jan 2026 00:01:30 GMT\r\n", 90),
+        (b"Retry-After: Thu, 01 Jan 2026 00:01:30 GMT\r\n", None),  # without the server's own time a date says nothing
+        (b"Retry-After: soon\r\n", None),
+        (b"", None),
+    ],
+)
+def test_retry_after_of_a_429(headers: bytes, wait_s: int | None) -> None:
+    """Seconds, or a date against the server's own clock (RFC 9110 section 10.2.3)."""
+    answer = play([(200, b"HTTP/1.1 429 Too Many Requests\r\n" + headers + b"Content-Length: 0\r\n\r\n")])
+    assert (answer.outcome, answer.http_status, answer.error) == ("http_error", 429, "HTTP 429")
+    assert answer.retry_after_ns == (None if wait_s is None else wait_s * 10**9)
+
+
+@pytest.mark.parametrize("status", [b"401 Unauthorized", b"200 OK"])
+@pytest.mark.parametrize("shape", ['{{"error":{{"message":"{}"}}}}', "{}", "data: {{{}", "data: {}"])
+@pytest.mark.parametrize("before", [0, 70, 195])
+def test_no_part_of_the_key_is_in_an_error(status: bytes, shape: str, before: int) -> None:
+    """Wherever a server puts the key back, and wherever the error is cut, not even its beginning is told."""
+    key = "sk-" + "x7" * 20
+    body = shape.format("y" * before + key).encode()
+    kind = b"text/event-stream" if shape.startswith("data") else b"application/json"
+    head = b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (status, kind, len(body))
+    answer = play([(200, head + body)], secret=key)
+    assert answer.outcome != "ok"
+    assert "sk-x7" not in repr(answer)
 
 
 def test_single_token_says_nothing_about_streaming() -> None:
@@ -84,7 +106,7 @@ def test_events_and_characters_cut_over_reads() -> None:
     pieces = [raw[i : i + 7] for i in range(0, len(raw), 7)]
     reads = [(200, HEAD), *((210 + i, chunked(piece)) for i, piece in enumerate(pieces)), (999, END)]
     answer = play(reads)
-    assert (answer.outcome, answer.output_tokens, answer.is_streamed) == ("ok", 2, True)
+    assert (answer.outcome, answer.output_tokens) == ("ok", 2)
 
 
 @pytest.mark.parametrize(
