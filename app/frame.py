@@ -234,6 +234,8 @@ def styles() -> None:
         ".iso-head{display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 16px;padding:2px 0 4px}"
         ".iso-head h1{font-size:1.5rem;font-weight:600;margin:0;padding:0;line-height:1.3}"
         f".iso-head p{{margin:0;color:{colours.muted};font-size:.92rem}}"
+        "[data-testid=stSidebarNavItems] a{padding-top:1px;padding-bottom:1px}"
+        "[data-testid=stSidebarNavItems] header{padding-top:8px}"
         "[data-testid=stMainBlockContainer]{padding-left:2.2rem;padding-right:2.2rem}"
         "[data-testid=stTextArea] textarea{font-family:'Source Code Pro',monospace;font-size:.86rem;line-height:1.5}"
         ".iso-tree{font-size:.84rem;line-height:1.45}.iso-tree h4{font-size:.8rem;font-weight:600;margin:0 0 4px;padding:0}"

@@ -23,6 +23,7 @@ PAGES = {
         ("routes.py", "Routes", "alt_route"),
         ("isochrones.py", "Isochrones", "target"),
         ("whatif.py", "What-if", "device_unknown"),
+        ("scenario.py", "Scenario", "tune"),
         ("placement.py", "Placement", "add_location_alt"),
         ("cost.py", "Cost", "payments"),
     ),

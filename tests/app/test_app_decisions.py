@@ -8,8 +8,12 @@ import dashboard_seed
 import pytest
 from test_app_pages import Open, _figures, _kpis, _numbers, opened, world  # noqa: F401  fixtures
 
+from app.scenario_form import from_address, to_address
 from inventory.load import load
 from warehouse import open_warehouse
+
+#: Names a site that nobody knows.
+NOWHERE = {"name": "x", "edits": [{"op": "fail_site", "site": "atlantis"}]}
 
 
 def test_isochrones_count_people(opened: Open, world: Path) -> None:  # noqa: F811
@@ -79,6 +83,47 @@ def test_inference_splits_the_network_from_the_machine(opened: Open, world: Path
     pools = at.dataframe[0].value
     assert set(pools["dst"]) == {site.id for site in dashboard_seed.sites() if site.kind == "region"}
     assert pools["tpot"].tolist() == pytest.approx([10.0] * len(pools))
+
+
+def test_a_scenario_is_built_shared_and_kept(opened: Open, world: Path) -> None:  # noqa: F811
+    """A change is taken out and the outcome is the baseline's; the address opens the same scenario; kept ones stand side by side."""
+    at = opened(world, "scenario")
+    word = at.query_params["s"]
+    word = word if isinstance(word, str) else word[0]
+    assert from_address(word)["edits"] == [{"op": "fail_site", "site": "fra"}]
+    next(button for button in at.button if button.label == "Keep to compare").click().run()
+    next(button for button in at.button if button.label == "✕").click().run()
+    assert not at.exception
+    after = _kpis(at)
+    assert after["Served elsewhere"] == "0 %"
+    next(button for button in at.button if button.label == "Keep to compare").click().run()
+    kept = at.dataframe[-1].value
+    assert kept["ttft_delta"].tolist()[1] == 0
+    assert len(set(kept["hash"])) == 2
+    gone = opened(
+        world, "scenario", s=to_address({"name": "two", "edits": [{"op": "fail_site", "site": "sin"}, {"op": "fail_site", "site": "iad"}]})
+    )
+    assert any("A site fails: iad" in line.value for line in gone.markdown)
+    assert dict(zip(gone.dataframe[1].value["pool"], gone.dataframe[1].value["is"], strict=True))["sin-l40s"] == "down"
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [("nonsense", "cannot be read"), (to_address(NOWHERE), "atlantis")],
+)
+def test_a_broken_scenario_is_a_sentence(opened: Open, world: Path, word: str, says: str) -> None:  # noqa: F811
+    """A cut link, or a site nobody knows, is one clear message on the page."""
+    at = opened(world, "scenario", s=word)
+    assert says in at.error[0].value
+
+
+def test_every_single_failure_is_ranked(opened: Open, world: Path) -> None:  # noqa: F811
+    """The ranking is by harm: nothing lost below something lost; sites with a pool that is used are among the noticed."""
+    at = opened(world, "scenario", part="rank")
+    table = at.dataframe[0].value
+    assert table["rank"].tolist() == sorted(table["rank"])
+    assert table["lost"].tolist() == sorted(table["lost"], reverse=True)
+    assert set(table["kind"]) == {"site", "provider"}
 
 
 def test_fleet_lists_what_is_wrong_first(opened: Open, world: Path) -> None:  # noqa: F811

@@ -29,6 +29,7 @@ PAGES = (
     "routes",
     "isochrones",
     "whatif",
+    "scenario",
     "placement",
     "cost",
     "fleet",

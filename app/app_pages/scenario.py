@@ -1,0 +1,385 @@
+"""Scenario: build a change by clicking and by form, see it before and after, keep several side by side, share it as a link."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import address, decisions, frame, text
+from app.charts import reach
+from app.charts import scenario as figures
+from app.components import netmap
+from app.frame import View
+from app.scenario_form import EDITS, Field, from_address, sentence, to_address
+from app.whatif import case_names, read_document
+from inventory.load import load
+from records.errors import IsochroneError
+from records.place import PROVIDERS
+from routing.request import OBJECTIVES
+
+_SIZES = (2.2, 2.5, 2.9, 3.4, 4.0)
+#: Scenarios kept side by side in one session.
+MOST_KEPT = 12
+_FIRST = "pop-cut-off"
+
+
+def scenarios() -> list[str]:
+    """The shipped scenarios that are lists of edits (a worked case has a kind instead)."""
+    return [name for name in case_names() if "kind" not in read_document(name)]
+
+
+def _document() -> dict[str, Any]:
+    """The scenario on the page: the session's; else the address's; else a shipped one."""
+    entered = st.session_state.get("_entered", True) or "scenario" not in st.session_state
+    word = st.query_params.get("s")
+    if entered and word:
+        with frame.guard():
+            st.session_state["scenario"] = from_address(word)
+    if "scenario" not in st.session_state:
+        st.session_state["scenario"] = read_document(_FIRST)
+    found: dict[str, Any] = st.session_state["scenario"]
+    return found
+
+
+def _put(document: Mapping[str, Any]) -> None:
+    st.session_state["scenario"] = dict(document)
+    st.session_state["json"] = json.dumps(document, indent=2)
+
+
+def _edits(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    edits = document.get("edits", [])
+    return [edit for edit in edits if isinstance(edit, dict)] if isinstance(edits, list) else []
+
+
+def _with(edits: Sequence[Mapping[str, Any]]) -> None:
+    _put({**st.session_state["scenario"], "edits": [dict(edit) for edit in edits]})
+
+
+def _fail(site: str) -> None:
+    """What a click on a site of the map does: it fails, or stands again."""
+    if not site:
+        return
+    edits = _edits(st.session_state["scenario"])
+    gone = {"op": "fail_site", "site": site}
+    _with([edit for edit in edits if edit != gone] if gone in edits else [*edits, gone])
+
+
+def _widget(field: Field, seen: View, key: str) -> Any:
+    """The widget of one field; an optional one may be left empty."""
+    inventory = load()
+    options: dict[str, list[str]] = {
+        "site": sorted(site.id for site in seen.sites.values() if site.kind != "metro"),
+        "provider": list(PROVIDERS),
+        "country": sorted({site.country for site in (*inventory.pops, *inventory.regions) if site.country}),
+        "choice": list(field.choices),
+        "workload": list(inventory.workloads),
+        "accelerator": list(inventory.accelerators),
+    }
+    if field.kind == "number":
+        return st.number_input(field.title, value=float(field.usual), key=key, step=0.1, format="%g")
+    if field.kind == "whole":
+        return int(st.number_input(field.title, min_value=0, value=int(field.usual), key=key))
+    if field.kind == "rules":
+        return st.multiselect(field.title, list(inventory.rules), key=key)
+    if field.kind == "text":
+        return st.text_input(field.title, value=field.usual, key=key)
+    return st.selectbox(field.title, options[field.kind], index=None if field.optional else 0, key=key)
+
+
+def _add(seen: View) -> None:
+    with st.popover("Add a change", icon=":material/add:"):
+        op = st.selectbox("Change", list(EDITS), format_func=lambda op: EDITS[op].title, key="op")
+        values = {field.name: _widget(field, seen, f"field_{op}_{field.name}") for field in EDITS[op].fields}
+        edit = {"op": op} | {name: value for name, value in values.items() if value not in (None, "", [])}
+        if st.button("Add", type="primary", key="add"):
+            problem = decisions.scenario_problem({"name": "new", "edits": [edit]}, list(seen.sites))
+            if problem:
+                st.error(problem, icon=":material/error:")
+            else:
+                _with([*_edits(st.session_state["scenario"]), edit])
+                st.rerun()
+
+
+def _open() -> None:
+    chosen = st.session_state.get("shipped")
+    if chosen:
+        _put(read_document(chosen))
+
+
+def _load_file() -> None:
+    given = st.session_state.get("file")
+    if given is None:
+        return
+    try:
+        document = json.loads(given.getvalue())
+    except ValueError as error:
+        st.session_state["file_problem"] = f"{given.name} is not JSON: {error}"
+        return
+    if not isinstance(document, dict):
+        st.session_state["file_problem"] = f"{given.name} holds a {type(document).__name__}, and a scenario is a JSON object"
+        return
+    st.session_state.pop("file_problem", None)
+    _put(document)
+
+
+def _typed() -> None:
+    try:
+        document = json.loads(st.session_state["json"])
+    except ValueError as error:
+        st.session_state["json_problem"] = f"Not JSON: {error}"
+        return
+    st.session_state.pop("json_problem", None)
+    if isinstance(document, dict):
+        st.session_state["scenario"] = document
+    else:
+        st.session_state["json_problem"] = "A scenario is a JSON object with a name and edits"
+
+
+def _build(seen: View, document: Mapping[str, Any]) -> None:
+    """What the scenario is: where it comes from, its edits, its text."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.selectbox("Start from", scenarios(), index=None, placeholder="A shipped scenario", key="shipped", on_change=_open, width=280)
+        _add(seen)
+        with st.popover("Open a file", icon=":material/upload_file:"):
+            st.file_uploader("Scenario (JSON)", type="json", key="file", on_change=_load_file, max_upload_size=1)
+        st.download_button(
+            "Save",
+            json.dumps(document, indent=2),
+            file_name=f"{str(document.get('name', 'scenario')).replace('/', '-')}.json",
+            mime="application/json",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+    if problem := st.session_state.pop("file_problem", None):
+        st.error(problem, icon=":material/error:")
+    edits = _edits(document)
+    if not edits:
+        st.caption("No change yet: before and after are the same. Click a site on the map to fail it, or add a change.")
+    for number, edit in enumerate(edits):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{number + 1}. {sentence(edit)}")
+            if st.button("✕", key=f"drop_{number}", type="tertiary", help=f"Take change {number + 1} out"):
+                _with([*edits[:number], *edits[number + 1 :]])
+                st.rerun()
+    with st.expander("As JSON"):
+        if "json" not in st.session_state:
+            st.session_state["json"] = json.dumps(document, indent=2)
+        st.text_area("Scenario", key="json", height=200, on_change=_typed, label_visibility="collapsed")
+        if problem := st.session_state.get("json_problem"):
+            st.error(problem, icon=":material/error:")
+
+
+def _dots(answer: Mapping[str, Any], side: str) -> dict[str, netmap.Dot]:
+    colours = frame.theme()
+    dots = {}
+    for row in answer["per_metro"]:
+        time_ms = row["ttft_p95_ms"][side]
+        grade = None if time_ms is None else reach.class_of(time_ms)
+        tip = [
+            ["TTFT p95", text.milliseconds(time_ms) if time_ms is not None else "lost"],
+            ["served by", ", ".join(part["pool"] for part in row["served"][side]) or "nobody"],
+            ["enters at", ", ".join(row["ingress"][side]) or text.UNKNOWN],
+        ]
+        dots[row["site"]] = netmap.Dot(
+            colours.warning if grade is None else colours.classes[grade], 3.6 if grade is None else _SIZES[grade], tip
+        )
+    return dots
+
+
+def _maps(seen: View, document: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    colours = frame.theme()
+    failed = [str(edit.get("site")) for edit in _edits(document) if edit.get("op") in ("fail_site", "remove_site")]
+    pools = {pool["site"] for side in ("baseline", "proposed") for pool in answer[side]["pools"]}
+    items = [
+        {"colour": colour, "width": 0, "dash": False, "dot": size, "text": words}
+        for colour, size, words in zip(colours.classes, _SIZES, reach.class_titles(), strict=True)
+    ]
+    for column, title, side, gone in zip(st.columns(2, gap="small"), ("Before", "After"), ("before", "after"), ((), failed), strict=True):
+        names = {row["site"] for row in answer["per_metro"]} | pools | set(gone)
+        spec = netmap.map_spec(
+            {name: seen.sites[name] for name in sorted(names) if name in seen.sites},
+            [],
+            colours,
+            legend=netmap.Legend(f"{title}, TTFT p95", items),
+            failed=gone,
+            dots=_dots(answer, side),
+            height=340,
+            alt=f"Metros by TTFT {title.lower()} the change",
+        )
+        with column:
+            netmap.draw(spec, f"scenario_{side}", on_site=_click)
+    st.caption("Click a serving site to fail it, and again to have it back. Metros are coloured by the first token their people get.")
+
+
+def _click(site: str) -> None:
+    if site and not site.startswith("metro:"):
+        _fail(site)
+
+
+def _details(answer: Mapping[str, Any]) -> None:
+    titles = {site.id: f"{site.name}, {site.country}" for site in load().metros}
+    number = st.column_config.NumberColumn
+    if answer["timeline"]:
+        st.markdown("#### The burst in time")
+        st.plotly_chart(
+            figures.burst_figure(answer["timeline"], frame.theme()), key="burst", config=frame.PLOTLY, alt="Demand and wait over time"
+        )
+    for point in answer["new_single_points"]:
+        st.warning(
+            f"New single point of failure: {point['kind']} {point['name']} ({text.percent(point['lost_share'])} of demand).",
+            icon=":material/warning:",
+        )
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.markdown("#### Places")
+        table = figures.metro_table(answer, titles)
+        st.dataframe(
+            table,
+            hide_index=True,
+            height=330,
+            placeholder=text.UNKNOWN,
+            column_config={
+                "place": "Place",
+                "rps": number("Requests/s", format="%.2f"),
+                "before": number("TTFT p95 before (ms)", format="%.1f"),
+                "after": number("after (ms)", format="%.1f"),
+                "regret": number("Regret (ms)", format="%+.1f"),
+                "lost": number("Lost (%)", format="%.1f"),
+                "served_before": "Served by",
+                "served_after": "then by",
+                "ingress": "Enters at",
+            },
+        )
+        st.download_button(
+            "CSV", frame.csv_of(table), file_name="scenario-places.csv", mime="text/csv", on_click="ignore", icon=":material/download:"
+        )
+    with right:
+        st.markdown("#### Pools")
+        st.dataframe(
+            figures.pool_table(answer),
+            hide_index=True,
+            height=330,
+            placeholder=text.UNKNOWN,
+            column_config={
+                "pool": "Pool",
+                "was": "Was",
+                "is": "Is",
+                "full_before": number("Full before (%)", format="%.0f"),
+                "full_after": number("after (%)", format="%.0f"),
+                "load": number("Load (req/s)", format="%.1f"),
+                "cap": number("Room (req/s)", format="%.1f"),
+                "wait": number("Wait (ms)", format="%.2f"),
+                "worth": number("Room is worth", format="%.2f", help="What one more request a second would save, in the objective's unit"),
+            },
+        )
+
+
+def _kept(document: Mapping[str, Any], answer: Mapping[str, Any], workload: str) -> None:
+    kept: list[tuple[str, Any]] = st.session_state.setdefault("kept", [])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Keep to compare", icon=":material/bookmark_add:", disabled=len(kept) >= MOST_KEPT):
+            name = f"{document.get('name', 'scenario')} · {workload}"
+            if (name, answer) not in kept:
+                kept.append((name, answer))
+        if kept and st.button("Forget them", type="tertiary"):
+            kept.clear()
+    if not kept:
+        return
+    number = st.column_config.NumberColumn
+    st.markdown("#### Side by side")
+    st.dataframe(
+        figures.compare_table(kept),
+        hide_index=True,
+        height="content",
+        placeholder=text.UNKNOWN,
+        column_config={
+            "scenario": st.column_config.TextColumn("Scenario", width="medium"),
+            "ttft": number("TTFT p95 (ms)", format="%.1f"),
+            "ttft_delta": number("against its baseline", format="%+.1f"),
+            "e2e_delta": number("E2E p95 added (ms)", format="%+.1f"),
+            "late": number("Late or lost (%)", format="%.2f"),
+            "lost": number("Lost (%)", format="%.2f"),
+            "moved": number("Moved (%)", format="%.2f"),
+            "usd": number("Known USD a month", format="dollar"),
+            "points": number("New single points"),
+            "hash": "Scenario",
+        },
+    )
+
+
+def _ranking(seen: View, workload: str) -> None:
+    least = address.choose("Least", list(OBJECTIVES), key="objective", usual="ttft", widget="segmented_control")
+    found = decisions.ranked(seen.at, seen.window, workload, next(name for name in OBJECTIVES if name == least))
+    table = figures.ranking_table(found)
+    noticed = sum(row["touched"] for row in found)
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=480,
+        placeholder=text.UNKNOWN,
+        column_config={
+            "rank": number("#", width=44),
+            "name": "Loss of",
+            "kind": "Kind",
+            "lost": number("Lost (%)", format="%.2f"),
+            "late": number("Late or lost, added (%)", format="%.2f"),
+            "ttft": number("TTFT p95 added (ms)", format="%+.1f"),
+            "moved": number("Moved (%)", format="%.2f"),
+            "full": "Then full",
+        },
+    )
+    st.caption(
+        f"{text.plural(len(found), 'loss', 'losses')} looked at, load settled again after each; {noticed:,} noticed by any request, "
+        f"the worst {len(table['rank'])} shown. Snapshot {seen.at.snapshot}. From a shell: `isochrone whatif --all-single-failures --json`"
+    )
+
+
+def page() -> None:
+    """Build, compare, rank: each in the address."""
+    frame.head("Scenario", "A site fails, a burst comes, a price or a rule changes: who waits, what is lost, what does it cost?")
+    seen = frame.view()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        part = address.choose(
+            "Question",
+            ["build", "rank"],
+            key="part",
+            usual="build",
+            titles={"build": "Build a scenario", "rank": "Rank every single failure"}.__getitem__,
+            widget="segmented_control",
+        )
+        workload = frame.pick_workload(width=260)
+    if part == "rank":
+        _ranking(seen, workload)
+        return
+    document = _document()
+    _build(seen, document)
+    document = st.session_state["scenario"]
+    st.query_params["s"] = to_address(document)
+    try:
+        answer = decisions.compared(seen.at, seen.window, document, workload)
+    except IsochroneError as error:
+        st.error(str(error), icon=":material/error:")
+        st.caption("Mend the change above or its JSON; nothing else on this page is lost.")
+        return
+    if "kind" in answer:
+        st.info(
+            "This is a worked case with its own numbers: `isochrone whatif` prints it, and Cost draws two of them.", icon=":material/info:"
+        )
+        return
+    frame.strip(figures.headline(answer))
+    _maps(seen, document, answer)
+    _details(answer)
+    _kept(document, answer, workload)
+    st.caption(
+        f"{answer['workload']}, least {answer['objective']}, {answer['baseline']['rps']:.1f} requests/s by people; "
+        f"{text.percent(answer['proposed']['measured_share'])} of traffic crosses measured legs only. Snapshot {answer['snapshot']}, "
+        f"seed {answer['seed']}, scenario `{answer['scenario_hash'][:16]}`. The address holds the scenario; "
+        "from a shell: save it, then `isochrone whatif FILE --json`."
+    )
+
+
+page()

@@ -1,0 +1,65 @@
+"""A scenario built by hand: every form gives edits that the scenario's own parser takes; an address holds a scenario whole."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.scenario_form import EDITS, MOST_BYTES, from_address, sentence, to_address
+from inventory.load import load
+from records.errors import UserError
+from routing.scenario import parse
+
+SAMPLE: dict[str, Any] = {
+    "site": "sin",
+    "provider": "aws",
+    "country": "DE",
+    "rules": ["gdpr"],
+    "workload": "chat",
+    "accelerator": "l4",
+}
+
+
+@pytest.mark.parametrize("op", list(EDITS))
+def test_every_form_makes_an_edit_that_is_taken(op: str) -> None:
+    """With each field as it starts (or a known id), with and without what is optional."""
+    for with_optional in (False, True):
+        edit: dict[str, Any] = {"op": op}
+        for number, field in enumerate(EDITS[op].fields):
+            if field.optional and not with_optional:
+                continue
+            value = field.usual if field.usual is not None else SAMPLE[field.kind]
+            edit[field.name] = "fra" if field.kind == "site" and number == 1 else value
+        document = {"name": "n", "edits": [edit]}
+        scenario = parse(document, known=load().sites)
+        assert len(scenario.edits) == 1
+        assert sentence(edit).startswith(EDITS[op].title)
+
+
+@given(st.dictionaries(st.text(), st.recursive(st.none() | st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=5), max_size=5))
+def test_an_address_holds_a_scenario_whole(document: dict[str, Any]) -> None:
+    """What goes in comes out, and the word needs no quoting."""
+    word = to_address(document)
+    assert from_address(word) == document
+    assert word.replace("-", "").replace("_", "").isalnum()
+
+
+@given(st.text(max_size=200))
+def test_any_word_is_a_scenario_or_a_clear_refusal(word: str) -> None:
+    """No word of an address gets past as anything else than an object."""
+    with contextlib.suppress(UserError):
+        assert isinstance(from_address(word), dict)
+
+
+def test_a_bomb_is_refused() -> None:
+    """A small word that unpacks to a great text is not unpacked whole."""
+    packed = zlib.compress(json.dumps({"name": "x" * (MOST_BYTES * 50)}).encode(), 9)
+    with pytest.raises(UserError, match="longer than"):
+        from_address(base64.urlsafe_b64encode(packed).decode())
