@@ -97,15 +97,15 @@ PROBE_TYPES: dict[str, ProbeFactory] = {
         most_bytes=lambda config: config.max_ttl * config.attempts * config.flows_at_once * (_HEADERS_BYTES + 32 + 128),
     ),
     "throughput": ProbeFactory(
-        help="achieved rate of a bulk TCP transfer, one test at a time",
+        help="achieved rate of a bulk transfer, one test at a time, with estimates between full tests",
         module="probes.throughput",
         config_name="ThroughputConfig",
         probe_name="ThroughputProbe",
         at_once=1,
         needs=lambda _: "throughput_port",
         packets=lambda _: 0,
-        longest_s=lambda config: 60 + 4 * config.duration_s + 2 * config.busy_wait_s + config.min_round_trips,
-        most_bytes=lambda config: (2 if config.direction == "both" else 1) * config.max_bytes,
+        longest_s=lambda config: 90 + 4 * config.duration_s + 4 * config.busy_wait_s + config.min_round_trips,
+        most_bytes=lambda config: (1 if config.direction in {"up", "down"} else 2) * config.max_bytes,
     ),
     "inference": ProbeFactory(
         help="time to first token of a streaming model endpoint",

@@ -22,6 +22,7 @@ _NAMES: dict[type, str] = {
     bool: "true or false",
     Path: "a path in quotes",
     tuple: "a list of texts in quotes",
+    dict: "a table such as { aws = 1.5 }",
 }
 
 
@@ -63,6 +64,8 @@ def _kinds(hint: object) -> tuple[type, ...]:
         return (tuple,)
     if get_origin(hint) in {Union, types.UnionType}:
         return tuple(kind for kind in get_args(hint) if kind is not type(None))
+    if get_origin(hint) is dict:  # the class checks what is in it
+        return (dict,)
     if get_args(hint):  # Literal: the class checks the value
         return (type(get_args(hint)[0]),)
     assert isinstance(hint, type)

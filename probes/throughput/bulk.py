@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import time
 from dataclasses import dataclass, replace
 
 from probes.tcp_info import TcpInfo, available_congestion_controls, read_tcp_info
-from probes.throughput.wire import GRANT_BYTES, REPORT_BYTES, Direction, Grant, Hello, Report, WireError, is_iperf3_answer
+from probes.throughput.sample import Sampled, send_sample
+from probes.throughput.train import HELLO_TRAIN, packet, plan, rate_bps, tcp_payload_bps
+from probes.throughput.train_socket import TrainReceiver, open_train_socket, send_trains
+from probes.throughput.wire import GRANT_BYTES, REPORT_BYTES, Direction, Estimated, Grant, Hello, Report, WireError, is_iperf3_answer
+from records.measurement import FailureSource
 
 __all__ = [
     "Measured",
@@ -30,12 +35,23 @@ _CONNECT_TIMEOUT_S = 5.0
 #: What a test may take beyond its time: the grant, draining, the report.
 _MARGIN_S = 8.0
 _LONGEST_MS = 60_000
+#: Whose failure an error of a socket is; what is not here is the other end's.
+_SOURCES: dict[int, FailureSource] = {
+    **dict.fromkeys((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.ENETDOWN), "path"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS), "agent"),
+}
+#: How often TCP_INFO is read while a bulk is sent.
+_LOOK_EVERY_NS = 20_000_000
 
 
 class TestFailed(Exception):
-    """The test could not be run or did not end; says why in one sentence."""
+    """The test could not be run or did not end; says why in one sentence, and whose failure it was."""
 
     __test__ = False  # the name is not a test case's
+
+    def __init__(self, why: str, source: FailureSource = "target") -> None:
+        super().__init__(why)
+        self.source: FailureSource = source
 
 
 class ServerBusy(TestFailed):
@@ -52,12 +68,22 @@ class NotBuiltin(TestFailed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One direction of a built-in test: the receiver's count and time, the sender's TCP counters."""
+    """One direction of a built-in test: the receiver's count and time, the sender's TCP counters.
+
+    estimate_bps, method   of a sample or of trains; is_settled False: no more than a lower bound
+    rtts_ns                smoothed RTTs that the connection had while we sent (TCP_INFO); empty where the other end sent
+    idle_rtt_ns            RTT of the hand-shake
+    """
 
     transferred_bytes: int
     duration_ns: int
     sender: TcpInfo
     congestion_control: str | None
+    estimate_bps: int | None = None
+    method: Estimated = "transfer"
+    is_settled: bool = True
+    rtts_ns: tuple[int, ...] = ()
+    idle_rtt_ns: int | None = None
 
 
 def choose_congestion_control(sock: socket.socket, wanted: str | None) -> None:
@@ -70,7 +96,7 @@ def choose_congestion_control(sock: socket.socket, wanted: str | None) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, option, name.encode())
     except OSError as error:
         if wanted:
-            raise TestFailed(f"congestion control {wanted!r} is not available here: {error.strerror}") from None
+            raise TestFailed(f"congestion control {wanted!r} is not available here: {error.strerror}", "agent") from None
 
 
 def congestion_control(sock: socket.socket) -> str | None:
@@ -89,8 +115,10 @@ async def read_exactly(sock: socket.socket, count: int) -> bytes:
     return data
 
 
-async def send_bulk(sock: socket.socket, duration_ms: int, max_bytes: int) -> int:
+async def send_bulk(sock: socket.socket, duration_ms: int, max_bytes: int, rtts_ns: list[int] | None = None) -> int:
     """Send for that long or that many bytes, whichever ends first; returns the bytes handed to the kernel.
+
+    rtts_ns   takes the connection's smoothed RTT (TCP_INFO), every 20 ms
 
     Little is let wait unsent in the kernel, so that a slow path is not still busy seconds after the time is up.
     """
@@ -99,8 +127,13 @@ async def send_bulk(sock: socket.socket, duration_ms: int, max_bytes: int) -> in
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOTSENT_LOWAT_BYTES)
     sent = 0
     deadline_ns = time.monotonic_ns() + duration_ms * 1_000_000
+    look_ns = 0
     block = memoryview(_BLOCK)
     while sent < max_bytes and (left_ns := deadline_ns - time.monotonic_ns()) > 0:
+        if rtts_ns is not None and left_ns < deadline_ns - look_ns:
+            look_ns = deadline_ns - left_ns + _LOOK_EVERY_NS
+            rtt_ns = read_tcp_info(sock).rtt_ns
+            rtts_ns.extend([] if rtt_ns is None else [rtt_ns])
         part = block[: min(len(block), max_bytes - sent)]
         while part and left_ns > 0:
             try:
@@ -157,7 +190,7 @@ async def run_test(address: str, port: int, hello: Hello, min_round_trips: int =
             return await _run_test(address, port, hello, min_round_trips, limit)
     except TimeoutError:
         if not limit.expired():
-            raise TestFailed(f"{address} port {port}: Connection timed out") from None
+            raise TestFailed(f"{address} port {port}: Connection timed out", "path") from None
         raise TestFailed(f"{address} port {port}: the test did not end in time and was stopped") from None
 
 
@@ -166,7 +199,7 @@ async def _run_test(address: str, port: int, hello: Hello, min_round_trips: int,
     try:
         found = await loop.getaddrinfo(address, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        raise TestFailed(f"cannot resolve {address!r}: {getattr(error, 'strerror', None) or error}") from error
+        raise TestFailed(f"cannot resolve {address!r}: {getattr(error, 'strerror', None) or error}", "resolver") from error
     family, _, _, _, place = found[0]
     with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
         sock.setblocking(False)
@@ -174,16 +207,22 @@ async def _run_test(address: str, port: int, hello: Hello, min_round_trips: int,
             if hello.direction == "up":
                 choose_congestion_control(sock, hello.congestion_control)
             await loop.sock_connect(sock, place)
-            round_trips_ms = min_round_trips * (read_tcp_info(sock).rtt_ns or 0) // 1_000_000
+            idle_rtt_ns = read_tcp_info(sock).rtt_ns
+            round_trips_ms = min_round_trips * (idle_rtt_ns or 0) // 1_000_000
             hello = replace(hello, duration_ms=min(max(hello.duration_ms, round_trips_ms), _LONGEST_MS))
             limit.reschedule(loop.time() + hello.duration_ms / 1000 + _MARGIN_S)
             await loop.sock_sendall(sock, hello.encode())
             grant = await _read_grant(sock)
-            return await (_up(sock, grant) if hello.direction == "up" else _down(sock, grant))
+            if hello.method == "train":
+                limit.reschedule(loop.time() + _MARGIN_S)
+                return replace(await _trains(sock, grant, hello), idle_rtt_ns=idle_rtt_ns)
+            measured = await (_up(sock, grant, hello) if hello.direction == "up" else _down(sock, grant))
+            return replace(measured, idle_rtt_ns=idle_rtt_ns)
         except TimeoutError:
             raise
         except OSError as error:
-            raise TestFailed(f"{address} port {port}: {os.strerror(error.errno) if error.errno else error}") from error
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise TestFailed(f"{address} port {port}: {why}", _SOURCES.get(error.errno or 0, "target")) from error
 
 
 async def _read_grant(sock: socket.socket) -> Grant:
@@ -203,8 +242,15 @@ async def _read_grant(sock: socket.socket) -> Grant:
     return grant
 
 
-async def _up(sock: socket.socket, grant: Grant) -> Measured:
-    await send_bulk(sock, grant.duration_ms, grant.max_bytes)
+async def _up(sock: socket.socket, grant: Grant, hello: Hello) -> Measured:
+    rtts: list[int] = []
+    sampled: Sampled | None = None
+    if hello.method == "sample":
+        sampled = await send_sample(sock, grant.duration_ms, grant.max_bytes)
+        rtts.extend(sampled.rtts_ns)
+    else:
+        await send_bulk(sock, grant.duration_ms, grant.max_bytes, rtts)
+    sender, control = read_tcp_info(sock), congestion_control(sock)
     sock.shutdown(socket.SHUT_WR)
     raw = await read_exactly(sock, REPORT_BYTES)
     try:
@@ -214,8 +260,12 @@ async def _up(sock: socket.socket, grant: Grant) -> Measured:
     return Measured(
         transferred_bytes=report.transferred_bytes,
         duration_ns=report.duration_ns,
-        sender=read_tcp_info(sock),
-        congestion_control=congestion_control(sock),
+        sender=sender,
+        congestion_control=control,
+        estimate_bps=None if sampled is None else sampled.rate_bps,
+        method="transfer" if sampled is None else sampled.method,
+        is_settled=sampled is None or sampled.is_settled,
+        rtts_ns=tuple(rtts),
     )
 
 
@@ -231,12 +281,51 @@ async def _down(sock: socket.socket, grant: Grant) -> Measured:
 
     sender = TcpInfo(rtt_ns=ns(report.rtt_us), min_rtt_ns=ns(report.min_rtt_us), retransmits=report.retransmits)
     return Measured(
-        transferred_bytes=total - REPORT_BYTES, duration_ns=duration_ns, sender=sender, congestion_control=report.congestion_control
+        transferred_bytes=total - REPORT_BYTES,
+        duration_ns=duration_ns,
+        sender=sender,
+        congestion_control=report.congestion_control,
+        estimate_bps=report.estimate_bps,
+        method=report.method,
+        is_settled=report.transferred_bytes < grant.max_bytes,
     )
 
 
-def make_report(sock: socket.socket, direction: Direction, transferred_bytes: int, duration_ns: int) -> Report:
-    """The server's report, with its TCP counters when it was the sender."""
+async def _trains(sock: socket.socket, grant: Grant, hello: Hello) -> Measured:
+    """Trains of UDP packets beside the connection."""
+    host, begun_ns = sock.getpeername()[0], time.monotonic_ns()
+    trains = open_train_socket(sock.family, sock.getsockname()[0])
+    receiver = TrainReceiver(trains, hello.lease)
+    try:
+        trains.connect((host, grant.udp_port))
+        if hello.direction == "up":
+            await send_trains(trains, plan(grant.max_bytes), hello.lease)
+            sock.shutdown(socket.SHUT_WR)
+        else:
+            trains.send(packet(hello.lease, HELLO_TRAIN, 0, 1))
+        raw = await read_exactly(sock, REPORT_BYTES)
+        try:
+            report = Report.decode(raw)
+        except WireError:
+            raise TestFailed("the server ended the test without a report") from None
+        rate = rate_bps(receiver.arrivals, 6 if sock.family == socket.AF_INET6 else 4)
+        own_bps = None if rate is None else tcp_payload_bps(rate)
+        return Measured(
+            transferred_bytes=report.transferred_bytes,
+            duration_ns=max(1, time.monotonic_ns() - begun_ns),
+            sender=TcpInfo(),
+            congestion_control=None,
+            estimate_bps=report.estimate_bps if hello.direction == "up" else own_bps,
+            method="train",
+        )
+    finally:
+        receiver.close()
+
+
+def make_report(
+    sock: socket.socket, direction: Direction, transferred_bytes: int, duration_ns: int, sampled: Sampled | None = None
+) -> Report:
+    """The server's report, with its TCP counters when it was the sender, and what it read of the rate."""
     if direction == "up":
         return Report(transferred_bytes=transferred_bytes, duration_ns=duration_ns)
     info = read_tcp_info(sock)
@@ -247,4 +336,6 @@ def make_report(sock: socket.socket, direction: Direction, transferred_bytes: in
         rtt_us=None if info.rtt_ns is None else info.rtt_ns // 1000,
         min_rtt_us=None if info.min_rtt_ns is None else info.min_rtt_ns // 1000,
         congestion_control=congestion_control(sock),
+        estimate_bps=None if sampled is None else sampled.rate_bps,
+        method="transfer" if sampled is None else sampled.method,
     )

@@ -1,218 +1,206 @@
-"""The throughput probe: bulk TCP transfers to and from a target, as ThroughputResults."""
+"""The throughput probe: full tests and, between them, estimates, within a budget and under a lease, as ThroughputResults."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import logging
 import random
 import time
-from typing import Literal
+from collections import Counter
+from pathlib import Path
 
 from probes.model import Target, Vantage
-from probes.throughput.bulk import NotBuiltin, ServerBusy, TestFailed, run_test
+from probes.throughput.attempt import Attempts, Failed, Reading, Tool, Way
+from probes.throughput.budget import Budget
 from probes.throughput.config import ThroughputConfig
-from probes.throughput.iperf3 import NotIperf3, find_iperf3, iperf3_version, run_iperf3, whole_seconds
-from probes.throughput.iperf3_json import Iperf3Error, Iperf3Report
-from probes.throughput.wire import Hello
+from probes.throughput.iperf3 import find_iperf3, iperf3_version
+from probes.throughput.lease import HOST, Lease, LeaseHeld, local_address, new_name
+from probes.throughput.load import Loaded, LoadMeter
 from records.batch import Line
 from records.errors import ConfigError, ToolMissing
-from records.measurement import ThroughputResult
-from records.units import SECOND
+from records.measurement import FailureSource, ThroughputResult
 
 __all__ = ["BUILTIN_ENGINE", "ThroughputProbe"]
 
-BUILTIN_ENGINE = "isochrone-throughput/1"
-
-Direction = Literal["up", "down"]
+BUILTIN_ENGINE = "isochrone-throughput/2"
+log = logging.getLogger("isochrone.agent")
 
 
 class ThroughputProbe:
     """Tests one target at a time, one direction after the other; calls that come meanwhile wait their turn.
 
-    A server that is running another agent's test is asked again for `busy_wait_s`, then the result is an error that
-    says so. Which tool a target speaks, and whether its path is faster than the byte budget, is remembered.
+    A server that is running another agent's test is asked again for `busy_wait_s`, then the result is an error that says so. Every
+    `full_every`th measurement of a target is a full test, the others are estimates. What would go beyond the day's budget is
+    not begun: the result says so.
+
     once() raises ConfigError for a target without a throughput port.
     """
 
     name = "throughput"
 
-    def __init__(self, config: ThroughputConfig) -> None:
+    def __init__(self, config: ThroughputConfig, *, lease: Lease = HOST) -> None:
         self._config = config
-        self._lease: asyncio.Lock | None = None
-        self._builtin_targets: set[tuple[str, int]] = set()
-        self._fast: set[tuple[str, int, Direction]] = set()
-        self._rtt_ns: dict[tuple[str, int], int] = {}
+        self._host_lease = lease
+        self._turn: asyncio.Lock | None = None
+        self._attempts = Attempts(config)
+        self._meter = LoadMeter()
+        self._budget: Budget | None = None
+        self._rounds: Counter[Target] = Counter()
 
     async def open(self) -> None:
-        """Raises ToolMissing when iperf3 is asked for and absent."""
-        self._lease = asyncio.Lock()
-        if self._config.tool == "iperf3" and find_iperf3() is None:
+        """Raises ToolMissing when iperf3 is asked for and absent, ConfigError when the day's budget cannot be read."""
+        config = self._config
+        self._turn = asyncio.Lock()
+        if config.tool == "iperf3" and find_iperf3() is None:
             raise ToolMissing("iperf3 is not installed; install it with: apt-get install iperf3, or set tool = 'builtin'")
+        if config.bytes_per_day or config.usd_per_day:
+            self._budget = Budget(
+                bytes_per_day=config.bytes_per_day,
+                usd_per_day=config.usd_per_day,
+                egress_usd_per_gb=config.egress_usd_per_gb,
+                path=Path(config.budget_file) if config.budget_file else None,
+            )
+        if config.load_rtt:
+            await self._meter.open()
 
     async def close(self) -> None:
-        """Nothing is kept open between tests."""
+        """Close what measures the latency under load; idempotent."""
+        await self._meter.close()
 
     async def once(self, target: Target, vantage: Vantage) -> tuple[Line, ...]:
         """One ThroughputResult for each direction of the configuration."""
         if target.throughput_port is None:
             raise ConfigError(f"target {target.site} has no throughput_port; give it the port of its throughput server, such as 5201")
-        if self._lease is None:
-            self._lease = asyncio.Lock()
-        directions: tuple[Direction, ...] = ("up", "down") if self._config.direction == "both" else (self._config.direction,)  # type: ignore[assignment]
-        results = []
-        async with self._lease:
-            for direction in directions:
-                results.append(await self._patiently(target, target.throughput_port, vantage, direction))  # noqa: PERF401  one after the other
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        ways: tuple[Way, ...] = ("up", "down") if self._config.direction == "both" else (self._config.direction,)  # type: ignore[assignment]
+        results: list[ThroughputResult] = []
+        async with self._turn:
+            is_full = self._rounds[target] % self._config.full_every == 0 if self._config.full_every else False
+            self._rounds[target] += 1
+            for way in ways:
+                results += await self._measure(target, target.throughput_port, vantage, way, is_full=is_full)
         return tuple(results)
 
-    async def _patiently(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> ThroughputResult:
-        """Ask a busy server again until the patience is over."""
+    async def _measure(self, target: Target, port: int, vantage: Vantage, way: Way, *, is_full: bool) -> list[ThroughputResult]:
+        """One test within the budget and under the lease."""
+        config, started_at_ns = self._config, time.time_ns()
+        most = config.max_bytes if is_full else config.estimate_max_bytes
+        up, down = most if way != "down" else 0, most if way != "up" else 0
+        if self._budget is not None:
+            refusal = self._budget.refusal(vantage.site, target.site, up_bytes=up, down_bytes=down)
+            if refusal is not None:
+                log.warning("throughput of %s is skipped: %s", target.site, refusal)
+                return [
+                    _without(target, port, vantage, direction, "builtin", started_at_ns, refusal, None) for direction in _directions(way)
+                ]
+            self._budget.book(vantage.site, target.site, up_bytes=up, down_bytes=down)
+        self._attempts.spent.up = self._attempts.spent.down = 0
+        try:
+            return await self._under_lease(target, port, vantage, way, started_at_ns, is_full=is_full)
+        finally:
+            if self._budget is not None:
+                spent = self._attempts.spent
+                self._budget.book(vantage.site, target.site, up_bytes=spent.up - up, down_bytes=spent.down - down)
+
+    async def _under_lease(
+        self, target: Target, port: int, vantage: Vantage, way: Way, started_at_ns: int, *, is_full: bool
+    ) -> list[ThroughputResult]:
+        name, address = new_name(), await local_address(target.address, port)
+        ttl_s = self._config.busy_wait_s + self._attempts.longest_s(target.address, port)
+        try:
+            async with self._host_lease.awaited(name, f"a test of {target.site}", ttl_s, wait_s=self._config.busy_wait_s, address=address):
+                idle = await self._meter.idle(target.address)
+                if idle:
+                    self._attempts.note_rtt(target.address, port, min(idle))
+                loaded: list[int] = []
+                made, begun_ns = await self._patiently(target.address, port, way, name, loaded, is_full=is_full)
+        except LeaseHeld as held:
+            why = f"this host is busy with {held}; two tests at once would measure each other"
+            return [_without(target, port, vantage, way_, "builtin", started_at_ns, why, "agent") for way_ in _directions(way)]
+        if isinstance(made, Failed):
+            return [_without(target, port, vantage, way_, made.tool, begun_ns, made.why, made.source) for way_ in _directions(way)]
+        spent = self._attempts.spent
+        return [_result(target, port, vantage, begun_ns, reading, idle, loaded, spent.up + spent.down) for reading in made]
+
+    async def _patiently(
+        self, host: str, port: int, way: Way, name: bytes, loaded: list[int], *, is_full: bool
+    ) -> tuple[tuple[Reading, ...] | Failed, int]:
+        """Ask a busy server again until the patience is over: what came of it, and when the last try began."""
         until = time.monotonic() + self._config.busy_wait_s
+        attempt = self._attempts.full if is_full else self._attempts.estimate
         while True:
-            result, is_busy = await self._try(target, port, vantage, direction)
+            loaded.clear()
+            begun_ns = time.time_ns()
+            async with self._meter.during(host, loaded):
+                made = await attempt(host, port, way, name)
             pause_s = random.uniform(0.2, 0.6)  # noqa: S311  two agents that wait must not wake together
-            if not is_busy or time.monotonic() + pause_s > until:
-                return result
+            if not isinstance(made, Failed) or not made.is_busy or time.monotonic() + pause_s > until:
+                return made, begun_ns
             await asyncio.sleep(pause_s)
 
-    async def _try(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> tuple[ThroughputResult, bool]:
-        """One test with the tool of this target: (result, whether trying again soon may help)."""
-        started_at_ns, place, tool = time.time_ns(), (target.address, port), self._config.tool
-        if tool == "auto":
-            tool = "builtin" if find_iperf3() is None or place in self._builtin_targets else "iperf3"
-        hung_up = ""
-        if tool == "iperf3":
-            try:
-                return await self._iperf3(target, port, vantage, direction)
-            except NotIperf3 as error:
-                hung_up = str(error)
-                if self._config.tool == "iperf3":
-                    why = f"what listens there is no iperf3 server ({hung_up})"
-                    return _failure(target, port, vantage, direction, "iperf3", started_at_ns, why), False
-        try:
-            result, is_busy = await self._builtin(target, port, vantage, direction)
-        except NotBuiltin as error:
-            self._builtin_targets.discard(place)
-            if hung_up and error.is_iperf3:  # it is iperf3 after all, between two tests
-                return _failure(target, port, vantage, direction, "iperf3", started_at_ns, hung_up), True
-            return _failure(target, port, vantage, direction, "builtin", started_at_ns, str(error)), False
-        if hung_up and result.stop_reason != "error":
-            self._builtin_targets.add(place)
-        return result, is_busy
 
-    async def _iperf3(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> tuple[ThroughputResult, bool]:
-        started_at_ns = time.time_ns()
-        try:
-            report, by_bytes = await self._iperf3_report(target, port, direction)
-        except Iperf3Error as error:
-            if not error.is_busy:
-                self._fast.discard((target.address, port, direction))
-            return _failure(target, port, vantage, direction, "iperf3", started_at_ns, str(error)), error.is_busy
-        header = vantage.header(target, measured=_place(target, port), started_at_ns=started_at_ns, engine=_engine("iperf3"))
-        result = ThroughputResult(
-            **header,
-            tool="iperf3",
-            direction=direction,
-            transferred_bytes=report.transferred_bytes,
-            duration_ns=report.duration_ns,
-            throughput_bps=report.throughput_bps,
-            stop_reason="bytes" if by_bytes else "time",
-            retransmits=report.retransmits,
-            tcp_rtt_ns=report.rtt_ns,
-            tcp_min_rtt_ns=report.rtt_min_ns,
-            congestion_control=report.congestion_control,
-        )
-        return result, False
-
-    async def _iperf3_report(self, target: Target, port: int, direction: Direction) -> tuple[Iperf3Report, bool]:
-        """A reading, and whether the byte budget is what ended or held it.
-
-        By time with half of the byte budget, then, where that shows the path to be faster or longer than that, again:
-        a faster path gets the other half by bytes, a longer one as long as its round trips ask for. A path known to be
-        fast gets its whole budget by bytes at once, one of known RTT the right time. iperf3 tells the RTT only of up tests.
-        """
-        config, key, duration_s = self._config, (target.address, port, direction), self._duration_s(target, port)
-        run = functools.partial(run_iperf3, target.address, port, direction=direction, congestion_control=config.congestion_control or None)
-        if key in self._fast:
-            report = (await run(duration_s=duration_s, max_bytes=config.max_bytes, by_bytes=True)).report
-            if report.duration_ns > whole_seconds(duration_s) * SECOND:
-                self._fast.discard(key)
-            return report, True
-        last = await run(duration_s=duration_s, max_bytes=config.max_bytes // 2)
-        if last.report.rtt_min_ns is not None:  # the least: the RTT under load would ask for ever longer tests
-            self._rtt_ns[target.address, port] = last.report.rtt_min_ns
-        longer_s = self._duration_s(target, port)
-        by_bytes = last.is_bound
-        if by_bytes or whole_seconds(longer_s) > whole_seconds(duration_s):
-            try:
-                last = await run(duration_s=longer_s, max_bytes=config.max_bytes // 2, by_bytes=by_bytes)
-            except Iperf3Error as error:
-                if error.is_busy:
-                    raise
-                # The bytes were gone before iperf3 could count them; the first reading stands, as a lower bound.
-        if by_bytes or last.is_bound:
-            self._fast.add(key)
-        return last.report, by_bytes or last.is_bound
-
-    def _duration_s(self, target: Target, port: int) -> float:
-        """How long a test lasts, as far as the RTT is known."""
-        rtt_s = self._rtt_ns.get((target.address, port), 0) / SECOND
-        return max(self._config.duration_s, min(self._config.min_round_trips * rtt_s, 60.0))
-
-    async def _builtin(self, target: Target, port: int, vantage: Vantage, direction: Direction) -> tuple[ThroughputResult, bool]:
-        config, started_at_ns = self._config, time.time_ns()
-        hello = Hello(
-            direction=direction,
-            duration_ms=round(config.duration_s * 1000),
-            max_bytes=config.max_bytes,
-            congestion_control=config.congestion_control or None,
-        )
-        try:
-            measured = await run_test(target.address, port, hello, config.min_round_trips)
-        except NotBuiltin:
-            raise
-        except TestFailed as error:
-            return _failure(target, port, vantage, direction, "builtin", started_at_ns, str(error)), isinstance(error, ServerBusy)
-        if measured.transferred_bytes <= 0 or measured.duration_ns <= 0:
-            why = "too little arrived to tell a rate: give the test more time or bytes"
-            return _failure(target, port, vantage, direction, "builtin", started_at_ns, why), False
-        header = vantage.header(target, measured=_place(target, port), started_at_ns=started_at_ns, engine=BUILTIN_ENGINE)
-        result = ThroughputResult(
-            **header,
-            tool="builtin",
-            direction=direction,
-            transferred_bytes=measured.transferred_bytes,
-            duration_ns=measured.duration_ns,
-            throughput_bps=measured.transferred_bytes * 8 * SECOND // measured.duration_ns,
-            stop_reason="bytes" if measured.transferred_bytes >= config.max_bytes else "time",
-            retransmits=measured.sender.retransmits,
-            tcp_rtt_ns=measured.sender.rtt_ns,
-            tcp_min_rtt_ns=measured.sender.min_rtt_ns,
-            congestion_control=measured.congestion_control,
-        )
-        return result, False
+def _directions(way: Way) -> tuple[Way, ...]:
+    return ("up", "down") if way == "bidir" else (way,)
 
 
 def _place(target: Target, port: int) -> str:
     return f"[{target.address}]:{port}" if ":" in target.address else f"{target.address}:{port}"
 
 
-def _engine(tool: Literal["iperf3", "builtin"]) -> str:
+def _engine(tool: Tool) -> str:
     path = find_iperf3()
     return f"iperf3/{iperf3_version(path)}" if tool == "iperf3" and path else BUILTIN_ENGINE
 
 
-def _failure(
-    target: Target, port: int, vantage: Vantage, direction: Direction, tool: Literal["iperf3", "builtin"], started_at_ns: int, why: str
+def _result(
+    target: Target, port: int, vantage: Vantage, started_at_ns: int, reading: Reading, idle: list[int], loaded: list[int], spent_bytes: int
 ) -> ThroughputResult:
-    """A test that gave no rate."""
+    """A rate, with the latency that was measured beside it: by pings, or else by the connection itself."""
+    load = Loaded.of(idle, loaded, "ping")
+    if load.source is None and reading.idle_rtt_ns is not None:
+        load = Loaded.of([reading.idle_rtt_ns], reading.rtts_ns, "tcp_info")
+    header = vantage.header(target, measured=_place(target, port), started_at_ns=started_at_ns, engine=_engine(reading.tool))
+    return ThroughputResult(
+        **header,
+        tool=reading.tool,
+        direction=reading.direction,
+        transferred_bytes=reading.transferred_bytes,
+        duration_ns=reading.duration_ns,
+        throughput_bps=reading.throughput_bps,
+        stop_reason=reading.stop_reason,
+        retransmits=reading.retransmits,
+        tcp_rtt_ns=reading.tcp_rtt_ns,
+        tcp_min_rtt_ns=reading.tcp_min_rtt_ns,
+        congestion_control=reading.congestion_control,
+        method=reading.method,
+        is_estimate=reading.method != "transfer",
+        protocol=reading.protocol,
+        streams=reading.streams,
+        is_bidirectional=reading.is_bidirectional,
+        spent_bytes=spent_bytes,
+        idle_rtt_ns=load.idle_rtt_ns,
+        loaded_rtt_ns=load.loaded_rtt_ns,
+        loaded_rtt_p95_ns=load.loaded_rtt_p95_ns,
+        rtt_source=load.source,
+        udp_packets=reading.udp_packets,
+        udp_lost_packets=reading.udp_lost_packets,
+        udp_jitter_ns=reading.udp_jitter_ns,
+    )
+
+
+def _without(
+    target: Target, port: int, vantage: Vantage, way: Way, tool: Tool, started_at_ns: int, why: str, source: FailureSource | None
+) -> ThroughputResult:
+    """A test that gave no rate: failed, or, without a source, skipped."""
     return ThroughputResult(
         **vantage.header(target, measured=_place(target, port), started_at_ns=started_at_ns, engine=_engine(tool)),
         tool=tool,
-        direction=direction,
+        direction="down" if way == "down" else "up",
         transferred_bytes=0,
         duration_ns=max(0, time.time_ns() - started_at_ns),
         throughput_bps=None,
-        stop_reason="error",
+        stop_reason="skipped" if source is None else "error",
         error=why,
+        failure_source=source,
     )

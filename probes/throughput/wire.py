@@ -2,10 +2,14 @@
 
 The client speaks first::
 
-    client -> server   Hello   37 bytes: magic, direction, duration, byte budget, congestion control wanted
-    server -> client   Grant   21 bytes: magic, go | busy | refused, and what the server allows of it
+    client -> server   Hello   37 bytes: magic, what (direction and method), duration, byte budget, lease, congestion control wanted
+    server -> client   Grant   23 bytes: magic, go | busy | refused, what the server allows of it, a UDP port for trains
     up:    client sends the bulk and shuts its side; the server answers with a Report
     down:  server sends the bulk, then a Report, and closes
+
+Methods: a transfer; a short one whose rate the sender reads from its congestion control (an estimate); trains of UDP
+packets beside the connection (see probes.throughput.train). The lease is a name for the test drawn by its client: a server
+that shares the client's host knows by it that the client's own lease is no other test.
 
 The greeting has the length of iperf3's session cookie, and iperf3's server answers a cookie with one byte at
 once: so a client that meets an iperf3 server sees it in the first byte and need not wait for a time-out. All
@@ -18,19 +22,38 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["GRANT_BYTES", "HELLO_BYTES", "REPORT_BYTES", "Grant", "Hello", "Report", "WireError", "is_iperf3_answer"]
+__all__ = [
+    "CONGESTION_NAME_BYTES",
+    "GRANT_BYTES",
+    "HELLO_BYTES",
+    "LEASE_BYTES",
+    "REPORT_BYTES",
+    "Grant",
+    "Hello",
+    "Report",
+    "WireError",
+    "is_iperf3_answer",
+]
 
 Direction = Literal["up", "down"]
 Verdict = Literal["go", "busy", "refused"]
+Method = Literal["transfer", "sample", "train"]
+#: Where a rate is from; the methods of records.measurement.ThroughputResult.
+Estimated = Literal["transfer", "bbr", "delivery_rate", "train"]
 
-_MAGIC = b"ISOTHRU1"
-_HELLO = struct.Struct("!8sBIQ16s")
-_GRANT = struct.Struct("!8sBIQ")
-_REPORT = struct.Struct("!8sQQIII16s")
+_MAGIC = b"ISOTHRU2"
+_HELLO = struct.Struct("!8sBIQ6s10s")
+_GRANT = struct.Struct("!8sBIQH")
+_REPORT = struct.Struct("!8sQQIIIQB16s")
 HELLO_BYTES = _HELLO.size
 GRANT_BYTES = _GRANT.size
 REPORT_BYTES = _REPORT.size
 _UNKNOWN = 0xFFFFFFFF
+#: What the 10 bytes of a greeting hold; Linux's congestion controls have shorter names.
+CONGESTION_NAME_BYTES = 10
+LEASE_BYTES = 6
+_METHODS: tuple[Method, ...] = ("transfer", "sample", "train")
+_ESTIMATES: tuple[Estimated, ...] = ("transfer", "bbr", "delivery_rate", "train")
 _DIRECTIONS: tuple[Direction, ...] = ("up", "down")
 _VERDICTS: tuple[Verdict, ...] = ("go", "busy", "refused")
 
@@ -62,52 +85,68 @@ def _name(raw: object) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """What a client asks for. congestion_control: of the sender of a down test; None leaves it to the server."""
+    """What a client asks for. lease: the name of its test; congestion_control: of the sender, None leaves it to the server."""
 
     direction: Direction
     duration_ms: int
     max_bytes: int
     congestion_control: str | None = None
+    method: Method = "transfer"
+    lease: bytes = bytes(LEASE_BYTES)
 
     def encode(self) -> bytes:
         """Its 37 bytes."""
         name = (self.congestion_control or "").encode("ascii", "replace")
-        return _HELLO.pack(_MAGIC, _DIRECTIONS.index(self.direction), self.duration_ms, self.max_bytes, name)
+        what = _DIRECTIONS.index(self.direction) | _METHODS.index(self.method) << 4
+        return _HELLO.pack(_MAGIC, what, self.duration_ms, self.max_bytes, self.lease, name)
 
     @classmethod
     def decode(cls, data: bytes) -> Hello:
         """From 37 bytes; raises WireError."""
-        _, direction, duration_ms, max_bytes, name = _unpack(_HELLO, data, "greeting")
-        assert isinstance(direction, int)
+        _, what, duration_ms, max_bytes, lease, name = _unpack(_HELLO, data, "greeting")
+        assert isinstance(what, int)
+        assert isinstance(lease, bytes)
         assert isinstance(duration_ms, int)
         assert isinstance(max_bytes, int)
+        direction, method = what & 15, what >> 4
         if direction >= len(_DIRECTIONS):
             raise WireError(f"direction {direction} is neither up (0) nor down (1)")
-        return cls(direction=_DIRECTIONS[direction], duration_ms=duration_ms, max_bytes=max_bytes, congestion_control=_name(name))
+        if method >= len(_METHODS):
+            raise WireError(f"method {method} is not known")
+        return cls(
+            direction=_DIRECTIONS[direction],
+            duration_ms=duration_ms,
+            max_bytes=max_bytes,
+            congestion_control=_name(name),
+            method=_METHODS[method],
+            lease=lease,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """The server's answer, with the limits that hold: never more than was asked for."""
+    """The server's answer, with the limits that hold: never more than was asked for. udp_port: of the trains; 0 for other methods."""
 
     verdict: Verdict
     duration_ms: int = 0
     max_bytes: int = 0
+    udp_port: int = 0
 
     def encode(self) -> bytes:
-        """Its 21 bytes."""
-        return _GRANT.pack(_MAGIC, _VERDICTS.index(self.verdict), self.duration_ms, self.max_bytes)
+        """Its 23 bytes."""
+        return _GRANT.pack(_MAGIC, _VERDICTS.index(self.verdict), self.duration_ms, self.max_bytes, self.udp_port)
 
     @classmethod
     def decode(cls, data: bytes) -> Grant:
-        """From 21 bytes; raises WireError."""
-        _, verdict, duration_ms, max_bytes = _unpack(_GRANT, data, "grant")
+        """From 23 bytes; raises WireError."""
+        _, verdict, duration_ms, max_bytes, udp_port = _unpack(_GRANT, data, "grant")
+        assert isinstance(udp_port, int)
         assert isinstance(verdict, int)
         assert isinstance(duration_ms, int)
         assert isinstance(max_bytes, int)
         if verdict >= len(_VERDICTS):
             raise WireError(f"verdict {verdict} is not known")
-        return cls(verdict=_VERDICTS[verdict], duration_ms=duration_ms, max_bytes=max_bytes)
+        return cls(verdict=_VERDICTS[verdict], duration_ms=duration_ms, max_bytes=max_bytes, udp_port=udp_port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +156,8 @@ class Report:
     transferred_bytes   bulk received (up) or sent (down)
     duration_ns         from the first to the last byte of it at the server
     retransmits, rtt_us, min_rtt_us, congestion_control   of the server's end, meaningful when it was the sender
+    estimate_bps        payload bits per second, read by the server: as the sender of a sample, as the receiver of trains
+    method              where that is from
     """
 
     transferred_bytes: int
@@ -125,17 +166,24 @@ class Report:
     rtt_us: int | None = None
     min_rtt_us: int | None = None
     congestion_control: str | None = None
+    estimate_bps: int | None = None
+    method: Estimated = "transfer"
 
     def encode(self) -> bytes:
-        """Its 52 bytes."""
+        """Its 61 bytes."""
         numbers = (_UNKNOWN if value is None else min(value, _UNKNOWN - 1) for value in (self.retransmits, self.rtt_us, self.min_rtt_us))
         name = (self.congestion_control or "").encode("ascii", "replace")
-        return _REPORT.pack(_MAGIC, self.transferred_bytes, self.duration_ns, *numbers, name)
+        method = _ESTIMATES.index(self.method)
+        return _REPORT.pack(_MAGIC, self.transferred_bytes, self.duration_ns, *numbers, self.estimate_bps or 0, method, name)
 
     @classmethod
     def decode(cls, data: bytes) -> Report:
-        """From 52 bytes; raises WireError."""
-        _, transferred_bytes, duration_ns, *numbers, name = _unpack(_REPORT, data, "report")
+        """From 61 bytes; raises WireError."""
+        _, transferred_bytes, duration_ns, *numbers, estimate_bps, method, name = _unpack(_REPORT, data, "report")
+        assert isinstance(estimate_bps, int)
+        assert isinstance(method, int)
+        if method >= len(_ESTIMATES):
+            raise WireError(f"method {method} is not known")
         assert isinstance(transferred_bytes, int)
         assert isinstance(duration_ns, int)
         known = [value if isinstance(value, int) and value != _UNKNOWN else None for value in numbers]
@@ -146,4 +194,6 @@ class Report:
             rtt_us=known[1],
             min_rtt_us=known[2],
             congestion_control=_name(name),
+            estimate_bps=estimate_bps or None,
+            method=_ESTIMATES[method],
         )

@@ -15,7 +15,7 @@ from lab.loopback_delay import OneWay, PreciseTimer
 from lab.loopback_proxy import DelayingProxy
 from probes.model import Target, Vantage, new_boot_id
 from probes.throughput import ThroughputConfig, ThroughputProbe, ThroughputServer
-from probes.throughput.wire import Grant, Hello
+from probes.throughput.wire import GRANT_BYTES, Grant, Hello
 from records.errors import ConfigError, ToolMissing
 from records.measurement import ThroughputResult
 
@@ -188,7 +188,7 @@ def test_server_limits_what_a_client_may_do() -> None:
         async with serving("builtin") as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(Hello(direction="up", duration_ms=10**9, max_bytes=20_000).encode())
-            grant = Grant.decode(await reader.readexactly(21))
+            grant = Grant.decode(await reader.readexactly(GRANT_BYTES))
             writer.write(b"x" * 200_000)  # ten times what was granted
             with suppress(ConnectionError):
                 assert await asyncio.wait_for(reader.read(), 5) == b""

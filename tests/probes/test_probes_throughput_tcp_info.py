@@ -8,7 +8,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.tcp_info import TcpInfo, available_congestion_controls, parse_tcp_info, read_tcp_info
+from probes.tcp_info import BbrInfo, TcpInfo, available_congestion_controls, parse_bbr_info, parse_tcp_info, read_tcp_info
 
 
 def test_fields_are_at_their_offsets() -> None:
@@ -31,7 +31,20 @@ def test_fields_are_at_their_offsets() -> None:
         acked_bytes=777,
         delivery_rate_bps=1_000_000,
         unacked_segments=1004,
+        is_app_limited=False,
     )
+    assert parse_tcp_info(bytes(7) + b"\1" + raw[8:]).is_app_limited
+
+
+def test_what_bbr_says() -> None:
+    """struct tcp_bbr_info: 2^32 + 1 bytes a second, 20 ms, gains of its start (739/256) and of later (256/256); short is nothing."""
+    assert parse_bbr_info(struct.pack("=5I", 1, 1, 20_000, 739, 739)) == BbrInfo(
+        bandwidth_bps=8 * (2**32 + 1), min_rtt_ns=20_000_000, is_starting=True
+    )
+    later = parse_bbr_info(struct.pack("=5I", 125, 0, 0xFFFFFFFF, 256, 512))
+    assert later == BbrInfo(bandwidth_bps=1000, min_rtt_ns=None, is_starting=False)
+    assert parse_bbr_info(struct.pack("=5I", 0, 0, 1, 739, 739)) is None
+    assert parse_bbr_info(bytes(19)) is None
 
 
 @given(st.binary(max_size=300))

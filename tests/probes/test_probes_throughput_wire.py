@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.throughput.iperf3 import iperf3_argv
-from probes.throughput.iperf3_json import Iperf3Error, parse_iperf3
+from probes.throughput.iperf3_json import Iperf3Error, Iperf3Report, parse_iperf3
 from probes.throughput.wire import GRANT_BYTES, HELLO_BYTES, REPORT_BYTES, Grant, Hello, Report, WireError, is_iperf3_answer
 
 FORMATS = Path(__file__).parents[2].parent / "shared" / "data" / "formats"
-names = st.one_of(st.none(), st.sampled_from(["bbr", "cubic", "reno", "dctcp_16_chars"]))
+names = st.one_of(st.none(), st.sampled_from(["bbr", "cubic", "reno", "highspeed"]))
 
 
 def files(folder: str, pattern: str = "*") -> list[Path]:
@@ -25,10 +25,22 @@ def files(folder: str, pattern: str = "*") -> list[Path]:
     return found
 
 
-@given(st.sampled_from(["up", "down"]), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), names)
-def test_hello_comes_back_as_it_went(direction: str, duration_ms: int, max_bytes: int, name: str | None) -> None:
+methods = st.sampled_from(["transfer", "sample", "train"])
+
+
+@given(
+    st.sampled_from(["up", "down"]), methods, st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.binary(min_size=6, max_size=6), names
+)
+def test_hello_comes_back_as_it_went(direction: str, method: str, duration_ms: int, max_bytes: int, lease: bytes, name: str | None) -> None:
     """A greeting decodes to itself and is as long as iperf3's cookie."""
-    hello = Hello(direction=direction, duration_ms=duration_ms, max_bytes=max_bytes, congestion_control=name)  # type: ignore[arg-type]
+    hello = Hello(
+        direction=direction,  # type: ignore[arg-type]
+        method=method,  # type: ignore[arg-type]
+        duration_ms=duration_ms,
+        max_bytes=max_bytes,
+        lease=lease,
+        congestion_control=name,
+    )
     assert len(hello.encode()) == HELLO_BYTES == 37
     assert Hello.decode(hello.encode()) == hello
 
@@ -61,7 +73,7 @@ def test_report_comes_back_as_it_went(
 def test_any_bytes_are_decoded_or_refused(raw: bytes) -> None:
     """Foreign bytes raise WireError and nothing else."""
     for kind, size in ((Hello, HELLO_BYTES), (Grant, GRANT_BYTES), (Report, REPORT_BYTES)):
-        for data in (raw, b"ISOTHRU1" + raw[: size - 8].ljust(size - 8, b"\xfe")):
+        for data in (raw, b"ISOTHRU2" + raw[: size - 8].ljust(size - 8, b"\xfe")):
             with contextlib.suppress(WireError):
                 kind.decode(data)
 
@@ -90,7 +102,7 @@ def test_real_results_are_read_from_the_receivers_counters(name: str) -> None:
     if not path.exists():
         pytest.skip(f"no sample file {path}")
     direction, received_bytes, rate_bps, retransmits, least_us = REAL[name]
-    report = parse_iperf3(path.read_text())
+    (report,) = parse_iperf3(path.read_text())
     assert (report.direction, report.transferred_bytes) == (direction, received_bytes)
     assert report.throughput_bps == pytest.approx(rate_bps, rel=1e-6)
     assert report.throughput_bps == pytest.approx(report.transferred_bytes * 8e9 / report.duration_ns, rel=1e-6)
@@ -108,7 +120,7 @@ def test_every_real_result_is_a_rate_or_says_why_not() -> None:
             with pytest.raises(Iperf3Error, match="counted no bytes"):
                 parse_iperf3(path.read_text())
         else:
-            assert parse_iperf3(path.read_text()).transferred_bytes == received
+            assert parse_iperf3(path.read_text())[0].transferred_bytes == received
 
 
 def test_dirty_files_are_errors_of_one_sentence() -> None:
@@ -126,12 +138,12 @@ def test_dirty_files_are_errors_of_one_sentence() -> None:
     assert reasons["09_large_file_proxy_target_direct.txt"] == "interrupt - the client has terminated"
 
 
-def test_errors_and_udp_are_no_rates() -> None:
-    """An error of iperf3 is quoted, a busy server is known as such, UDP is not TCP."""
+def test_errors_are_no_rates() -> None:
+    """An error of iperf3 is quoted, a busy server is known as such, a foreign protocol is named."""
     with pytest.raises(Iperf3Error, match="timed out"):
         parse_iperf3(files("lab-generated", "iperf3_error.json")[0].read_text())
-    with pytest.raises(Iperf3Error, match="over UDP, not TCP"):
-        parse_iperf3(files("lab-generated", "iperf3_udp.json")[0].read_text())
+    with pytest.raises(Iperf3Error, match="over SCTP, neither TCP nor UDP"):
+        parse_iperf3('{"start":{"test_start":{"protocol":"SCTP"}},"end":{}}')
     with pytest.raises(Iperf3Error) as busy:
         parse_iperf3('{"start":{},"error":"error - the server is busy running a test. try again later"}')
     assert busy.value.is_busy
@@ -167,15 +179,54 @@ json_values = st.recursive(
 )
 
 
-@given(st.one_of(st.text(max_size=60), json_values.map(json.dumps)))
-def test_any_text_is_a_report_or_an_error(text: str) -> None:
-    """Whatever the tool writes, the parser returns a positive rate or raises Iperf3Error."""
+#: A real document's shape, with anything in the places that are read.
+_odd = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.integers(), max_size=2))
+_sums = st.dictionaries(
+    st.sampled_from(["bytes", "seconds", "retransmits", "packets", "lost_packets", "jitter_ms", "rtt", "min_rtt"]), _odd
+)
+_tests = st.dictionaries(st.sampled_from(["protocol", "reverse", "num_streams"]), st.sampled_from(["TCP", "UDP", 1, 0, -3]))
+_names = ["sum", "sum_sent", "sum_received", "sum_bidir_reverse", "sum_received_bidir_reverse", "sender_tcp_congestion"]
+_documents = st.fixed_dictionaries(
+    {"start": st.fixed_dictionaries({"test_start": _tests}), "end": st.dictionaries(st.sampled_from(_names), _sums)}
+)
+_texts = st.one_of(
+    st.text(max_size=60),
+    json_values.map(json.dumps),
+    _documents.map(json.dumps),
+    st.builds(lambda document, size: json.dumps(document)[:size], _documents, st.integers(0, 200)),
+)
+
+
+def _report_or_error(text: str) -> None:
+    reports: tuple[Iperf3Report, ...] = ()
     try:
-        report = parse_iperf3(text)
-    except Iperf3Error:
+        reports = parse_iperf3(text)
+    except Iperf3Error as error:
+        said = str(error)
+    else:
+        said = ""
+    assert "\n" not in said
+    if said:
         return
-    assert report.transferred_bytes > 0
-    assert report.duration_ns > 0
+    assert 1 <= len(reports) <= 2
+    for report in reports:
+        assert report.transferred_bytes > 0
+        assert report.duration_ns > 0
+        assert report.streams >= 1
+
+
+@given(_texts)
+def test_any_text_is_a_report_or_an_error(text: str) -> None:
+    """Whatever the tool writes, cut off wherever it is: positive rates, or Iperf3Error in one line."""
+    _report_or_error(text)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000)
+@given(_texts)
+def test_any_text_ten_thousand_times(text: str) -> None:
+    """As above."""
+    _report_or_error(text)
 
 
 def test_command_keeps_the_byte_budget() -> None:

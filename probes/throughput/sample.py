@@ -1,0 +1,98 @@
+"""A rate from a short transfer: read off the sender's congestion control as soon as it has found the bottleneck, then stop.
+
+BBR doubles its rate every round trip until the delivery rate grows no more, and keeps the greatest rate that was delivered
+(TCP_CC_INFO). So the rate stands after some ten round trips, and nothing more need be sent. Without BBR it is the kernel's
+delivery rate (TCP_INFO) where the path and not the program was its limit, the greatest of the last round trips.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from probes.tcp_info import read_bbr_info, read_tcp_info
+from probes.throughput.wire import Estimated
+
+__all__ = ["Plateau", "Sampled", "send_sample"]
+
+_BLOCK = os.urandom(128 * 1024)  # random, so that nothing on the way can compress it
+_NOTSENT_LOWAT_BYTES = 128 * 1024
+_LOOK_EVERY_NS = 2_000_000
+#: It grows no more when it is at most so much greater than it was two round trips (and at least so long) ago.
+_GROWTH = 1.02
+_ROUND_TRIPS = 2
+_LEAST_WAIT_NS = 25_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What a sample gave. rate_bps None: nothing was read; is_settled: it grew no more when the sample ended, else it is a lower bound."""
+
+    sent_bytes: int
+    rate_bps: int | None
+    method: Estimated
+    is_settled: bool
+    rtts_ns: tuple[int, ...] = ()
+
+
+class Plateau:
+    """Tells when a rate that is looked at again and again has stopped to grow. Pure: time is an argument."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[int, int]] = deque()
+
+    def add(self, now_ns: int, rate_bps: int, rtt_ns: int) -> bool:
+        """One more look; True when the rate is about what it was two round trips ago."""
+        self._seen.append((now_ns, rate_bps))
+        back_ns = now_ns - max(_LEAST_WAIT_NS, _ROUND_TRIPS * rtt_ns)
+        while len(self._seen) > 1 and self._seen[1][0] <= back_ns:
+            self._seen.popleft()
+        then_ns, then_bps = self._seen[0]
+        return then_ns <= back_ns and rate_bps <= then_bps * _GROWTH
+
+
+async def send_sample(sock: socket.socket, duration_ms: int, max_bytes: int) -> Sampled:
+    """Send until the rate is known, or for that long or that many bytes."""
+    loop = asyncio.get_running_loop()
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOTSENT_LOWAT_BYTES)
+    writable = asyncio.Event()
+    plateau, block = Plateau(), memoryview(_BLOCK)
+    begun_ns = looked_ns = time.monotonic_ns()
+    sent, rates, rtts, is_settled, method = 0, deque[int](maxlen=64), [], False, "delivery_rate"
+    loop.add_writer(sock, writable.set)
+    try:
+        while not is_settled and sent < max_bytes and (now_ns := time.monotonic_ns()) - begun_ns < duration_ms * 1_000_000:
+            try:
+                sent += sock.send(block[: min(len(block), max_bytes - sent)])
+            except BlockingIOError:
+                writable.clear()
+                try:
+                    async with asyncio.timeout(_LOOK_EVERY_NS / 1e9):
+                        await writable.wait()
+                except TimeoutError:
+                    pass
+            else:
+                await asyncio.sleep(0)  # the agent's other work goes on
+            if now_ns - looked_ns < _LOOK_EVERY_NS:
+                continue
+            looked_ns = now_ns
+            info, bbr = read_tcp_info(sock), read_bbr_info(sock)
+            rtt_ns = info.min_rtt_ns or info.rtt_ns or 0
+            if info.rtt_ns is not None:
+                rtts.append(info.rtt_ns)
+            if bbr is not None:
+                method = "bbr"
+                rates.append(bbr.bandwidth_bps)
+                is_settled = plateau.add(now_ns, bbr.bandwidth_bps, rtt_ns) or not bbr.is_starting
+            elif info.delivery_rate_bps is not None and not info.is_app_limited:
+                rates.append(info.delivery_rate_bps)
+                is_settled = plateau.add(now_ns, max(rates), rtt_ns)
+    finally:
+        loop.remove_writer(sock)
+    rate = None if not rates else rates[-1] if method == "bbr" else max(rates)
+    return Sampled(sent, rate, "bbr" if method == "bbr" else "delivery_rate", is_settled, tuple(rtts))
