@@ -22,7 +22,8 @@ def test_fields_are_at_their_offsets() -> None:
         + struct.pack("=6I", 4, 5, 6, 99, 7, 8)
         + struct.pack("=Q", 125_000)
     )
-    # unacked is word 4 after rto, rtt 15, rttvar 16, total_retrans the last; bytes_acked the third quad; min_rtt the fourth word after
+    # unacked is word 4 after rto, rtt 15, rttvar 16, total_retrans the last; bytes_acked the third quad; min_rtt the fourth word after,
+    # data_segs_in the one behind it; snd_mss is word 2
     assert parse_tcp_info(raw) == TcpInfo(
         rtt_ns=1015_000,
         rtt_variation_ns=1016_000,
@@ -31,6 +32,8 @@ def test_fields_are_at_their_offsets() -> None:
         acked_bytes=777,
         delivery_rate_bps=1_000_000,
         unacked_segments=1004,
+        mss_bytes=1002,
+        data_segments_in=7,
         is_app_limited=False,
     )
     assert parse_tcp_info(bytes(7) + b"\1" + raw[8:]).is_app_limited
