@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from app.hop_sheets import why_it_ends
 from app.output import table
 from app.stamp_text import show_stamp, show_stamps, stamp_summary
 from records.batch import Line
@@ -33,6 +34,8 @@ def unresolved(line: Line) -> str | None:
     if isinstance(line, PingResult | StampResult):
         errors = [sample.error or "" for sample in line.samples]
         return line.target if errors and all(error.startswith("EAI_") for error in errors) else None
+    if isinstance(line, TracerouteResult):
+        return line.target if (line.error or "").startswith("EAI_") else None
     if isinstance(line, HttpResult) and line.outcome == "no_such_name":
         return line.target
     return None
@@ -50,6 +53,7 @@ def summary_of(line: Line) -> dict[str, object]:
             "hops": len(line.hops),
             "silent_hops": len(line.hops) - len(answered),
             "rtt_ms": None if last is None else ms(last.rtt_ns),
+            "error": line.error,
         }
     if isinstance(line, ThroughputResult):
         return {
@@ -204,8 +208,11 @@ def _sample(sample: PingSample) -> str:
 def _show_traceroute(line: TracerouteResult) -> None:
     click.echo(f"{line.target}: {line.protocol}, flow {line.flow}, {line.engine}")
     rows = [[hop.ttl, hop.address or "(silent)", _ms(hop.rtt_ns), f"{hop.replies}/{hop.probes}", _labels(hop)] for hop in line.hops]
-    table(["hop", "address", "rtt ms", "replies", "mpls"], rows)
+    if rows:
+        table(["hop", "address", "rtt ms", "replies", "mpls"], rows)
     click.echo("  reached" if line.reached else "  not reached")
+    if (why := why_it_ends(line)) is not None:
+        click.echo(f"  {why}")
 
 
 def _labels(hop: Hop) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from probes.client import CollectorClient
@@ -15,8 +16,9 @@ from probes.policy import refusal
 from probes.uplink import Verdict, judge
 from records.batch import BatchName, Line, encode_line
 from records.errors import OutsideError, UserError
+from records.measurement import Hop, PingSample
 
-__all__ = ["measure", "store"]
+__all__ = ["RoundUnderWay", "TraceUnderWay", "measure", "store", "under_way"]
 
 _TARGETS_AT_ONCE = 64
 
@@ -30,13 +32,54 @@ async def _opened(probe: ProbeType) -> AsyncIterator[ProbeType]:
         await probe.close()
 
 
+@dataclass(frozen=True, slots=True)
+class RoundUnderWay:
+    """A round of ping that is not over: the packets whose fate is known, in order. `host`: its numeric address."""
+
+    host: str
+    samples: tuple[PingSample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceUnderWay:
+    """A trace that is not over: the hops so far. `address`: the target's, as it was given."""
+
+    address: str
+    flow: int
+    hops: tuple[Hop, ...]
+    reached: bool
+
+
+def under_way(probe: ProbeType) -> list[RoundUnderWay | TraceUnderWay]:
+    """What a probe type that can be watched has so far of the measurements it is at; empty of the others."""
+    traces = getattr(probe, "under_way", None)
+    if traces is not None:
+        return [TraceUnderWay(address, flow, found.hops, found.reached) for address, flow, found in traces()]
+    # An echo engine's rounds that somebody waits for; icmplib's engine has none to show.
+    rounds = getattr(getattr(probe, "_engine", None), "_waiting", {})
+    return [
+        RoundUnderWay(
+            one.peer[0] if isinstance(one.peer, tuple) else one.peer,
+            tuple(packet.sample() for packet in one.probes if packet.outcome is not None),
+        )
+        for one in rounds
+    ]
+
+
 async def measure(
-    probe: ProbeType, targets: Iterable[Target], vantage: Vantage, *, rounds: int = 1, at_once: int = 1, together: bool = False
+    probe: ProbeType,
+    targets: Iterable[Target],
+    vantage: Vantage,
+    *,
+    rounds: int = 1,
+    at_once: int = 1,
+    together: bool = False,
+    on_start: Callable[[Target], None] = lambda _target: None,
 ) -> AsyncIterator[tuple[Target, Line]]:
     """Measure each target `rounds` times, one after the other; yields each result as soon as it is there.
 
     With `at_once` above 1 every round is that many measurements of the target at the same time, whose results come together. With
-    `together` all targets are measured at the same time in every round, and each is yielded when it ends.
+    `together` the targets do not wait for each other. `on_start` hears of each target when its first measurement begins.
 
     Raises UserError for an address that nobody may measure, and what the probe raises: NotPermitted, ToolMissing, ConfigError.
     """
@@ -48,35 +91,55 @@ async def measure(
             raise UserError(f"{target.address} is {reason}: one packet there may cause many; give the address of one host")
         if address is None and not is_host_name(target.address):
             raise UserError(f"target {target.address!r} is neither an IP address nor a host name")
+
+    async def one(target: Target) -> AsyncGenerator[tuple[Target, Line], None]:
+        on_start(target)
+        for _ in range(rounds):
+            for lines in await asyncio.gather(*(probe.once(target, vantage) for _ in range(at_once))):
+                for line in lines:
+                    yield target, line
+
     async with _opened(probe):
-        if together:
-            for _ in range(rounds):
-                async with contextlib.aclosing(_together(probe, targets, vantage)) as ended:
-                    async for target, lines in ended:
-                        for line in lines:
-                            yield target, line
+        if not together:
+            for target in targets:
+                async with contextlib.aclosing(one(target)) as found:
+                    async for result in found:
+                        yield result
             return
-        for target in targets:
-            for _ in range(rounds):
-                for lines in await asyncio.gather(*(probe.once(target, vantage) for _ in range(at_once))):
-                    for line in lines:
-                        yield target, line
+        async with contextlib.aclosing(_merged([one(target) for target in targets])) as all_found:
+            async for result in all_found:
+                yield result
 
 
-async def _together(probe: ProbeType, targets: Iterable[Target], vantage: Vantage) -> AsyncGenerator[tuple[Target, tuple[Line, ...]], None]:
+async def _merged(sources: list[AsyncGenerator[tuple[Target, Line], None]]) -> AsyncGenerator[tuple[Target, Line], None]:
+    """What several generators yield, as it comes; at most _TARGETS_AT_ONCE of them run at the same time."""
     room = asyncio.Semaphore(_TARGETS_AT_ONCE)
+    came: asyncio.Queue[tuple[Target, Line] | Exception | None] = asyncio.Queue()
 
-    async def one(target: Target) -> tuple[Target, tuple[Line, ...]]:
-        async with room:
-            return target, await probe.once(target, vantage)
+    async def drain(source: AsyncGenerator[tuple[Target, Line], None]) -> None:
+        try:
+            async with room, contextlib.aclosing(source):
+                async for result in source:
+                    came.put_nowait(result)
+        except Exception as error:  # noqa: BLE001  what one of them raises ends them all, below
+            came.put_nowait(error)
+        else:
+            came.put_nowait(None)
 
-    tasks = [asyncio.ensure_future(one(target)) for target in targets]
+    tasks = [asyncio.ensure_future(drain(source)) for source in sources]
     try:
-        for task in asyncio.as_completed(tasks):
-            yield await task
+        left = len(tasks)
+        while left:
+            result = await came.get()
+            if isinstance(result, Exception):
+                raise result
+            if result is None:
+                left -= 1
+            else:
+                yield result
     finally:
-        for left in tasks:
-            left.cancel()
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 

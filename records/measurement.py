@@ -201,6 +201,7 @@ class TracerouteResult(Measurement):
     hops       by TTL from 1 up to the target or to the last TTL tried
     reached    the target itself answered
     path_hash  of the hop addresses in order, silent ones included; equal hashes, equal paths
+    error      why a packet did not leave: the errno's name, such as ``ENETUNREACH``, or the resolver's, such as ``EAI_NONAME``
     """
 
     protocol: Literal["icmp", "udp", "tcp"]
@@ -208,6 +209,7 @@ class TracerouteResult(Measurement):
     hops: tuple[Hop, ...]
     reached: bool
     path_hash: str
+    error: str | None = None
 
 
 #: transfer: a full test; bbr, delivery_rate: a short transfer, read from the sender's congestion control; train: UDP packets in trains.

@@ -166,7 +166,7 @@ COLUMNS: dict[str, Columns] = {
         "responder": _TEXT,
         "error": _TEXT,
     },
-    "traceroute": {**_HEAD, "protocol": _TEXT, "flow": _INT, "reached": _BOOL, "path_hash": _TEXT, "hops": _HOPS, **_TAIL},
+    "traceroute": {**_HEAD, "protocol": _TEXT, "flow": _INT, "reached": _BOOL, "path_hash": _TEXT, "hops": _HOPS, "error": _TEXT, **_TAIL},
     "throughput": {
         **_HEAD,
         "tool": _TEXT,
@@ -301,7 +301,7 @@ def traceroute_rows(m: TracerouteResult, batch: BatchName, received_at: datetime
         }
         for h in m.hops
     ]
-    return [(*_head(m), m.protocol, m.flow, m.reached, m.path_hash, hops, *_tail(batch, received_at))]
+    return [(*_head(m), m.protocol, m.flow, m.reached, m.path_hash, hops, m.error, *_tail(batch, received_at))]
 
 
 def throughput_rows(m: ThroughputResult, batch: BatchName, received_at: datetime) -> list[Row]:

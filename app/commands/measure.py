@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-from app.measure_text import is_answered, show, show_together, summary_of, unresolved
-from app.output import emit_json, json_option, note
-from probes.model import ProbeType, Target, Vantage, new_boot_id
-from probes.oneshot import measure, store
-from records.batch import BatchName, Line, encode_line
-from records.errors import NoAnswer, UserError
-from records.link import MEDIA
+from app.measuring import common, keep_lines, keep_of, run, sites_of
+from app.output import note
+from probes.model import Target
+from records.errors import UserError
 from records.units import parse_duration_ns, parse_size_bytes
 
 __all__ = ["MS", "http", "infer", "keep_lines", "ping", "throughput", "traceroute"]
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Quantity(click.ParamType[float]):
@@ -49,113 +39,6 @@ _S = _Quantity("duration", parse_duration_ns, 1_000_000_000)
 _BYTES = _Quantity("size", parse_size_bytes, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Keep:
-    """Where results go besides the terminal, and under which names."""
-
-    place: str | None
-    token_file: Path | None
-    agent: str
-    src: str | None
-    dst: tuple[str, ...]
-    medium: str
-
-
-def _common(function: F) -> F:
-    """The options every one-shot measurement has."""
-    options = [
-        json_option,
-        click.option("--store", "place", metavar="URL|FOLDER", help="Keep the measurements too: a collector's URL, or a warehouse folder."),
-        click.option("--token-file", type=click.Path(path_type=Path), metavar="FILE", help="Bearer token for the collector."),
-        click.option("--agent", default="cli", show_default=True, metavar="ID", help="Agent id the measurements are kept under."),
-        click.option("--src", metavar="SITE", help="Site id of this machine; needed with --store."),
-        click.option("--dst", metavar="SITE", multiple=True, help="Site id of the target, once for each; needed with --store."),
-        click.option("--medium", type=click.Choice(MEDIA), default=MEDIA[0], show_default=True, help="What joins the two sites."),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-def _keep(options: dict[str, Any], targets: int) -> _Keep:
-    names = ("place", "token_file", "agent", "src", "dst", "medium")
-    keep = _Keep(**{name: options.pop(name) for name in names})
-    if keep.dst and len(keep.dst) != targets:
-        raise UserError(f"--dst is given {len(keep.dst)} times for {targets} targets; give it once for each, in their order")
-    if keep.place is not None and (keep.src is None or not keep.dst):
-        raise UserError("--store needs to know the sites: give --src SITE, and --dst SITE for each target")
-    return keep
-
-
-def _sites(names: Sequence[str], keep: _Keep) -> list[str]:
-    """Site ids of the targets: those given, else what their addresses make as a slug."""
-    return list(keep.dst) or [re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "target" for name in names]
-
-
-def _run(
-    probe: ProbeType,
-    targets: Sequence[Target],
-    keep: _Keep,
-    *,
-    as_json: bool,
-    rounds: int = 1,
-    at_once: int = 1,
-    together: bool = False,
-) -> None:
-    """Measure, show, keep; NoAnswer (exit status 1) when a target did not answer at all."""
-    vantage = Vantage(agent=keep.agent, site=keep.src or "here", boot=new_boot_id())
-    results: list[tuple[Target, Line]] = []
-
-    async def work() -> None:
-        async for target, line in measure(probe, targets, vantage, rounds=rounds, at_once=at_once, together=together):
-            results.append((target, line))
-            if not as_json:
-                show(line)
-
-    asyncio.run(work())
-    if together:  # shown as they ended, listed as they were asked for
-        results.sort(key=lambda result: targets.index(result[0]))
-        if not as_json and len(targets) > 1:
-            show_together([line for _, line in results])
-    lines = [line for _, line in results]
-    if as_json:
-        emit_json([{"measurement": json.loads(encode_line(line)), "summary": summary_of(line)} for line in lines])
-    if keep.place is not None:
-        keep_lines(lines, keep.place, keep.token_file, vantage)
-    for line in lines:
-        if (name := unresolved(line)) is not None:
-            raise UserError(f"{name!r} has no address (it does not resolve); check the name, or give an IP address")
-    silent = sorted({_called(target) for target in targets} - {_called(target) for target, line in results if is_answered(line)})
-    if silent:
-        raise NoAnswer(f"no answer from {', '.join(silent)}")
-
-
-def _called(target: Target) -> str:
-    """What a person called it: several URLs may lead to one address."""
-    return target.http_url or target.address
-
-
-def keep_lines(lines: Sequence[Line], place: str, token_file: Path | None, vantage: Vantage) -> None:
-    """Keep measurements as one batch: `place` is a collector's URL or a warehouse folder. Raises as probes.oneshot.store does."""
-    if "://" in place:
-        asyncio.run(store(lines, url=place, token_file=token_file, vantage=vantage))
-    else:
-        _store_in_folder(lines, place, vantage)
-    note(f"stored {len(lines)} measurements at {place} as batch {vantage.boot}/0 of agent {vantage.agent}")
-
-
-def _store_in_folder(lines: Sequence[Line], folder: str, vantage: Vantage) -> None:
-    """Keep measurements as one batch in a warehouse on this machine, made when it is not there yet."""
-    from warehouse import open_warehouse
-    from warehouse.ingest import parse
-    from warehouse.store import store as store_batches
-
-    name = BatchName(vantage.agent, vantage.boot, 0)
-    batch = parse(b"".join(encode_line(line) for line in lines), name, received_at=datetime.now(UTC))
-    with open_warehouse(folder, mode="write") as writer:
-        store_batches(writer, [batch])
-
-
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.option("-c", "--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="Probe packets to each target.")
@@ -166,26 +49,26 @@ def _store_in_folder(lines: Sequence[Line], folder: str, vantage: Vantage) -> No
     "--engine", type=click.Choice(["auto", "icmp", "icmplib", "udp"]), default="auto", show_default=True, help="How it is measured."
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="UDP port of our reflector at the target; for --engine udp.")
-@_common
+@common
 def ping(
     targets: tuple[str, ...], count: int, interval: float, timeout: float, size: float, engine: str, port: int | None, **options: Any
 ) -> None:
-    """Measure round-trip time and loss to each TARGET, timed by the kernel where it can.
+    """Measure round-trip time and loss to each TARGET, all at once, timed by the kernel where it can.
 
-    Exit status 1 when a target gave no reply.
+    Exit status 1 when a target gave no reply; 130 after Ctrl-C, which sums up what came so far.
 
     Example: isochrone ping -c 10 192.0.2.1
     """
     from probes.ping import PingConfig, PingProbe
 
     as_json = options.pop("as_json")
-    keep = _keep(options, len(targets))
+    keep = keep_of(options, len(targets))
     if engine == "udp" and port is None:
         raise UserError("--engine udp needs --port: the UDP port of an isochrone reflector at the target")
     config = PingConfig(engine=engine, count=count, interval_ms=interval, timeout_ms=timeout, payload_bytes=int(size))
-    sites = _sites(targets, keep)
+    sites = sites_of(targets, keep)
     whom = [Target(site=s, address=a, medium=keep.medium, udp_echo_port=port) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
-    _run(PingProbe(config), whom, keep, as_json=as_json)
+    run(PingProbe(config), whom, keep, as_json=as_json, together=True)
 
 
 @click.command()
@@ -193,25 +76,52 @@ def ping(
 @click.option("-m", "--max-ttl", type=click.IntRange(1, 64), default=30, show_default=True, help="Longest path looked at.")
 @click.option("--timeout", type=MS, default="1s", show_default=True, help="A hop silent for so long is silent.")
 @click.option("--attempts", type=click.IntRange(1, 10), default=2, show_default=True, help="Probe packets to a silent hop.")
-@click.option("--flows", type=click.IntRange(1, 64), default=1, show_default=True, help="Flows to trace, to see paths in parallel (ECMP).")
-@click.option("--protocol", type=click.Choice(["icmp", "udp"]), default="icmp", show_default=True, help="What the probe packets are.")
-@_common
-def traceroute(targets: tuple[str, ...], max_ttl: int, timeout: float, attempts: int, flows: int, protocol: str, **options: Any) -> None:
-    """Show the hops on the way to each TARGET, one constant flow at a time (Paris traceroute), all hops at once.
+@click.option("--flows", type=click.IntRange(1, 64), default=1, show_default=True, help="Flows to trace at once, to see paths in parallel.")
+@click.option("-n", "--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Times each is traced, to see changes.")
+@click.option("--protocol", type=click.Choice(["icmp", "udp", "tcp"]), default="icmp", show_default=True, help="What is sent.")
+@click.option("--port", type=click.IntRange(1, 65535), default=443, show_default=True, help="Where SYNs go, with --protocol tcp.")
+@click.option("--rate", type=click.IntRange(1, 20_000), default=1000, show_default=True, help="Packets a second; routers limit answers.")
+@click.option("--pcap", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Keep every packet as evidence; needs scapy.")
+@common
+def traceroute(
+    targets: tuple[str, ...],
+    max_ttl: int,
+    timeout: float,
+    attempts: int,
+    flows: int,
+    count: int,
+    protocol: str,
+    port: int,
+    rate: int,
+    pcap: Path | None,
+    **options: Any,
+) -> None:
+    """Show the hops on the way to each TARGET: flows that keep to one path each (Paris traceroute), all hops and targets at once.
 
-    Exit status 1 when a target was not reached.
+    Exit status 1 when a target was not reached; 130 after Ctrl-C, which shows what was found so far.
 
-    Example: isochrone traceroute 192.0.2.1
+    Example: isochrone traceroute 192.0.2.1 --flows 8
     """
     from probes.traceroute import TracerouteConfig, TracerouteProbe
 
     as_json = options.pop("as_json")
-    keep = _keep(options, len(targets))
-    config = TracerouteConfig(max_ttl=max_ttl, timeout_ms=timeout, attempts=attempts, flows=flows, protocol=protocol)
-    sites = _sites(targets, keep)
+    keep = keep_of(options, len(targets))
+    config = TracerouteConfig(
+        max_ttl=max_ttl,
+        timeout_ms=timeout,
+        attempts=attempts,
+        flows=flows,
+        flows_at_once=flows,
+        protocol=protocol,
+        port=port,
+        packets_per_s=rate,
+    )
+    sites = sites_of(targets, keep)
     whom = [Target(site=s, address=a, medium=keep.medium) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
-    # Every round takes the next flow.
-    _run(TracerouteProbe(config), whom, keep, as_json=as_json, rounds=flows)
+    probe = TracerouteProbe(config, pcap=pcap)
+    run(probe, whom, keep, as_json=as_json, rounds=count, each=flows, together=True)
+    if pcap is not None:
+        note(f"kept {probe.evidence_count} packets in {pcap}" + (f"; {probe.evidence_lost} more were lost" if probe.evidence_lost else ""))
 
 
 @click.command()
@@ -223,7 +133,7 @@ def traceroute(targets: tuple[str, ...], max_ttl: int, timeout: float, attempts:
 @click.option(
     "--tool", type=click.Choice(["auto", "iperf3", "builtin"]), default="auto", show_default=True, help="What makes the transfer."
 )
-@_common
+@common
 def throughput(targets: tuple[str, ...], port: int, duration: float, max_bytes: float, direction: str, tool: str, **options: Any) -> None:
     """Measure the achieved rate of a bulk TCP transfer with each TARGET, within a time and a byte budget.
 
@@ -234,11 +144,11 @@ def throughput(targets: tuple[str, ...], port: int, duration: float, max_bytes: 
     from probes.throughput import ThroughputConfig, ThroughputProbe
 
     as_json = options.pop("as_json")
-    keep = _keep(options, len(targets))
+    keep = keep_of(options, len(targets))
     config = ThroughputConfig(duration_s=duration, max_bytes=int(max_bytes), direction=direction, tool=tool)
-    sites = _sites(targets, keep)
+    sites = sites_of(targets, keep)
     whom = [Target(site=s, address=a, medium=keep.medium, throughput_port=port) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
-    _run(ThroughputProbe(config), whom, keep, as_json=as_json)
+    run(ThroughputProbe(config), whom, keep, as_json=as_json, each=2 if direction == "both" else 1)
 
 
 @click.command()
@@ -253,7 +163,7 @@ def throughput(targets: tuple[str, ...], port: int, duration: float, max_bytes: 
 @click.option("--timeout", type=MS, default="30s", show_default=True, help="For the whole request.")
 @click.option("--warm", is_flag=True, help="Measure over a kept connection, which pays no hand-shakes.")
 @click.option("--api-key-file", type=click.Path(path_type=Path), metavar="FILE", help="Bearer token of the endpoint.")
-@_common
+@common
 def infer(
     targets: tuple[str, ...],
     count: int,
@@ -278,7 +188,7 @@ def infer(
     from probes.inference import InferenceConfig, InferenceProbe
 
     as_json = options.pop("as_json")
-    keep = _keep(options, len(targets))
+    keep = keep_of(options, len(targets))
     config = InferenceConfig(prompt_tokens=prompt_tokens, max_tokens=max_tokens, timeout_ms=int(timeout), warm=warm)
     hosts = [_host(url) for url in targets]
     whom = [
@@ -290,9 +200,9 @@ def infer(
             inference_model=model,
             api_key_file=None if api_key_file is None else str(api_key_file),
         )
-        for site, host, url in zip(_sites(hosts, keep), hosts, targets, strict=True)
+        for site, host, url in zip(sites_of(hosts, keep), hosts, targets, strict=True)
     ]
-    _run(InferenceProbe(config), whom, keep, as_json=as_json, rounds=count, at_once=at_once)
+    run(InferenceProbe(config), whom, keep, as_json=as_json, rounds=count, at_once=at_once, together=True)
 
 
 def _host(url: str) -> str:
@@ -314,7 +224,7 @@ def _host(url: str) -> str:
 @click.option("--family", type=click.Choice(["auto", "ipv4", "ipv6"]), default="auto", show_default=True, help="Which addresses to use.")
 @click.option("--ca-file", default="", metavar="FILE", help="PEM file of the authority behind the certificates.  [default: the system's]")
 @click.option("--contact", default="", metavar="TEXT", help="Whom the endpoint's owner may ask; stands in the User-Agent.")
-@_common
+@common
 def http(
     targets: tuple[str, ...],
     count: int,
@@ -339,7 +249,7 @@ def http(
     from probes.http.config import parse_url
 
     as_json = options.pop("as_json")
-    keep = _keep(options, len(targets))
+    keep = keep_of(options, len(targets))
     config = HttpConfig(
         resume=not no_resume,
         method=method,
@@ -352,6 +262,6 @@ def http(
     hosts = [parse_url(url).host for url in targets]
     whom = [
         Target(site=site, address=host, medium=keep.medium, http_url=url)  # type: ignore[arg-type]
-        for site, host, url in zip(_sites(hosts, keep), hosts, targets, strict=True)
+        for site, host, url in zip(sites_of(hosts, keep), hosts, targets, strict=True)
     ]
-    _run(HttpProbe(config), whom, keep, as_json=as_json, rounds=count, together=True)
+    run(HttpProbe(config), whom, keep, as_json=as_json, rounds=count, together=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from app.commands.measure import MS, _common, _keep, _run, _sites
+from app.commands.measure import MS
+from app.measuring import common, keep_of, run, sites_of
 from app.output import emit_json, json_option, note
 from probes.model import Target
 
@@ -31,7 +32,7 @@ _US_HELP = "Bound of this host's clock error in us, where PTP or GPS gives one. 
     "--reflector", type=click.Choice(["auto", "stateful", "stateless"]), default="auto", show_default=True, help="What answers there."
 )
 @click.option("--clock-error-us", type=click.FloatRange(0, 1e9), default=0, metavar="US", help=_US_HELP)
-@_common
+@common
 def stamp(
     targets: tuple[str, ...],
     port: int,
@@ -55,7 +56,7 @@ def stamp(
     from probes.stamp import StampConfig, StampProbe
 
     as_json = options.pop("as_json")
-    keep = _keep(options, len(targets))
+    keep = keep_of(options, len(targets))
     config = StampConfig(
         count=count,
         interval_ms=interval,
@@ -65,9 +66,9 @@ def stamp(
         reflector=reflector,
         clock_error_us=clock_error_us,
     )
-    sites = _sites(targets, keep)
+    sites = sites_of(targets, keep)
     whom = [Target(site=s, address=a, medium=keep.medium, stamp_port=port) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
-    _run(StampProbe(config), whom, keep, as_json=as_json, together=True)
+    run(StampProbe(config), whom, keep, as_json=as_json, together=True)
 
 
 @click.command("stamp-reflector")

@@ -77,6 +77,8 @@ class TracerouteProbe:
         self._pcap = pcap
         self._engine: TracerouteEngine | None = None
         self._rounds: defaultdict[str, int] = defaultdict(int)
+        #: Packets kept in the file of `pcap`, and those the kernel dropped before they could be; known when it is closed.
+        self.evidence_count = self.evidence_lost = 0
 
     @property
     def why(self) -> str:
@@ -122,9 +124,16 @@ class TracerouteProbe:
         """Close the engine. Raises OutsideError when the evidence is not whole."""
         engine, self._engine = self._engine, None
         if engine is not None:
-            await engine.close()
+            evidence = engine.evidence
+            try:
+                await engine.close()
+            finally:
+                if evidence is not None:
+                    self.evidence_count, self.evidence_lost = evidence.written, evidence.lost
 
 
 def _result(header: Header, protocol: Protocol, flow: int, found: TraceOutcome) -> TracerouteResult:
     addresses = path_hash(hop.address for hop in found.hops)
-    return TracerouteResult(**header, protocol=protocol, flow=flow, hops=found.hops, reached=found.reached, path_hash=addresses)
+    return TracerouteResult(
+        **header, protocol=protocol, flow=flow, hops=found.hops, reached=found.reached, path_hash=addresses, error=found.error
+    )
