@@ -74,6 +74,15 @@ def summary_of(line: Line) -> dict[str, object]:
         "ttft_ms": ms(line.ttft_ns),
         "e2e_ms": ms(line.e2e_ns),
         "network_rtt_ms": ms(line.tcp_min_rtt_ns),
+        "machine_ms": ms(_machine_ns(line)),
+        "gap_ms": {
+            "p50": ms(percentile_ns(line.token_gaps_ns, 0.5)),
+            "p95": ms(percentile_ns(line.token_gaps_ns, 0.95)),
+            "max": ms(max(line.token_gaps_ns, default=None)),
+        },
+        "tokens_per_s": _tokens_per_s(line),
+        "is_streamed": line.is_streamed,
+        "finish_reason": line.finish_reason,
         "tpot_ms": ms(percentile_ns(line.token_gaps_ns, 0.5)),
         "output_tokens": line.output_tokens,
     }
@@ -234,20 +243,47 @@ def _show_throughput(line: ThroughputResult) -> None:
         click.echo(f"  RTT under load {_ms(line.tcp_rtt_ns)} ms, least {_ms(line.tcp_min_rtt_ns)} ms")
 
 
+def _machine_ns(line: InferenceResult) -> int | None:
+    """What of the TTFT was not the one round trip that a request and its first token take."""
+    return None if line.ttft_ns is None or line.tcp_min_rtt_ns is None else max(0, line.ttft_ns - line.tcp_min_rtt_ns)
+
+
+def _tokens_per_s(line: InferenceResult) -> float | None:
+    """The rate after the first token; None when too few came, or all at once."""
+    took_ns = sum(line.token_gaps_ns)
+    return None if took_ns == 0 or line.token_arrivals == 1 else len(line.token_gaps_ns) * 1e9 / took_ns
+
+
+_STREAMED = {True: "streamed", False: "not streamed: held back and sent together", None: "streamed or not: not known"}
+
+
 def _show_inference(line: InferenceResult) -> None:
-    click.echo(f"{line.target}: {line.model or 'unknown model'}, {line.connection} connection, {line.engine}")
+    spoken = ", ".join(part for part in (line.http_version and f"HTTP/{line.http_version}", line.tls_version) if part)
+    click.echo(f"{line.target}: {line.model or 'unknown model'}, {line.connection} connection{spoken and f', {spoken}'}, {line.engine}")
     if line.outcome != "ok":
-        click.echo(f"  {line.outcome}: {line.error}")
-    phases = [("dns", line.dns_ns), ("tcp", line.tcp_ns), ("tls", line.tls_ns), ("upload", line.upload_ns)]
+        wait = "" if line.retry_after_ns is None else f" (asks to wait {line.retry_after_ns // 10**9} s)"
+        click.echo(f"  {line.outcome}: {line.error}{wait}")
+    phases = [("dns", line.dns_ns), ("tcp", line.tcp_ns), ("tls", line.tls_ns), ("upload", line.upload_ns), ("first byte", line.ttfb_ns)]
     parts = [f"{name} {_ms(value)}" for name, value in phases if value is not None]
     if parts:
         click.echo(f"  {'  '.join(parts)} ms")
-    if line.ttft_ns is not None:
-        gap = percentile_ns(line.token_gaps_ns, 0.5)
-        click.echo(
-            f"  TTFT {_ms(line.ttft_ns)} ms (first byte {_ms(line.ttfb_ns)}; network RTT {_ms(line.tcp_min_rtt_ns)})  "
-            f"E2E {_ms(line.e2e_ns)} ms  {line.output_tokens} tokens, {_ms(gap)} ms apart"
-        )
+    if line.ttft_ns is None:
+        return
+    kinds = [("reasoning", line.first_reasoning_ns), ("tool call", line.first_tool_call_ns), ("content", line.first_content_ns)]
+    first = ", ".join(f"{name} {_ms(value)}" for name, value in kinds if value is not None)
+    click.echo(
+        f"  TTFT {_ms(line.ttft_ns)} ms = network {_ms(line.tcp_min_rtt_ns)} + machine {_ms(_machine_ns(line))}  "
+        f"(first {first})  E2E {_ms(line.e2e_ns)} ms"
+    )
+    gaps, rate = line.token_gaps_ns, _tokens_per_s(line)
+    spread = [("p50", percentile_ns(gaps, 0.5)), ("p95", percentile_ns(gaps, 0.95)), ("max", max(gaps, default=None))]
+    click.echo(
+        f"  {line.output_tokens} tokens"
+        + (f", {rate:.1f} a second" if rate is not None else "")
+        + (f", apart {'  '.join(f'{name} {_ms(value)}' for name, value in spread)} ms" if gaps else "")
+        + f"; {_STREAMED[line.is_streamed]}"
+        + (f"; ended by {line.finish_reason}" if line.finish_reason else "")
+    )
 
 
 def _show_http(line: HttpResult) -> None:

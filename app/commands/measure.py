@@ -162,7 +162,11 @@ def throughput(targets: tuple[str, ...], port: int, duration: float, max_bytes: 
 @click.option("--max-tokens", type=click.IntRange(1, 100_000), default=16, show_default=True, help="Most tokens of the answer.")
 @click.option("--timeout", type=MS, default="30s", show_default=True, help="For the whole request.")
 @click.option("--warm", is_flag=True, help="Measure over a kept connection, which pays no hand-shakes.")
-@click.option("--api-key-file", type=click.Path(path_type=Path), metavar="FILE", help="Bearer token of the endpoint.")
+@click.option("--api", type=click.Choice(["chat", "completions"]), default="chat", show_default=True, help="Which of its two APIs.")
+@click.option("--http", type=click.Choice(["auto", "1.1", "2"]), default="auto", show_default=True, help="auto: what TLS agrees on.")
+@click.option("--ca-file", default="", metavar="FILE", help="PEM file of the authority behind the certificates.  [default: the system's]")
+@click.option("--api-key-file", type=click.Path(path_type=Path), metavar="FILE", help="Bearer token of the endpoint; mode 0600.")
+@click.option("--api-key-env", metavar="NAME", help="The environment variable that holds it.")
 @common
 def infer(
     targets: tuple[str, ...],
@@ -172,7 +176,11 @@ def infer(
     prompt_tokens: int,
     max_tokens: int,
     timeout: float,
+    api: str,
+    http: str,
+    ca_file: str,
     api_key_file: Path | None,
+    api_key_env: str | None,
     *,
     warm: bool,
     **options: Any,
@@ -189,7 +197,16 @@ def infer(
 
     as_json = options.pop("as_json")
     keep = keep_of(options, len(targets))
-    config = InferenceConfig(prompt_tokens=prompt_tokens, max_tokens=max_tokens, timeout_ms=int(timeout), warm=warm)
+    config = InferenceConfig(
+        prompt_tokens=prompt_tokens,
+        max_tokens=max_tokens,
+        timeout_ms=int(timeout),
+        warm=warm,
+        api=api,
+        http=http,
+        ca_file=ca_file,
+        heed_retry_after=False,  # a person who asks for so many requests gets the answer to each
+    )
     hosts = [_host(url) for url in targets]
     whom = [
         Target(
@@ -199,6 +216,7 @@ def infer(
             inference_url=url,
             inference_model=model,
             api_key_file=None if api_key_file is None else str(api_key_file),
+            api_key_env=api_key_env,
         )
         for site, host, url in zip(sites_of(hosts, keep), hosts, targets, strict=True)
     ]

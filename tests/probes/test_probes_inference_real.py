@@ -15,7 +15,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import h11
 import pytest
+import trustme
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, RequestReceived, StreamEnded
 
 from lab import serving
 from lab.loopback_delay import OneWay, PreciseTimer
@@ -320,3 +325,65 @@ def test_tls_is_a_phase_of_its_own(server: str, tmp_path: Path) -> None:
     assert [(r.outcome, r.error, r.connection, r.tls_ns) for r in warm] == [("ok", None, "warm", None)] * 2
     assert unknown.outcome == "connect_failed"
     assert "certificate not accepted" in (unknown.error or "")
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_a_real_server_behind_http2(server: str, api: str) -> None:
+    """As in the world, where what ends HTTP/2 stands before a model server that speaks HTTP/1.1: the same tokens."""
+    ca = trustme.CA()
+    port = int(server.rsplit(":", 1)[1].split("/", maxsplit=1)[0])
+
+    async def front(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        near = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+        near.initiate_connection()
+        asked: dict[int, tuple[str, str, bytearray]] = {}
+
+        async def pass_on(stream: int) -> None:
+            method, path, body = asked[stream]
+            far = h11.Connection(h11.CLIENT)
+            from_model, to_model = await asyncio.open_connection("127.0.0.1", port)
+            fields = [("Host", "x"), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+            parts = [h11.Request(method=method, target=path, headers=fields), h11.Data(data=bytes(body)), h11.EndOfMessage()]
+            to_model.write(b"".join(far.send(part) or b"" for part in parts))
+            while True:
+                said = far.next_event()
+                if said is h11.NEED_DATA:
+                    far.receive_data(await from_model.read(65536))
+                elif isinstance(said, h11.Response):
+                    kind = dict(said.headers)[b"content-type"].decode()
+                    near.send_headers(stream, [(":status", str(said.status_code)), ("content-type", kind)])
+                elif isinstance(said, h11.Data):
+                    near.send_data(stream, bytes(said.data))
+                else:
+                    near.end_stream(stream)
+                    break
+                writer.write(near.data_to_send())
+            writer.write(near.data_to_send())
+            to_model.close()
+
+        while data := await reader.read(65536):
+            for event in near.receive_data(data):
+                if isinstance(event, RequestReceived):
+                    named = dict(event.headers or ())
+                    asked[event.stream_id or 0] = (named[":method"], named[":path"], bytearray())
+                elif isinstance(event, DataReceived):
+                    asked[event.stream_id or 0][2].extend(event.data or b"")
+                elif isinstance(event, StreamEnded):
+                    await pass_on(event.stream_id or 0)
+            writer.write(near.data_to_send())
+        writer.close()
+
+    async def run() -> list[InferenceResult]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ca.issue_cert("127.0.0.1").configure_cert(context)
+        context.set_alpn_protocols(["h2"])
+        with ca.cert_pem.tempfile() as ca_file:
+            async with await asyncio.start_server(front, "127.0.0.1", 0, ssl=context) as listening:
+                url = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
+                return await ask(InferenceConfig(max_tokens=9, warm=True, api=api, ca_file=ca_file), target(url), times=2)
+
+    for result in asyncio.run(run()):
+        assert (result.outcome, result.error, result.http_version, result.connection) == ("ok", None, "2", "warm")
+        assert (result.output_tokens, result.completion_tokens, result.finish_reason) == (9, 9, "length")
+        assert result.first_content_ns == result.ttft_ns
+        assert result.is_streamed is not False
