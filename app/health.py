@@ -8,9 +8,10 @@ import streamlit as st
 
 from app import data, text
 from app.data import Columns, Source
+from records.measurement import TracerouteResult
 from warehouse import health, queries
 
-__all__ = ["changes", "pools", "rejected", "reports", "sent", "since_of", "timing"]
+__all__ = ["changes", "path_at", "path_changes", "pools", "rejected", "reports", "sent", "since_of", "timing"]
 
 #: Packets are looked at one by one for no longer than this.
 RAW_SPAN = timedelta(hours=1)
@@ -92,3 +93,23 @@ def _changes(key: tuple[str, int], now: datetime) -> Columns:
 def changes(at: Source) -> Columns:
     """Links of the last hour against the day before it, the greatest change first; empty before there is an hour of both."""
     return _changes(at.key, data.clock(at).replace(second=0))
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _path_changes(key: tuple[str, int], until: datetime) -> Columns:
+    return dict(health.path_changes(data.opened(key[0]), since=until - RAW_SPAN, until=until).to_pydict())
+
+
+def path_changes(at: Source) -> Columns:
+    """Pairs whose path changed in the last hour."""
+    return _path_changes(at.key, data.clock(at).replace(second=0) + timedelta(minutes=1))
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _path_at(key: tuple[str, int], src: str, dst: str, medium: str, flow: int, when: datetime) -> TracerouteResult | None:
+    return health.path_at(data.opened(key[0]), src, dst, medium, flow, when)
+
+
+def path_at(at: Source, src: str, dst: str, medium: str, flow: int, when: datetime) -> TracerouteResult | None:
+    """The trace of one flow that began at `when`."""
+    return _path_at(at.key, src, dst, medium, flow, when)

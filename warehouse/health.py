@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
+from records.measurement import TracerouteResult
 from warehouse.connect import Warehouse
-from warehouse.queries import _check, _rows, _table, reading
+from warehouse.queries import _check, _rows, _table, _traceroute, reading
 
-__all__ = ["agent_reports", "inference_pools", "link_changes", "sent_by_time", "timing_sources"]
+__all__ = ["agent_reports", "inference_pools", "link_changes", "path_at", "path_changes", "sent_by_time", "timing_sources"]
 
 
 def agent_reports(wh: Warehouse, *, since: datetime, until: datetime, agent: str | None = None) -> pa.Table:
@@ -51,3 +52,14 @@ def link_changes(
     now_loss, now_minutes, was_minutes; the greatest change first. Only links with five minutes or more in both.
     """
     return _table(wh, "link_changes", before=now - span - before, since=now - span, until=now, least=5)
+
+
+def path_changes(wh: Warehouse, *, since: datetime, until: datetime) -> pa.Table:
+    """Pairs whose flows took more than one path in (since, until]: src, dst, medium, changes, last_at; the most first."""
+    return _table(wh, "path_changes", since=since, until=until)
+
+
+def path_at(wh: Warehouse, src: str, dst: str, medium: str, flow: int, at: datetime) -> TracerouteResult | None:
+    """The trace of a flow that began at a time, to the microsecond; None when there is none."""
+    found = _rows(wh, "path_at", src=src, dst=dst, medium=medium, flow=flow, at=at)
+    return _traceroute(found[0]) if found else None

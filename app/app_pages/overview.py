@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import address, data, frame, metrics, text
+from app import address, data, frame, health, metrics, text
 from app.components import netmap
 from app.frame import View
 from records.link import GATES, LinkEstimate
@@ -16,6 +16,10 @@ from records.units import ms
 REFRESH_S = 15
 #: Less than this waits between two uploads as a rule, and is not worth a word.
 SPOOL_REMARK_BYTES = 1_000_000
+#: The standard deviation of normal noise over its median absolute deviation.
+MAD_TO_SD = 1.4826
+#: A change of loss worth a row.
+LOSS_STEP = 0.01
 
 
 def kpis(seen: View) -> list[tuple[str, str, str, bool]]:
@@ -170,6 +174,67 @@ def _worst(seen: View) -> None:
         frame.open_pair(*target)
 
 
+def changed(found: data.Columns, paths: data.Columns, limit: int = 8) -> dict[str, list[object]]:
+    """What is not as it was: links whose median or loss moved beyond their own noise, and pairs whose path changed, the greatest first.
+
+    A median counts when it moved by 2 ms and 5 % and by three times its usual spread (median absolute deviation, scaled to a standard
+    deviation); a loss when it rose or fell by a hundredth.
+    """
+    turned = dict(zip(zip(paths["src"], paths["dst"], paths["medium"], strict=True), paths["changes"], strict=True))
+    rows = []
+    for i, key in enumerate(zip(found["src"], found["dst"], found["medium"], strict=True)):
+        delta, spread = found["change_ms"][i], (found["was_mad_ms"][i] or 0.0) * MAD_TO_SD
+        moved = abs(delta) >= max(2.0, 0.05 * found["was_ms"][i], 3 * spread)
+        lost = (found["now_loss"][i] or 0.0) - (found["was_loss"][i] or 0.0)
+        if moved or abs(lost) >= LOSS_STEP or key in turned:
+            rows.append((abs(delta) + abs(lost) * 1000, key, i, lost))
+    rows.sort(key=lambda row: (-row[0], row[1]))
+    rows = rows[:limit]
+    return {
+        "from": [key[0] for _, key, _, _ in rows],
+        "to": [key[1] for _, key, _, _ in rows],
+        "medium": [text.MEDIUM_TITLES[key[2]] for _, key, _, _ in rows],
+        "was": [found["was_ms"][i] for _, _, i, _ in rows],
+        "now": [found["now_ms"][i] for _, _, i, _ in rows],
+        "change": [found["change_ms"][i] for _, _, i, _ in rows],
+        "loss": [lost * 100 for _, _, _, lost in rows],
+        "path": [turned.get(key, 0) or None for _, key, _, _ in rows],
+    }
+
+
+def _changed(seen: View) -> None:
+    st.markdown("#### Changed in the last hour")
+    found, paths = health.changes(seen.at), health.path_changes(seen.at)
+    if not found["src"]:
+        turned = sum(paths["changes"])
+        st.caption(
+            "There is no hour to compare yet: it takes five minutes of this hour and of the day before it."
+            + (f" {text.plural(len(paths['src']), 'pair')} changed paths, {turned} times in all." if turned else " No path changed.")
+        )
+        return
+    table = changed(found, paths)
+    if not table["from"]:
+        st.caption(f"Nothing: {text.plural(len(found['src']), 'link')} are as they were in the day before.")
+        return
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="content",
+        placeholder=text.UNKNOWN,
+        column_config={
+            "from": "From",
+            "to": "To",
+            "medium": "Medium",
+            "was": number("Was (ms)", format="%.1f", help="Median of the minutes of the day before"),
+            "now": number("Is (ms)", format="%.1f"),
+            "change": number("Change (ms)", format="%+.1f"),
+            "loss": number("Loss (points)", format="%+.2f"),
+            "path": number("Path changes"),
+        },
+    )
+
+
 def _fleet(seen: View) -> None:
     fleet = data.agents(seen.at)
     st.markdown("#### Agents")
@@ -232,6 +297,7 @@ def _live(seen: View) -> None:
         _map(seen)
         left, right = st.columns([3, 2], gap="medium")
         with left:
+            _changed(seen)
             _worst(seen)
         with right:
             _fleet(seen)

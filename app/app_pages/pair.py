@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from app import data, frame, metrics, text
-from app.charts import series
+from app.charts import hops, series
 from app.frame import View
 from records.link import LinkEstimate
 from records.place import fibre_floor_ns, great_circle_km
@@ -151,6 +151,7 @@ def page() -> None:
                 from_floor=from_floor,
                 throughput=data.throughput(seen.at, src, dst, medium, start, end),
                 inference=data.inference(seen.at, src, dst, medium, start, end),
+                path_changes=hops.change_times(data.path_history(seen.at, src, dst, medium, start, end)),
             ),
             key="series",
             config=frame.PLOTLY,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
+import msgspec
 import streamlit as st
 
-from app import data, frame, metrics, text
+from app import data, frame, health, metrics, text
 from app.charts import hops
-from records.measurement import TracerouteResult
+from records.measurement import TracerouteResult, path_change
 from records.units import ms
 
 
@@ -101,7 +103,64 @@ def page() -> None:
                 config=frame.PLOTLY,
                 alt="Which path each traceroute saw, over time",
             )
+        _evidence(found, src, dst)
         st.caption(f"Newest: {path.protocol.upper()}, {path.engine}, target `{path.target}`, {text.MEDIUM_TITLES[path.medium]}")
+    if len(history["started_at"]) > 1:
+        _diff(seen.at, path, history)
+
+
+def _evidence(found: Sequence[TracerouteResult], src: str, dst: str) -> None:
+    """The traces themselves, with every hop, as JSON."""
+    st.download_button(
+        "Evidence (JSON)",
+        lambda: msgspec.json.format(msgspec.json.encode(list(found))),
+        file_name=f"paths-{src}-{dst}.json".replace(":", "_"),
+        mime="application/json",
+        on_click="ignore",
+        icon=":material/download:",
+        help="The newest trace of every flow as it was stored; `isochrone traceroute --pcap FILE` keeps the packets too",
+    )
+
+
+def _diff(at: data.Source, path: TracerouteResult, history: data.Columns) -> None:
+    """Two times of one flow beside each other; opens with the newest change, else with the first and the last."""
+    times = sorted(when for when, flow in zip(history["started_at"], history["flow"], strict=True) if flow == path.flow)
+    if len(times) < 2:
+        return
+    changed = [when for when, flow, _ in hops.change_times(history) if flow == path.flow]
+    usual = times.index(changed[-1]) if changed else len(times) - 1
+    st.markdown("#### Two times of this flow")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        before = st.selectbox("Before", times, index=max(0, usual - 1) if changed else 0, format_func=text.clock, width=260)
+        after = st.selectbox("After", times, index=usual, format_func=text.clock, width=260)
+    pair = [health.path_at(at, path.src, path.dst, path.medium, path.flow, when) for when in (before, after)]
+    if pair[0] is None or pair[1] is None:
+        st.caption("One of the two is no longer there: raw measurements expire.")
+        return
+    rows = hops.diff_rows(pair[0], pair[1])
+    differs = sum(row["mark"] in "≠+−" for row in rows)
+    first = path_change(pair[0], pair[1])
+    st.caption(
+        (f"{text.plural(differs, 'hop')} differ; the way certainly changed at hop {first}." if first else "")
+        or ("The same way." if not differs else f"{text.plural(differs, 'hop')} differ, none of them certainly.")
+    )
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        {name: [row[name] for row in rows] for name in rows[0]},
+        hide_index=True,
+        height="content",
+        placeholder=text.UNKNOWN,
+        column_config={
+            "mark": st.column_config.TextColumn("", width=34, help="= same router, ≠ another, + new, − gone, ? silent in one of the two"),
+            "hop_before": number("Hop", width=52),
+            "router_before": "Router before",
+            "rtt_before": number("RTT (ms)", format="%.2f"),
+            "hop_after": number("Hop", width=52),
+            "router_after": "Router after",
+            "rtt_after": number("RTT (ms)", format="%.2f"),
+            "change_ms": number("Change (ms)", format="%+.2f"),
+        },
+    )
 
 
 page()

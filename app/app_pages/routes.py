@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
-from app import address, data, frame, text
+from app import address, answers, data, frame, text
 from app.charts import routes as figures
 from app.components import netmap
 from app.frame import View
@@ -74,6 +74,15 @@ def _ask(seen: View) -> Request:
                 help="Cold: TCP and TLS come first; warm: the connection is open",
             )
             measured_only = st.toggle("Measured legs only", key="measured", bind="query-params")
+            rules = st.multiselect(
+                "Residency",
+                list(inventory.rules),
+                key="rules",
+                bind="query-params",
+                placeholder="No rule",
+                width=260,
+                help="Rules that hold for this request; dated readings of laws, and counsel decides",
+            )
         workload = inventory.workloads[name]
         st.caption(
             f"{workload.title}: {workload.input_tokens:,} tokens in, {workload.output_tokens:,} out, "
@@ -90,6 +99,7 @@ def _ask(seen: View) -> Request:
         budget_ms=budget or None,
         connection="warm" if connection == "warm" else "cold",
         measured_only=measured_only,
+        residency=answers.residency_rules(rules),
     )
 
 
@@ -133,6 +143,32 @@ def _infeasible(why: Mapping[str, Any]) -> None:
             st.markdown(f"- {item['text']}")
         if not why["relax"]:
             st.caption("No single change does.")
+
+
+def why_not(routes: Sequence[Route], objective: str) -> list[str]:
+    """One sentence for each route but the first: what it is worse in, its largest parts first."""
+    said = []
+    best = routes[0]
+    for rank, route in enumerate(routes[1:], start=2):
+        if objective == "cost" and route["usd_per_1k"] is not None and best["usd_per_1k"] is not None:
+            more = route["usd_per_1k"] - best["usd_per_1k"]
+            said.append(f"**{rank}** {figures.route_name(route)}: {text.usd(more)} more per 1,000 requests")
+            continue
+        gaps = {part: (route["parts"].get(part) or 0) - (best["parts"].get(part) or 0) for part in figures.shown_parts(objective)}
+        whole = sum(gaps.values())
+        worse = sorted(((gap, part) for part, gap in gaps.items() if gap >= 0.05), reverse=True)[:2]
+        better = sorted((gap, part) for part, gap in gaps.items() if gap <= -0.05)[:1]
+        words = " and ".join(f"{text.PART_TITLES[part].lower()} {text.delta_ms(gap)}" for gap, part in worse) or "nothing that counts"
+        saved = "".join(f", though {text.PART_TITLES[part].lower()} {text.delta_ms(gap)}" for gap, part in better)
+        said.append(f"**{rank}** {figures.route_name(route)}: {text.delta_ms(whole)}; {words}{saved}")
+    return said
+
+
+def _why_not(routes: Sequence[Route], objective: str) -> None:
+    sentences = why_not(routes, objective)
+    if sentences:
+        with st.expander("Why not the others"):
+            st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
 
 
 def _route_map(route: Route, places: Mapping[str, Site], key: str) -> None:
@@ -248,6 +284,7 @@ def page() -> None:
             "tied": st.column_config.TextColumn("Tied with", help="Ranks the evidence cannot tell apart from this one"),
         },
     )
+    _why_not(routes, request.objective)
     _detail(answer, seen.sites)
     front = [route for route in routes if route["usd_per_1k"] is not None and route["ttft_ms"]["p50"] is not None]
     if len(front) > 1:
@@ -267,6 +304,8 @@ def command(request: Request) -> str:
     words += ["--workload", request.workload.name, "--objective", request.objective, "--relays", str(request.relays), "-k", str(request.k)]
     if request.budget_ms:
         words += ["--budget-ms", f"{request.budget_ms:g}"]
+    for rule in request.residency:
+        words += ["--residency", rule.id]
     return " ".join(words)
 
 

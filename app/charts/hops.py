@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ from app.theme import Theme
 from records.measurement import TracerouteResult
 from records.units import ms
 
-__all__ = ["changes", "changes_figure", "hop_rows", "hops_figure", "path_order", "placed"]
+__all__ = ["change_times", "changes", "changes_figure", "diff_rows", "hop_rows", "hops_figure", "path_order", "placed"]
 
 
 def placed(path: TracerouteResult) -> list[tuple[int, float | None]]:
@@ -169,6 +171,56 @@ def changes(history: Mapping[str, Sequence[Any]]) -> int:
         total += flow in last and last[flow] != path_hash
         last[flow] = path_hash
     return total
+
+
+def change_times(history: Mapping[str, Sequence[Any]]) -> list[tuple[Any, Any, str]]:
+    """(when, flow, path_hash) of every trace whose flow took another path than the time before, in order of time.
+
+    >>> change_times({"started_at": [1, 2, 3], "flow": [0, 0, 0], "path_hash": ["a", "b", "b"]})
+    [(2, 0, 'b')]
+    """
+    last: dict[Any, str] = {}
+    found = []
+    for at, flow, path_hash in sorted(
+        zip(history["started_at"], history["flow"], history["path_hash"], strict=True), key=lambda row: row[0]
+    ):
+        if flow in last and last[flow] != path_hash:
+            found.append((at, flow, path_hash))
+        last[flow] = path_hash
+    return found
+
+
+def diff_rows(before: TracerouteResult, after: TracerouteResult) -> list[dict[str, Any]]:
+    """Two traces hop by hop, aligned by their routers: = the same, ≠ another one, − gone, + new, ? silent in one of them."""
+    old = [(hop.address or "no answer", hop) for hop in before.hops]
+    new = [(hop.address or "no answer", hop) for hop in after.hops]
+    rows: list[dict[str, Any]] = []
+
+    def row(mark: str, one: Any, other: Any) -> None:
+        was, now = (ms(hop.rtt_ns) if hop is not None else None for hop in (one, other))
+        rows.append(
+            {
+                "mark": mark,
+                "hop_before": one.ttl if one is not None else None,
+                "router_before": (one.address or "no answer") if one is not None else None,
+                "rtt_before": was,
+                "hop_after": other.ttl if other is not None else None,
+                "router_after": (other.address or "no answer") if other is not None else None,
+                "rtt_after": now,
+                "change_ms": None if was is None or now is None else now - was,
+            }
+        )
+
+    matcher = difflib.SequenceMatcher(None, [name for name, _ in old], [name for name, _ in new], autojunk=False)
+    for _, i1, i2, j1, j2 in matcher.get_opcodes():
+        for one, other in itertools.zip_longest((hop for _, hop in old[i1:i2]), (hop for _, hop in new[j1:j2])):
+            if one is None or other is None:
+                row("+" if one is None else "−", one, other)
+            elif one.address == other.address:
+                row("=", one, other)
+            else:
+                row("?" if one.address is None or other.address is None else "≠", one, other)
+    return rows
 
 
 def changes_figure(history: Mapping[str, Sequence[Any]], theme: Theme) -> go.Figure:

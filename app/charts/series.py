@@ -91,12 +91,14 @@ def band_figure(
     from_floor: bool = True,
     throughput: Columns | None = None,
     inference: Columns | None = None,
+    path_changes: Sequence[tuple[datetime, int, str]] = (),
     height: int = 470,
 ) -> go.Figure:
     """RTT bands with the median, the bucket's maximum, the fibre floor; loss below; throughput and TTFT below that where there are any.
 
     from_floor keeps the floor in view; without it the RTT's axis fits what was measured, so that the bands can be told apart.
-    throughput has started_at, throughput_bps, direction; inference has started_at, ttft_ms, model.
+    throughput has started_at, throughput_bps, direction; inference has started_at, ttft_ms, model. path_changes
+    are (when, flow, path_hash), as app.charts.hops.change_times gives them: lines through all rows of the axis.
     """
     extra = [name for name, table in (("throughput", throughput), ("ttft", inference)) if table is not None and len(table["started_at"])]
     weights = [1.0, 0.2, *([0.3] * len(extra))]
@@ -113,6 +115,7 @@ def band_figure(
             assert inference is not None
             _ttft(figure, inference, theme, row)
     _gaps(figure, series, theme)
+    _paths(figure, path_changes, series, theme)
     figure.update_xaxes(
         type="date", showgrid=False, range=[series.at_ms[0], series.at_ms[-1] + series.step_ms] if len(series.at_ms) else None
     )
@@ -250,6 +253,30 @@ def _ttft(figure: go.Figure, columns: Columns, theme: Theme, row: int) -> None:
         col=1,
     )
     figure.update_yaxes(title_text="TTFT (ms)", row=row, col=1, rangemode="tozero", nticks=4, gridcolor=theme.line, zeroline=False)
+
+
+def _paths(figure: go.Figure, changes: Sequence[tuple[datetime, int, str]], series: Series, theme: Theme) -> None:
+    """A line where a flow took another path, with a mark that tells which; the newest 40."""
+    shown = [(_epoch_ms(at), flow, path_hash) for at, flow, path_hash in changes][-40:]
+    for at_ms, _, _ in shown:
+        figure.add_shape(
+            type="line", xref="x", yref="paper", x0=at_ms, x1=at_ms, y0=0, y1=1, line={"color": theme.muted, "width": 1, "dash": "dot"}
+        )
+    if shown:
+        top = float(np.nanmax(series.columns["max_ms"]))
+        figure.add_trace(
+            go.Scatter(
+                x=[at_ms for at_ms, _, _ in shown],
+                y=[top] * len(shown),
+                mode="markers",
+                marker={"symbol": "triangle-down", "size": 9, "color": theme.muted},
+                name="path change",
+                customdata=[[flow, path_hash[:6]] for _, flow, path_hash in shown],
+                hovertemplate="flow %{customdata[0]} took path %{customdata[1]}<extra></extra>",
+            ),
+            row=1,
+            col=1,
+        )
 
 
 def _gaps(figure: go.Figure, series: Series, theme: Theme) -> None:
