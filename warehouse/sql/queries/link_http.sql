@@ -16,19 +16,21 @@ bucket AS (
     GROUP BY ALL
 ),
 histogram AS (
-    SELECT src, dst, medium, list([bucket::BIGINT, n] ORDER BY bucket) AS buckets FROM bucket GROUP BY ALL
+    SELECT src, dst, medium, list_sort(list([bucket::BIGINT, n])) AS buckets FROM bucket GROUP BY ALL
 )
-SELECT
-    c.src, c.dst, c.medium,
-    min(c.rtt_ns) AS rtt_min_ns,
-    quantile_disc(c.rtt_ns, [0.50, 0.95, 0.99]) AS rtt_quantiles_ns,
-    count(*) AS reply_count,
-    max(c.started_at) AS newest_started_at,
-    any_value(g.is_ungraded) AS is_ungraded,
-    any_value(h.buckets) AS buckets
-FROM connection AS c
-JOIN graded AS g USING (src, dst, medium)
-JOIN histogram AS h USING (src, dst, medium)
-WHERE c.is_degraded_agent = g.is_ungraded
-GROUP BY c.src, c.dst, c.medium
-ORDER BY c.src, c.dst, c.medium;
+SELECT l.*, h.buckets
+FROM (
+    SELECT
+        c.src, c.dst, c.medium,
+        min(c.rtt_ns) AS rtt_min_ns,
+        quantile_disc(c.rtt_ns, [0.50, 0.95, 0.99]) AS rtt_quantiles_ns,
+        count(*) AS reply_count,
+        max(c.started_at) AS newest_started_at,
+        any_value(g.is_ungraded) AS is_ungraded
+    FROM connection AS c
+    JOIN graded AS g USING (src, dst, medium)
+    WHERE c.is_degraded_agent = g.is_ungraded
+    GROUP BY c.src, c.dst, c.medium
+) AS l
+JOIN histogram AS h USING (src, dst, medium) -- joined to links, not to every packet
+ORDER BY src, dst, medium;

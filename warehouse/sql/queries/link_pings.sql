@@ -17,21 +17,23 @@ bucket AS (
     GROUP BY ALL
 ),
 histogram AS (
-    SELECT src, dst, medium, list([bucket::BIGINT, n] ORDER BY bucket) AS buckets FROM bucket GROUP BY ALL
+    SELECT src, dst, medium, list_sort(list([bucket::BIGINT, n])) AS buckets FROM bucket GROUP BY ALL
 )
-SELECT
-    p.src, p.dst, p.medium,
-    min(p.rtt_ns) AS rtt_min_ns,
-    quantile_disc(p.rtt_ns, [0.50, 0.95, 0.99]) AS rtt_quantiles_ns,
-    count(*) FILTER (p.outcome <> 'send_failed') AS sent_count,
-    count(*) FILTER (p.outcome IN ('timeout', 'unreachable')) AS lost_count,
-    count(p.rtt_ns) AS reply_count,
-    max(p.sent_at) AS newest_sent_at,
-    any_value(g.is_ungraded) AS is_ungraded,
-    any_value(h.buckets) AS buckets
-FROM packet AS p
-JOIN graded AS g USING (src, dst, medium)
-LEFT JOIN histogram AS h USING (src, dst, medium)
-WHERE p.is_degraded_agent = g.is_ungraded
-GROUP BY p.src, p.dst, p.medium
-ORDER BY p.src, p.dst, p.medium;
+SELECT l.*, h.buckets
+FROM (
+    SELECT
+        p.src, p.dst, p.medium,
+        min(p.rtt_ns) AS rtt_min_ns,
+        quantile_disc(p.rtt_ns, [0.50, 0.95, 0.99]) AS rtt_quantiles_ns,
+        count(*) FILTER (p.outcome <> 'send_failed') AS sent_count,
+        count(*) FILTER (p.outcome IN ('timeout', 'unreachable')) AS lost_count,
+        count(p.rtt_ns) AS reply_count,
+        max(p.sent_at) AS newest_sent_at,
+        any_value(g.is_ungraded) AS is_ungraded
+    FROM packet AS p
+    JOIN graded AS g USING (src, dst, medium)
+    WHERE p.is_degraded_agent = g.is_ungraded
+    GROUP BY p.src, p.dst, p.medium
+) AS l
+LEFT JOIN histogram AS h USING (src, dst, medium) -- joined to links, not to every packet
+ORDER BY src, dst, medium;

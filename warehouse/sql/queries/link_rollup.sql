@@ -85,7 +85,7 @@ quantile AS (
         min(bucket) FILTER (seen >= total - (total * 100 - total * 50) // 100) AS q50,
         min(bucket) FILTER (seen >= total - (total * 100 - total * 95) // 100) AS q95,
         min(bucket) FILTER (seen >= total - (total * 100 - total * 99) // 100) AS q99,
-        list([bucket::BIGINT, n] ORDER BY bucket) AS buckets
+        list_sort(list([bucket::BIGINT, n])) AS buckets
     FROM ranked
     GROUP BY ALL
 )
