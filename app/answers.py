@@ -6,7 +6,7 @@ and plan, and hands out records and the JSON of docs' contract. No printing, no 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MATRIX_COLUMNS",
     "Links",
+    "MomentsOf",
     "availabilities",
     "links_json",
     "load_links",
@@ -63,6 +64,8 @@ __all__ = [
 MATRIX_COLUMNS = ("src", "dst", "direct_ms", "best_ms", "relays", "evidence")
 
 _TRIES = 3
+#: Keys of links -> their samples by time bucket.
+MomentsOf = Callable[[Collection[tuple[str, str, str]]], Mapping[tuple[str, str, str], Series]]
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,7 @@ def planner_of(
     seed: int = 0,
     availability: Mapping[str, float] | None = None,
     series: Mapping[tuple[str, str, str], Series] | None = None,
+    groups: Mapping[str, Collection[str]] | None = None,
 ) -> Planner:
     """A planner over the links of a snapshot with the inventory's pools (or those given) and prices."""
     inventory = inventory or load()
@@ -206,6 +210,7 @@ def planner_of(
         snapshot=known.snapshot,
         availability=availability,
         series=series,
+        groups=groups,
         memory=memory_of(inventory),
     )
 
@@ -218,11 +223,22 @@ def route_answer(
     pools: Iterable[ServingPool] | None = None,
     seed: int = 0,
     availability: Mapping[str, float] | None = None,
+    groups: Mapping[str, Collection[str]] | None = None,
+    moments: MomentsOf | None = None,
 ) -> Answer:
-    """Plan a request over the links of a snapshot with the inventory's pools (or those given) and prices."""
+    """Plan a request over the links of a snapshot with the inventory's pools (or those given) and prices.
+
+    groups   what fails together by site id, beside the sites of one metro
+    moments  the samples of links by time bucket (warehouse.moments): legs measured together are then drawn together
+    """
     inventory = inventory or load()
     serving = fitted(inventory.pools if pools is None else pools, request.workload, inventory)
-    return planner_of(known, inventory=inventory, pools=serving, seed=seed, availability=availability).plan(request)
+    planner = planner_of(known, inventory=inventory, pools=serving, seed=seed, availability=availability, groups=groups)
+    if moments is not None:
+        legs = planner.joint_legs(request)
+        if legs:
+            planner.replay(moments(legs))
+    return planner.plan(request)
 
 
 def what_if_answer(

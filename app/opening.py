@@ -5,15 +5,17 @@ which needs no Python, while Python loads NumPy and the planner and reads the in
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from inventory.load import load
 from routing.gates import GatePolicy
 
 if TYPE_CHECKING:
     from app import answers
+    from records.histogram import Histogram
     from warehouse import Warehouse
 
 __all__ = ["Opening", "load_links"]
@@ -29,13 +31,31 @@ class Opening:
 
     def links(self, window_s: float, max_age_s: float) -> answers.Links:
         """The graded links, as the options of app.commands.routes.evidence_options say; the warehouse is closed then."""
+        with self:
+            return self.links_and_more(window_s, max_age_s)[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._opened.exception() is None:
+            self._opened.result().close()
+
+    def links_and_more(self, window_s: float, max_age_s: float) -> tuple[answers.Links, answers.MomentsOf]:
+        """The graded links, and what gives the samples of some of them by time bucket for as long as the warehouse is open."""
         from app import answers
 
         inventory = load()
         policy = GatePolicy(max_age_s=None if math.isinf(max_age_s) else max_age_s)
         window = None if math.isinf(window_s) else timedelta(seconds=window_s)
-        with self._opened.result() as opened:
-            return answers.load_links(opened, now=datetime.now(UTC), window=window, policy=policy, inventory=inventory)
+        opened, now = self._opened.result(), datetime.now(UTC)
+
+        def moments(keys: Collection[tuple[str, str, str]]) -> Mapping[tuple[str, str, str], Mapping[int, Histogram]]:
+            from warehouse.moments import link_moments
+
+            return link_moments(opened, keys, now=now, window=window)
+
+        return answers.load_links(opened, now=now, window=window, policy=policy, inventory=inventory), moments
 
 
 def load_links(warehouse: str, window_s: float, max_age_s: float) -> answers.Links:

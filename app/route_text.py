@@ -71,6 +71,10 @@ def _details(label: str, route: Route) -> None:
     click.echo(f"\n{label}: {' → '.join(route.sites)}" + (f", pool {route.pool.id}" if route.pool is not None else ""))
     parts = [(name, getattr(route.parts, name)) for name in PARTS]
     click.echo("   " + " + ".join(f"{name} {value / MS:.1f}" for name, value in parts if value is not None) + " ms")
+    if len(route.legs) > 1:
+        moments = f"replay of {route.moments} moments at which all legs were measured"
+        how = "Monte Carlo, each leg by itself" if route.moments is None else moments
+        click.echo(f"   quantiles: {how}")
     for reason in route.reasons:
         click.echo(f"   {reason}")
 

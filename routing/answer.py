@@ -76,6 +76,7 @@ class Route:
     availability  share of time all its sites stand, 0..1; None where one's is not known
     together  replay: the legs were drawn at the same moments; independent: each by itself
     disjoint  of a backup: what it shares with the first route
+    moments   how many moments were replayed; None where legs were drawn independently
     """
 
     sites: tuple[str, ...]
@@ -90,6 +91,7 @@ class Route:
     availability: float | None = None
     together: Together = "independent"
     disjoint: Disjoint | None = None
+    moments: int | None = None
 
     @property
     def usd_per_1k(self) -> float | None:
@@ -230,6 +232,8 @@ def route_json(route: Route) -> dict[str, Any]:
         "reasons": list(route.reasons),
         "availability": route.availability,
         "quantiles": route.together,
+        "quantile_method": "replay" if route.moments is not None else "monte_carlo",
+        "moments": route.moments,
         "disjoint": None if route.disjoint is None else _disjoint_json(route.disjoint),
     }
 

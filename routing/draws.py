@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from records.histogram import bucket_value_ns
 from records.link import LinkEstimate
 from routing.quantiles import DRAWS, least_draw_ns, link_draws_ns, uniforms
-from routing.sums import LEAST_SHARED_BUCKETS, Series, replay_ns, shared_buckets
+from routing.sums import Series, aligned, replay_ns
 
 __all__ = ["Draws", "Together"]
 
@@ -36,32 +36,37 @@ class Draws:
         self._series = series or {}
         self._of: dict[int, tuple[LinkEstimate, Floats]] = {}
         self._least_of: dict[tuple[int, int], tuple[LinkEstimate, float]] = {}
-        self._shared: dict[tuple[tuple[str, str, str], ...], bool] = {}
+        self._shared: dict[tuple[tuple[str, str, str], ...], list[Series] | None] = {}
 
     def legs(self, legs: Sequence[LinkEstimate]) -> tuple[list[Floats], Together]:
-        """[draws] RTTs in ns of each leg, element i the same request; joined in time where every leg has a series.
+        """[draws] RTTs in ns of each leg, element i the same request; joined in time where the legs were measured together.
 
         A single leg is drawn from its whole distribution: there is nothing to keep together.
         """
-        if self.together(legs) == "replay":
-            series = [self._series[leg.key] for leg in legs]
+        series = self._aligned(legs)
+        if series is not None:
             names = [f"{leg.src}>{leg.dst}/{leg.medium}" for leg in legs]
             return list(replay_ns(series, names, seed=self.seed, draws=DRAWS)), "replay"
         return [self._link(leg) for leg in legs], "independent"
 
-    def together(self, legs: Sequence[LinkEstimate]) -> Together:
-        """How `legs` draws them."""
-        if len(legs) < 2 or not self._series or not all(leg.key in self._series for leg in legs):
-            return "independent"
+    def moments(self, legs: Sequence[LinkEstimate]) -> int | None:
+        """How many moments `legs` replays; None where it draws each leg by itself."""
+        series = self._aligned(legs)
+        return None if series is None else len(series[0])
+
+    def _aligned(self, legs: Sequence[LinkEstimate]) -> list[Series] | None:
+        if len(legs) < 2 or not self._series or not all(leg.key in self._series and leg.evidence == "measured" for leg in legs):
+            return None
         key = tuple(leg.key for leg in legs)
         if key not in self._shared:
-            self._shared[key] = len(shared_buckets([self._series[one] for one in key])) >= LEAST_SHARED_BUCKETS
-        return "replay" if self._shared[key] else "independent"
+            self._shared[key] = aligned([self._series[one] for one in key])
+        return self._shared[key]
 
     def least(self, legs: Sequence[LinkEstimate], rank: int) -> list[float]:
         """RTTs in ns of each leg that at most `rank` of its draws are below; no draw is made."""
-        if self.together(legs) == "replay":
-            return [min(bucket_value_ns(found.buckets[0][0]) for found in self._series[leg.key].values() if found.buckets) for leg in legs]
+        series = self._aligned(legs)
+        if series is not None:
+            return [min(bucket_value_ns(found.buckets[0][0]) for found in leg.values()) for leg in series]
         return [self._least(leg, rank) for leg in legs]
 
     def _least(self, link: LinkEstimate, rank: int) -> float:

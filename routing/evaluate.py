@@ -68,7 +68,12 @@ class Candidate:
     @cached_property
     def together(self) -> Together:
         """How the legs are drawn."""
-        return self.draws.together(self.path.legs)
+        return "independent" if self.moments is None else "replay"
+
+    @cached_property
+    def moments(self) -> int | None:
+        """How many moments of the legs are replayed; None where each leg is drawn by itself."""
+        return self.draws.moments(self.path.legs)
 
     @cached_property
     def _legs_ns(self) -> list[Floats]:

@@ -126,6 +126,20 @@ class Planner:
             best=tuple(chosen),
         )
 
+    def joint_legs(self, request: Request) -> set[tuple[str, str, str]]:
+        """The links of candidates with several legs that were all pinged: whose samples `replay` can put together."""
+        paths = {candidate.path.key: candidate.path for candidate in self.candidates(request)}
+        pinged = [
+            path
+            for path in paths.values()
+            if len(path.legs) > 1 and all(leg.evidence == "measured" and leg.rtt_from == "ping" for leg in path.legs)
+        ]
+        return {leg.key for path in pinged for leg in path.legs}
+
+    def replay(self, series: Mapping[tuple[str, str, str], Series]) -> None:
+        """From now on draw the legs of a route together where these samples by time bucket (routing.sums) allow it."""
+        self.draws = Draws(self.draws.seed, series)
+
     def feasible(self, request: Request) -> list[Candidate]:
         """Every candidate that keeps every rule of the request, in no particular order."""
         return [c for c in self.candidates(request) if keeps(c, request, self.sites, self.availability)]
@@ -255,6 +269,7 @@ class Planner:
             reasons=(*reasons(candidate, request, network), *extra),
             availability=availability_of(candidate, self.sites, self.availability),
             together=candidate.together,
+            moments=candidate.moments,
         )
 
     def _backup(self, best: Candidate, kept: Sequence[Candidate], request: Request) -> Candidate | None:

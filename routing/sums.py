@@ -26,6 +26,7 @@ __all__ = [
     "LEAST_SHARED_BUCKETS",
     "Distribution",
     "Series",
+    "aligned",
     "convolved",
     "histogram_inverse",
     "monte_carlo_ns",
@@ -60,6 +61,29 @@ def shared_buckets(series: Sequence[Series]) -> tuple[int, ...]:
     return tuple(sorted(set.intersection(*({at for at, found in leg.items() if found.buckets} for leg in series))))
 
 
+def aligned(series: Sequence[Series]) -> list[Series] | None:
+    """The legs' series in time buckets wide enough for the legs to share them; None where too little was measured together.
+
+    Buckets as they are given, else of 5 minutes, 15 or an hour, the first width at which there are LEAST_SHARED_BUCKETS
+    and at least half of every leg's samples are in them: agents that measure in turn share no minute, but hours.
+    """
+    for width_s in (None, 300, 900, 3600):
+        wide = list(series) if width_s is None else [_widened(leg, width_s) for leg in series]
+        shared = set(shared_buckets(wide))
+        if len(shared) >= LEAST_SHARED_BUCKETS and all(
+            2 * sum(found.count for at, found in leg.items() if at in shared) >= sum(found.count for found in leg.values()) for leg in wide
+        ):
+            return [{at: leg[at] for at in shared} for leg in wide]
+    return None
+
+
+def _widened(series: Series, width_s: int) -> Series:
+    counts: dict[int, list[tuple[int, int]]] = {}
+    for at, found in series.items():
+        counts.setdefault(at // width_s * width_s, []).extend(found.buckets)
+    return {at: Histogram.from_counts(found) for at, found in counts.items()}
+
+
 def replay_ns(series: Sequence[Series], names: Sequence[str], *, seed: int, draws: int) -> Floats:
     """[legs, draws] RTTs in ns: draw i of every leg is from the same time bucket, and there by the leg's own distribution.
 
@@ -72,14 +96,31 @@ def replay_ns(series: Sequence[Series], names: Sequence[str], *, seed: int, draw
     order = np.random.default_rng([seed, zlib.crc32(b"replay")]).permutation(draws)
     moment = np.empty(draws, dtype=np.intp)
     moment[order] = np.arange(draws) * len(shared) // draws
+    count = np.bincount(moment, minlength=len(shared))
+    first = np.cumsum(count) - count
     found = np.empty((len(series), draws))
-    members = [np.flatnonzero(moment == i) for i in range(len(shared))]
     for row, (leg, name) in enumerate(zip(series, names, strict=True)):
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        for at, chosen in zip(shared, members, strict=True):
-            if len(chosen):
-                found[row, chosen] = histogram_inverse(leg[at], (rng.permutation(len(chosen)) + 0.5) / len(chosen))
+        # The draws of one moment take equal slices of the leg's distribution there, in an order of the leg's own.
+        mixed = np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(draws)
+        by_moment = np.lexsort((mixed, moment))
+        place = np.empty(draws, dtype=np.intp)
+        place[by_moment] = np.arange(draws)
+        probability = (place - first[moment] + 0.5) / count[moment]
+        edge, values = _edges([leg[at] for at in shared])
+        found[row] = values[np.searchsorted(edge, moment + probability)]
     return found
+
+
+def _edges(histograms: Sequence[Histogram]) -> tuple[Floats, Floats]:
+    """(edges, values in ns): a probability p of histogram i is at the first edge that is i + p or more."""
+    edges, values = [], []
+    for i, histogram in enumerate(histograms):
+        seen, total = 0, histogram.count
+        for bucket, count in histogram.buckets:
+            seen += count
+            edges.append(i + seen / total)
+            values.append(bucket_value_ns(bucket))
+    return np.array(edges), np.array(values)
 
 
 def monte_carlo_ns(legs: Sequence[Histogram], *, seed: int, draws: int) -> Floats:

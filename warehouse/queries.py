@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from warehouse.imported import LinkRows
 
 __all__ = [
+    "EVER",
+    "PAIR_RAW_ROWS",
     "agents",
     "delivery",
     "inference_latest",
@@ -42,6 +44,7 @@ __all__ = [
     "path_history",
     "ping_series",
     "put_sites",
+    "reading",
     "reject_counts",
     "rejects",
     "served_requests",
@@ -50,7 +53,7 @@ __all__ = [
     "time_range",
 ]
 
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
 #: One pair's packets lie together in every file: a window may hold this many of all pairs and still be read raw.
 PAIR_RAW_ROWS = 50_000_000
 
@@ -202,7 +205,7 @@ def _asked(
     wh: Warehouse, now: datetime, window: timedelta | None, grain: Grain | None, imports: Callable[[], _T], none: Callable[[], _T]
 ) -> _Asked[_T]:
     """`none` gives the imports of a warehouse without any."""
-    since = _EVER if window is None else now - window
+    since = EVER if window is None else now - window
     _check({"now": now})
     http: pa.Table | None = None
     pings: pa.Table | None = None
@@ -316,12 +319,12 @@ def inference_latest(wh: Warehouse, *, now: datetime, window: timedelta | None =
     """Serving by (src, dst, medium, model) over (now - window, now]: count, errors, ttft_p50_ms, ttft_p95_ms, tpot_p50_ms,
     tcp_rtt_p50_ms, last_at.
     """
-    return _table(wh, "inference_latest", since=_EVER if window is None else now - window, now=now)
+    return _table(wh, "inference_latest", since=EVER if window is None else now - window, now=now)
 
 
 def served_requests(wh: Warehouse, site: str, *, now: datetime, window: timedelta | None = None) -> dict[str, list[ServedRequest]]:
     """Model -> every answered inference request to it at a site in (now - window, now], in order of time."""
-    rows = _rows(wh, "served_requests", site=site, since=_EVER if window is None else now - window, now=now)
+    rows = _rows(wh, "served_requests", site=site, since=EVER if window is None else now - window, now=now)
     found: dict[str, list[ServedRequest]] = {}
     for row in rows:
         model = row.pop("model")

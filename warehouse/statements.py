@@ -25,12 +25,12 @@ def folder(name: str) -> list[tuple[str, str]]:
 
 
 _PARAMETER = re.compile(r"\$(\w+)")
-#: Types that are written into a statement; texts never are.
-_LITERALS = (datetime, timedelta, int)
+#: Types that are written into a statement; texts only in a table (rows of texts), and there by their bytes in hexadecimal digits.
+_LITERALS = (datetime, timedelta, int, tuple)
 
 
 def bound(name: str, parameters: Mapping[str, object]) -> tuple[str, dict[str, object]]:
-    """The text of sql/`name`.sql with its times and integers written in, and the parameters that remain to be bound.
+    """The text of sql/`name`.sql with its times, integers and tables of texts written in, and the parameters that remain to be bound.
 
     DuckDB imports pandas to bind a parameter, any parameter: a quarter of a second, once for each process.
     """
@@ -44,4 +44,7 @@ def _literal(value: object) -> str:
         return f"TIMESTAMPTZ '{value.isoformat(sep=' ')}'"
     if isinstance(value, timedelta):
         return f"to_microseconds({value // timedelta(microseconds=1)})"
+    if isinstance(value, tuple):
+        rows = (", ".join(f"decode(from_hex('{text.encode().hex()}'))" for text in row) for row in value)
+        return f"(VALUES {', '.join(f'({row})' for row in rows)})"
     return f"CAST({value} AS BIGINT)"

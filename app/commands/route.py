@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +11,8 @@ import click
 from app.commands.routes import Duration, evidence_options
 from app.opening import Opening
 from app.output import emit_json, json_option, note
-from records.errors import NoRoute
+from inventory import risk_groups
+from records.errors import NoRoute, UnknownSite
 from routing.handshakes import HANDSHAKE_ROUND_TRIPS
 from routing.request import OBJECTIVES, RELAY_MODES, Request
 
@@ -68,6 +70,9 @@ __all__ = ["route"]
 @click.option(
     "--cache-hit", type=click.FloatRange(0, 1), default=0.0, show_default=True, metavar="RATIO", help="Share of the prompt held already."
 )
+@click.option(
+    "--groups", type=click.Path(path_type=Path), metavar="FILE", help="CSV site,group: what fails together, beside sites of one metro."
+)
 @click.option("--measured-only", is_flag=True, help="Refuse routes with a modelled leg.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws; the same seed, the same answer.")
 @json_option
@@ -96,6 +101,7 @@ def route(
     min_providers: int,
     arrival_rps: float,
     cache_hit: float,
+    groups: Path | None,
     measured_only: bool,
     seed: int,
     as_json: bool,
@@ -115,32 +121,39 @@ def route(
     from app import answers  # beside it, since it takes as long
 
     asked = answers.workload_of(workload)
-    known = opening.links(window_s, max_age_s)
-    answers.require_links(known)
-    request = Request(
-        source=answers.site_id(source, known),
-        destination=None if destination is None else answers.site_id(destination, known),
-        workload=asked,
-        objective=objective,
-        relays=relays,
-        relay_ms=relay_ms,
-        k=k,
-        budget_ms=budget_ms,
-        connection=connection,
-        arrival_rps=arrival_rps,
-        cache_hit_ratio=cache_hit,
-        measured_only=measured_only,
-        onward=onward,
-        relay_mode=relay_mode,
-        residency=answers.residency_rules(residency),
-        subject_country=None if subject_country is None else subject_country.upper(),
-        budget_usd_per_1k=budget_usd,
-        max_utilisation=max_utilisation,
-        min_availability=min_availability,
-        max_evidence_age_s=None if max_evidence_age_s is None or math.isinf(max_evidence_age_s) else max_evidence_age_s,
-        min_providers=min_providers,
-    )
-    answer = answers.route_answer(known, request, seed=seed, availability=answers.availabilities(availability, known))
+    more = None if groups is None else risk_groups.read(groups)
+    with opening:
+        known, moments = opening.links_and_more(window_s, max_age_s)
+        answers.require_links(known)
+        for name in more or ():
+            if name not in known.sites:
+                raise UnknownSite(name, known.sites)
+        request = Request(
+            source=answers.site_id(source, known),
+            destination=None if destination is None else answers.site_id(destination, known),
+            workload=asked,
+            objective=objective,
+            relays=relays,
+            relay_ms=relay_ms,
+            k=k,
+            budget_ms=budget_ms,
+            connection=connection,
+            arrival_rps=arrival_rps,
+            cache_hit_ratio=cache_hit,
+            measured_only=measured_only,
+            onward=onward,
+            relay_mode=relay_mode,
+            residency=answers.residency_rules(residency),
+            subject_country=None if subject_country is None else subject_country.upper(),
+            budget_usd_per_1k=budget_usd,
+            max_utilisation=max_utilisation,
+            min_availability=min_availability,
+            max_evidence_age_s=None if max_evidence_age_s is None or math.isinf(max_evidence_age_s) else max_evidence_age_s,
+            min_providers=min_providers,
+        )
+        answer = answers.route_answer(
+            known, request, seed=seed, availability=answers.availabilities(availability, known), groups=more, moments=moments
+        )
     country = subject_country or (known.sites[request.source].country if request.source in known.sites else None)
     for rule in request.residency:
         if country is not None and country.upper() not in rule.applies_to:
