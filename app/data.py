@@ -33,6 +33,7 @@ from routing.matrix import MatrixRow
 from routing.request import Request
 from routing.scenario import FailSite, MatrixChange, Scenario, WhatIf, compare_matrix
 from warehouse import Warehouse, open_warehouse, queries, workbench
+from warehouse.moments import link_moments
 
 __all__ = [
     "SILENT_AFTER_S",
@@ -276,7 +277,9 @@ def known(at: Source, window: str) -> answers.Links:
 
 @st.cache_data(show_spinner="Planning", max_entries=64)
 def _plan(key: tuple[str, int], now: datetime, window: str, request: Request) -> dict[str, Any]:
-    return to_json(answers.route_answer(known(Source(*key, now), window), request))
+    span = text.window_of(window)
+    moments: answers.MomentsOf = lambda keys: link_moments(opened(key[0]), keys, now=now, window=span)  # noqa: E731
+    return to_json(answers.route_answer(known(Source(*key, now), window), request, moments=moments))
 
 
 def plan(at: Source, window: str, request: Request) -> dict[str, Any]:
