@@ -9,6 +9,7 @@ import click
 from app.hop_sheets import why_it_ends
 from app.output import table
 from app.stamp_text import show_stamp, show_stamps, stamp_summary
+from app.throughput_text import show_throughput, throughput_summary
 from records.batch import Line
 from records.measurement import Hop, HttpResult, InferenceResult, PingResult, PingSample, ThroughputResult, TracerouteResult
 from records.stamp import StampResult
@@ -56,14 +57,7 @@ def summary_of(line: Line) -> dict[str, object]:
             "error": line.error,
         }
     if isinstance(line, ThroughputResult):
-        return {
-            "direction": line.direction,
-            "throughput_mbps": None if line.throughput_bps is None else line.throughput_bps / 1e6,
-            "transferred_bytes": line.transferred_bytes,
-            "duration_ms": ms(line.duration_ns),
-            "rtt_under_load_ms": ms(line.tcp_rtt_ns),
-            "min_rtt_ms": ms(line.tcp_min_rtt_ns),
-        }
+        return throughput_summary(line)
     if isinstance(line, HttpResult):
         return _http_summary(line)
     if isinstance(line, StampResult):
@@ -160,7 +154,7 @@ def show(line: Line) -> None:
     elif isinstance(line, TracerouteResult):
         _show_traceroute(line)
     elif isinstance(line, ThroughputResult):
-        _show_throughput(line)
+        show_throughput(line)
     elif isinstance(line, InferenceResult):
         _show_inference(line)
     elif isinstance(line, HttpResult):
@@ -226,21 +220,6 @@ def _show_traceroute(line: TracerouteResult) -> None:
 
 def _labels(hop: Hop) -> str:
     return " ".join(str(entry.label) for entry in hop.mpls)
-
-
-def _show_throughput(line: ThroughputResult) -> None:
-    if line.throughput_bps is None:
-        click.echo(f"{line.target}: {line.direction} failed: {line.error}")
-        return
-    retransmits = "" if line.retransmits is None else f", {line.retransmits} retransmitted"
-    control = "" if line.congestion_control is None else f", {line.congestion_control}"
-    assert line.transferred_bytes is not None  # our own tests always say it
-    click.echo(
-        f"{line.target}: {line.direction} {line.throughput_bps / 1e6:.2f} Mbit/s  ({line.transferred_bytes / 1e6:.2f} MB in "
-        f"{_ms(line.duration_ns)} ms, ended by {line.stop_reason}{retransmits}; {line.engine}{control})"
-    )
-    if line.tcp_rtt_ns is not None:
-        click.echo(f"  RTT under load {_ms(line.tcp_rtt_ns)} ms, least {_ms(line.tcp_min_rtt_ns)} ms")
 
 
 def _machine_ns(line: InferenceResult) -> int | None:

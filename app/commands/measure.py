@@ -129,13 +129,37 @@ def traceroute(
 @click.option("-p", "--port", type=click.IntRange(1, 65535), default=5201, show_default=True, help="Port of the throughput server there.")
 @click.option("-t", "--duration", type=_S, default="1s", show_default=True, help="Time budget of one direction.")
 @click.option("--max-bytes", type=_BYTES, default="20MB", show_default=True, help="Byte budget of one direction.")
-@click.option("--direction", type=click.Choice(["up", "down", "both"]), default="both", show_default=True, help="up: from here.")
+@click.option(
+    "--direction",
+    type=click.Choice(["up", "down", "both", "bidir"]),
+    default="both",
+    show_default=True,
+    help="up: from here; both: one after the other; bidir: at the same time.",
+)
 @click.option(
     "--tool", type=click.Choice(["auto", "iperf3", "builtin"]), default="auto", show_default=True, help="What makes the transfer."
 )
+@click.option("--streams", type=click.IntRange(1, 16), default=1, show_default=True, help="Connections at the same time.")
+@click.option("--udp", "udp_mbps", type=click.FloatRange(0.01, 100_000), metavar="MBPS", help="UDP at this rate in Mbit/s (iperf3).")
+@click.option(
+    "--estimate",
+    type=click.Choice(["sample", "train"]),
+    help="Only estimate it: by a short BBR transfer (sample) or by UDP packet trains (train).",
+)
 @common
-def throughput(targets: tuple[str, ...], port: int, duration: float, max_bytes: float, direction: str, tool: str, **options: Any) -> None:
-    """Measure the achieved rate of a bulk TCP transfer with each TARGET, within a time and a byte budget.
+def throughput(
+    targets: tuple[str, ...],
+    port: int,
+    duration: float,
+    max_bytes: float,
+    direction: str,
+    tool: str,
+    streams: int,
+    udp_mbps: float | None,
+    estimate: str | None,
+    **options: Any,
+) -> None:
+    """Measure the achieved rate of a bulk transfer with each TARGET, within a time and a byte budget, and the latency under it.
 
     The target runs an agent with serve.throughput_port, or `iperf3 -s`.
 
@@ -145,10 +169,20 @@ def throughput(targets: tuple[str, ...], port: int, duration: float, max_bytes: 
 
     as_json = options.pop("as_json")
     keep = keep_of(options, len(targets))
-    config = ThroughputConfig(duration_s=duration, max_bytes=int(max_bytes), direction=direction, tool=tool)
+    config = ThroughputConfig(
+        duration_s=duration,
+        max_bytes=int(max_bytes),
+        direction=direction,
+        tool=tool,
+        streams=streams,
+        protocol="tcp" if udp_mbps is None else "udp",
+        udp_rate_mbps=udp_mbps or 10.0,
+        full_every=1 if estimate is None else 0,
+        estimator="train" if estimate == "train" else "sample",
+    )
     sites = sites_of(targets, keep)
     whom = [Target(site=s, address=a, medium=keep.medium, throughput_port=port) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
-    run(ThroughputProbe(config), whom, keep, as_json=as_json, each=2 if direction == "both" else 1)
+    run(ThroughputProbe(config), whom, keep, as_json=as_json, each=2 if direction in {"both", "bidir"} else 1)
 
 
 @click.command()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
+import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +23,8 @@ Direction = Literal["up", "down"]
 #: up, down, or both at the same time.
 Way = Literal["up", "down", "bidir"]
 Tool = Literal["iperf3", "builtin"]
+
+_REFUSED = os.strerror(errno.ECONNREFUSED)
 
 #: What iperf3's errors say when it was not the other end's fault.
 _IPERF3_SOURCES: dict[str, FailureSource] = {
@@ -90,6 +94,7 @@ class Attempts:
     def __init__(self, config: ThroughputConfig) -> None:
         self._config = config
         self._builtin: set[tuple[str, int]] = set()
+        self._spoke_iperf3: set[tuple[str, int]] = set()
         self._estimates: dict[tuple[str, int], int] = {}
         self._fast: set[tuple[str, int, Way]] = set()
         self._rtt_ns: dict[tuple[str, int], int] = {}
@@ -123,20 +128,27 @@ class Attempts:
 
     async def estimate(self, host: str, port: int, way: Way, lease: bytes) -> tuple[Reading, ...] | Failed:
         """An estimate: the built-in server of the target, which listens beside iperf3's on the next port."""
-        known = self._estimates.get((host, port))
+        place = (host, port)
+        known = self._estimates.get(place)
         is_plain = self._config.tool == "builtin" or find_iperf3() is None or (host, port) in self._builtin
-        ports = [known] if known is not None else [port, port + 1] if is_plain else [port + 1, port]
-        failed = Failed("builtin", "there is no server for estimates")
+        # A greeting of ours puts an iperf3 server out for a moment: one that is known as such is left alone.
+        others = [] if place in self._spoke_iperf3 else [port]
+        ports = [known] if known is not None else [port, port + 1] if is_plain else [port + 1, *others]
+        failed: Failed | None = None
         for candidate in ports:
             try:
                 made = await self._both_ways(host, candidate, way, lease, method=self._config.estimator)
             except NotBuiltin as error:
+                if error.is_iperf3:
+                    self._spoke_iperf3.add(place)
                 made = Failed("builtin", str(error))
-            if not isinstance(made, Failed) or made.is_busy:
-                self._estimates[host, port] = candidate
-                return made
-            failed = made
-        self._estimates.pop((host, port), None)
+            else:
+                if not isinstance(made, Failed) or _REFUSED not in made.why:
+                    self._estimates[place] = candidate
+                    return made
+            failed = failed or made
+        self._estimates.pop(place, None)
+        assert failed is not None
         return failed
 
     # -- the built-in test ------------------------------------------------------------------------------------------
@@ -202,6 +214,7 @@ class Attempts:
             why = str(error)
             source: FailureSource = next((source for phrase, source in _IPERF3_SOURCES.items() if phrase in why), "target")
             return Failed("iperf3", why, source, error.is_busy)
+        self._spoke_iperf3.add((host, port))
         return tuple(_reading(report, by_bytes=by_bytes) for report in run.reports)
 
     async def _iperf3_run(self, host: str, port: int, way: Way) -> tuple[Iperf3Run, bool]:
@@ -238,7 +251,7 @@ class Attempts:
         if least_ns is not None:  # the least: the RTT under load would ask for ever longer tests
             self._rtt_ns[host, port] = least_ns
         longer_s = self._duration_s(host, port)
-        by_bytes = last.is_bound
+        by_bytes = last.is_bound and way != "bidir"  # by bytes iperf3 ends both ways when one has had them
         if by_bytes or whole_seconds(longer_s) > whole_seconds(duration_s):
             try:
                 last = await run(duration_s=longer_s, max_bytes=config.max_bytes // 2, by_bytes=by_bytes)
@@ -247,7 +260,7 @@ class Attempts:
                 if error.is_busy:
                     raise
                 # The bytes were gone before iperf3 could count them; the first reading stands, as a lower bound.
-        if by_bytes or last.is_bound:
+        if by_bytes:
             self._fast.add(key)
         return last, by_bytes or last.is_bound
 
