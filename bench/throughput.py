@@ -1,8 +1,9 @@
 """Benchmark: what an estimate of throughput costs and how far off it is, beside a full iperf3 test over the same path.
 
 In the lab two hosts 20 ms apart are joined by a link of 10 to 500 Mbit/s. At each rate: a full iperf3 test of 4 s, and both
-kinds of estimate (a short BBR transfer, trains of UDP packets), several times, up and down. The truth is the link's set rate of IP packets times
-TCP's share of a full one (1448 of 1500 bytes): what iperf3 counts. Ratio: how many times fewer bytes an estimate takes.
+kinds of estimate (a short BBR transfer, trains of UDP packets), several times, up and down. The truth is the link's set rate
+of IP packets times TCP's share of a full one (1448 of 1500 bytes): what iperf3 counts. Errors are the worst of the runs.
+Ratio: how many times fewer bytes an estimate takes.
 
     python bench/throughput.py [--runs 3] [--json]     (needs the lab's namespaces and iperf3; no packet leaves them)
 """

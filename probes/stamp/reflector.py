@@ -22,9 +22,9 @@ __all__ = ["StampReflector"]
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
 _PKTINFO_V4 = struct.Struct("@i4s4s")
 _PKTINFO_V6 = struct.Struct("@16si")
-#: The least delay of so many answers between T3 and their departure is believed.
-_DELAYS_KEPT = 16
-_BELIEVED_DELAY_NS = 1_000_000
+#: The least delay of so many answers between T3 and their departure is believed, once so many have been seen.
+_DELAYS_KEPT, _DELAYS_NEEDED = 16, 4
+_BELIEVED_DELAY_NS = 100_000
 _ANCILLARY_BYTES = 256
 _RECEIVE_BUFFER_BYTES = 4 << 20
 #: So many packets are answered before the rest of the program has its turn.
@@ -141,7 +141,7 @@ class StampReflector:
             stamp_ns = linux.read_ancillary(messages).stamp_ns
             if self._asked_ns is not None and stamp_ns is not None and 0 <= stamp_ns - self._asked_ns <= _BELIEVED_DELAY_NS:
                 self._delays_ns.append(stamp_ns - self._asked_ns)
-                self._delay_ns = min(self._delays_ns)
+                self._delay_ns = min(self._delays_ns) if len(self._delays_ns) >= _DELAYS_NEEDED else 0
             self._asked_ns = None
 
     def _answer(self, packet: bytes, messages: list[tuple[int, int, bytes]], address: tuple[str, int]) -> None:

@@ -55,15 +55,40 @@ class Plateau:
         return then_ns <= back_ns and rate_bps <= then_bps * _GROWTH
 
 
+class _Reading:
+    """What the kernel has said of the rate so far."""
+
+    def __init__(self) -> None:
+        self.method: Estimated = "delivery_rate"
+        self.rates: deque[int] = deque(maxlen=64)
+        self.rtts_ns: list[int] = []
+        self._plateau = Plateau()
+
+    def look(self, sock: socket.socket, now_ns: int) -> bool:
+        """Read once more; True when the rate stands."""
+        info, bbr = read_tcp_info(sock), read_bbr_info(sock)
+        rtt_ns = info.min_rtt_ns or info.rtt_ns or 0
+        if info.rtt_ns is not None:
+            self.rtts_ns.append(info.rtt_ns)
+        if bbr is not None:
+            self.method = "bbr"
+            self.rates.append(bbr.bandwidth_bps)
+            return self._plateau.add(now_ns, bbr.bandwidth_bps, rtt_ns) or not bbr.is_starting
+        if info.delivery_rate_bps is not None and not info.is_app_limited:
+            self.rates.append(info.delivery_rate_bps)
+            return self._plateau.add(now_ns, max(self.rates), rtt_ns)
+        return False
+
+
 async def send_sample(sock: socket.socket, duration_ms: int, max_bytes: int) -> Sampled:
     """Send until the rate is known, or for that long or that many bytes."""
     loop = asyncio.get_running_loop()
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOTSENT_LOWAT_BYTES)
     writable = asyncio.Event()
-    plateau, block = Plateau(), memoryview(_BLOCK)
+    reading, block = _Reading(), memoryview(_BLOCK)
     begun_ns = looked_ns = time.monotonic_ns()
-    sent, rates, rtts, is_settled, method = 0, deque[int](maxlen=64), [], False, "delivery_rate"
+    sent, is_settled = 0, False
     loop.add_writer(sock, writable.set)
     try:
         while not is_settled and sent < max_bytes and (now_ns := time.monotonic_ns()) - begun_ns < duration_ms * 1_000_000:
@@ -81,18 +106,11 @@ async def send_sample(sock: socket.socket, duration_ms: int, max_bytes: int) -> 
             if now_ns - looked_ns < _LOOK_EVERY_NS:
                 continue
             looked_ns = now_ns
-            info, bbr = read_tcp_info(sock), read_bbr_info(sock)
-            rtt_ns = info.min_rtt_ns or info.rtt_ns or 0
-            if info.rtt_ns is not None:
-                rtts.append(info.rtt_ns)
-            if bbr is not None:
-                method = "bbr"
-                rates.append(bbr.bandwidth_bps)
-                is_settled = plateau.add(now_ns, bbr.bandwidth_bps, rtt_ns) or not bbr.is_starting
-            elif info.delivery_rate_bps is not None and not info.is_app_limited:
-                rates.append(info.delivery_rate_bps)
-                is_settled = plateau.add(now_ns, max(rates), rtt_ns)
+            is_settled = reading.look(sock, now_ns)
     finally:
         loop.remove_writer(sock)
-    rate = None if not rates else rates[-1] if method == "bbr" else max(rates)
-    return Sampled(sent, rate, "bbr" if method == "bbr" else "delivery_rate", is_settled, tuple(rtts))
+    if not is_settled:
+        is_settled = reading.look(sock, time.monotonic_ns())
+    rates = reading.rates
+    rate = None if not rates else rates[-1] if reading.method == "bbr" else max(rates)
+    return Sampled(sent, rate, reading.method, is_settled, tuple(reading.rtts_ns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import socket
@@ -166,6 +167,26 @@ def test_forged_doubled_and_stepped_answers_are_what_they_are(tmp_path: Path) ->
     key_file = str(tmp_path / "key")
     wrong = asyncio.run(run(lambda packet: [forge(packet, KEY.encode())[:-1] + b"\0"], key_file=key_file))
     assert (wrong.unverified, {sample.outcome for sample in wrong.samples}) == (5, {"timeout"})
+
+
+def test_a_reflector_that_copies_our_numbers_tells_no_direction() -> None:
+    """Stateless behind a way that loses every third packet: losses without a direction; one that counts proves it by its numbers."""
+
+    async def run(**change: bool) -> StampResult:
+        came = itertools.count()
+        numbers = itertools.count()
+
+        def answer(packet: bytes) -> list[bytes]:
+            if next(came) % 3 == 1:
+                return []
+            return [forge(packet, sequence=next(numbers)) if change.get("counts") else forge(packet)]
+
+        async with scripted(answer) as port:
+            return await measure(port, count=9, timeout_ms=150)
+
+    copies, counts = asyncio.run(run()), asyncio.run(run(counts=True))
+    assert (copies.reflector, copies.forward_lost, copies.backward_lost, copies.undirected_lost) == (None, None, None, 3)
+    assert (counts.reflector, counts.forward_lost, counts.backward_lost, counts.undirected_lost) == ("stateful", 3, 0, 0)
 
 
 def test_whom_a_reflector_does_not_answer(tmp_path: Path) -> None:

@@ -27,15 +27,15 @@ def _lost(lab: NamespaceLab) -> dict[tuple[str, str], int]:
     return {(link["src"], link["dst"]): link["lost"] for link in lab.status()["links"] if link["medium"] == "internet"}
 
 
-def _measure(lab: NamespaceLab, *extra: str) -> tuple[dict[str, Any], dict[str, int]]:
+def _measure(lab: NamespaceLab) -> tuple[dict[str, Any], dict[str, int]]:
     """A round of 300 packets from a to a reflector at b: what the sender says, and what the reflector counted."""
     address = next(pair.address for pair in lab.truth() if (pair.src, pair.dst, pair.medium) == ("a", "b", "internet"))
-    argv = lab.command("b", [*_OURS, "stamp-reflector", "--port", "8620", "--json", "--clock-error-us", "50", *extra])
+    argv = lab.command("b", [*_OURS, "stamp-reflector", "--port", "8620", "--json", "--clock-error-us", "50"])
     with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reflector:
         assert reflector.stderr is not None
         try:
             assert "ready" in reflector.stderr.readline()
-            ask = ["stamp", address, "-p", "8620", "-c", "300", "-i", "4ms", "--timeout", "1s", "--clock-error-us", "50", "--json"]
+            ask = ["stamp", address, "-p", "8620", "-c", "300", "-i", "4ms", "--timeout", "600ms", "--clock-error-us", "50", "--json"]
             done = subprocess.run(lab.command("a", [*_OURS, *ask]), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
             assert done.returncode == 0, done.stderr
         finally:
@@ -72,11 +72,3 @@ def test_delay_and_loss_by_direction_are_the_labs(triangle_lab: NamespaceLab) ->
         assert 165 - 0.1 <= found["rtt_ms"]["min"] <= 165.5
 
     twice(measured)
-
-
-def test_a_stateless_reflector_is_not_made_to_tell_directions(triangle_lab: NamespaceLab) -> None:
-    """Through a path that loses on the way there, one that copies our numbers gives losses and no direction."""
-    triangle_lab.change("a", "in-ab", THERE, medium="internet", both=False)
-    found, _ = _measure(triangle_lab, "--stateless")
-    assert (found["reflector"], found["forward_lost"], found["backward_lost"]) == (None, None, None)
-    assert found["undirected_lost"] == found["sent"] - found["received"] - found["late"] > 0
