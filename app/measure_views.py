@@ -166,8 +166,6 @@ def _inference(state: State) -> list[Sheet]:
     for target in state.shown:
         lines = [line for line in state.results.get(target, []) if isinstance(line, InferenceResult)]
         ok = [line for line in lines if line.outcome == "ok"]
-        gaps = [gap for line in ok for gap in line.token_gaps_ns]
-        gap_ns = percentile_ns(gaps, 0.5)
         notes += dict.fromkeys(f"{called(target)}: {line.outcome}: {line.error}" for line in lines if line.outcome != "ok")
         rows.append(
             [
@@ -178,12 +176,19 @@ def _inference(state: State) -> list[Sheet]:
                 ms_text(min((line.tcp_min_rtt_ns for line in ok if line.tcp_min_rtt_ns is not None), default=None)),
                 ms_text(percentile_ns([line.e2e_ns for line in ok if line.e2e_ns is not None], 0.5)),
                 str(sum(line.output_tokens or 0 for line in ok)) if ok else None,
-                f"{1e9 / gap_ns:.1f}" if gap_ns else None,
+                _tokens_per_s(ok),
                 _state_cell(state, target, len(ok), len(lines)),
             ]
         )
     more = ["of several requests: the median of TTFT and E2E, the least network RTT"] if state.is_over and state.count > 1 else []
     return [Sheet(_INFERENCE, rows, notes=[*more, *notes])]
+
+
+def _tokens_per_s(lines: Sequence[InferenceResult]) -> str | None:
+    """Tokens after the first one over the time after it; tokens that come in bunches make the gaps between them no measure of this."""
+    spans = [(line.output_tokens - 1, line.e2e_ns - line.ttft_ns) for line in lines if line.output_tokens and line.e2e_ns and line.ttft_ns]
+    tokens, span_ns = (sum(part) for part in zip(*spans, strict=True)) if spans else (0, 0)
+    return f"{tokens * 1e9 / span_ns:.1f}" if tokens and span_ns > 0 else None
 
 
 _HTTP = (
@@ -233,7 +238,7 @@ def _state_cell(state: State, target: Target, good: int, ended: int) -> Cell:
         return ("not measured" if state.is_over else "waiting", DIM)
     if not state.is_over and target not in state.ended:
         return f"measuring {state.now_s - state.started_s[target]:.1f} s"
-    if not ended:
+    if not ended or target not in state.ended:
         return ("interrupted", WARN)
     return ("ok", GOOD) if good == ended else ("failed", BAD) if not good else (f"{ended - good} of {ended} failed", WARN)
 

@@ -14,7 +14,7 @@ from app.state import State
 from probes.model import Target, Vantage
 from probes.oneshot import RoundUnderWay, TraceUnderWay, measure
 from records.errors import NotPermitted
-from records.measurement import Hop, MplsLabel, PingResult, PingSample, ThroughputResult, TracerouteResult, path_hash
+from records.measurement import Hop, InferenceResult, MplsLabel, PingResult, PingSample, ThroughputResult, TracerouteResult, path_hash
 
 MS = 1_000_000
 HEADER: dict[str, Any] = {"agent": "cli", "src": "here", "dst": "there", "medium": "internet", "started_at_ns": 0, "engine": "x/1"}
@@ -136,6 +136,17 @@ def test_a_failed_transfer_is_not_a_slow_one() -> None:
     assert sheet.rows[0][2] == "~12.34"
     assert sheet.rows[0][-1] == ("1 of 2 failed", WARN)
     assert sheet.notes == ["t: up: refused"]
+
+
+def test_tokens_a_second_are_of_the_time_after_the_first() -> None:
+    """Two requests of 11 tokens in 100 and 300 ms after the first one, bunched: 20 tokens in 400 ms are 50 a second. One of three ended
+    so far and no more to come: interrupted."""
+    target = Target(site="there", address="t", inference_url="http://t/v1")
+    base = {**HEADER, "target": "http://t/v1", "model": "m", "outcome": "ok", "connection": "cold", "output_tokens": 11}
+    lines = [InferenceResult(**base, id=f"a-{ms}", ttft_ns=50 * MS, e2e_ns=(50 + ms) * MS, token_gaps_ns=(0,) * 10) for ms in (100, 300)]
+    (sheet,) = VIEWS["inference"](State([target], count=3, results={target: lines}, started_s={target: 0.0}, is_over=True))
+    assert texts(sheet)[0][2:4] == ["2/3", "50.000"]
+    assert texts(sheet)[0][7:] == ["50.0", "interrupted"]
 
 
 def test_columns_give_way_by_rank_and_rank_zero_never(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,7 @@ TOOLS = [
     Tool("isochrone ping", (*_OURS, "ping", "-c", "8", "-i", "50ms", "--json"), _our_ping, takes_all=True),
     Tool("isochrone traceroute icmp", (*_OURS, "traceroute", "--json"), _our_traceroute, takes_all=True),
     Tool("isochrone traceroute udp", (*_OURS, "traceroute", "--protocol", "udp", "--json"), _our_traceroute, takes_all=True),
+    Tool("isochrone traceroute tcp", (*_OURS, "traceroute", "--protocol", "tcp", "--json"), _our_traceroute, takes_all=True),
 ]
 
 

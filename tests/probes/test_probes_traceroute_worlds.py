@@ -175,16 +175,16 @@ def test_the_way_there_is_traced_and_the_way_back_guessed(tmp_path: Path) -> Non
 
 
 def test_loss_is_asked_again_until_the_path_is_whole(tmp_path: Path) -> None:
-    """In the world lossy 20 flows each over 4 % (both ways) and 6 % of loss (three links), asked up to 5 times: every path whole (a hop is
+    """In the world lossy 40 flows each over 4 % (both ways) and 6 % of loss (three links), asked up to 5 times: every path whole (a hop is
     missed with a chance of 0.06^5), and somewhere more than one packet was needed."""
     with running(builtin("lossy"), tmp_path) as lab:
         pairs = [truth_of(lab, "a", dst) for dst in ("both", "chain")]
-        wanted = [(address_of(truth), flow, 5) for truth in pairs for flow in range(20)]
+        wanted = [(address_of(truth), flow, 5) for truth in pairs for flow in range(40)]
 
         def measure() -> None:
             (found,) = traces(lab, "a", ("icmp", 1000, "", 443, wanted))
             for number, one in enumerate(found):
-                assert addresses(one) == visible_paths(pairs[number // 20])[0]
+                assert addresses(one) == visible_paths(pairs[number // 40])[0]
             probes = [hop["probes"] for one in found for hop in one["hops"]]
             assert sum(probes) > len(probes)
 
