@@ -20,7 +20,7 @@ socket module names only some of them. A control message of the error queue::
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 __all__ = [
@@ -42,6 +42,8 @@ __all__ = [
     "STAMPING_OPT_ID",
     "Ancillary",
     "read_ancillary",
+    "read_control",
+    "read_sent_stamp",
     "send_ttl",
 ]
 
@@ -69,9 +71,18 @@ STAMPING_FLAGS = _TX_SOFTWARE | _RX_SOFTWARE | _SOFTWARE | STAMPING_OPT_ID | _OP
 _ORIGIN_ICMP, _ORIGIN_ICMP6, _ORIGIN_TIMESTAMPING = 2, 3, 4
 _EXTENDED_ERR = struct.Struct("@IBBBBII")
 _TIMESPEC = struct.Struct("@qq")
+#: cmsghdr (linux/socket.h): length with the header, level, type.
+_CMSG = struct.Struct("@Qii")
+#: What nearly every message bears: the stamp first, always 64 octets, and behind it a TTL or, of a sent packet, its number.
+_STAMP_AND_TTL = struct.Struct("@Qiiqq32xQiii")
+_STAMP_AND_NUMBER = struct.Struct("@Qiiqq32xQiiIBBBBII")
+_STAMP_CMSG_BYTES = 64
+_CMSG_ALIGN = 8
 _INT = struct.Struct("@i")
 _OFFSET = struct.Struct("@H")
 _SECOND_NS = 1_000_000_000
+_TTL_KINDS = frozenset({(SOL_IP, IP_TTL), (SOL_IPV6, IPV6_HOPLIMIT)})
+_ERROR_KINDS = frozenset({(SOL_IP, IP_RECVERR), (SOL_IPV6, IPV6_RECVERR)})
 
 
 @dataclass(slots=True)
@@ -108,6 +119,36 @@ def read_ancillary(messages: Iterable[tuple[int, int, bytes]]) -> Ancillary:
         elif ((level == SOL_IP and kind == IP_TTL) or (level == SOL_IPV6 and kind == IPV6_HOPLIMIT)) and len(data) >= 4:
             found.ttl = _INT.unpack_from(data)[0]
     return found
+
+
+def read_control(memory: bytes | bytearray, start: int, end: int) -> Ancillary:
+    """The same for control messages as the kernel writes them, between two offsets of `memory`. Never raises."""
+    # Nearly always a stamp and a TTL, and nothing else.
+    if _STAMP_AND_TTL.size <= end - start < _STAMP_CMSG_BYTES + 2 * _CMSG.size and end <= len(memory):
+        size, level, kind, seconds, nanoseconds, _, level2, kind2, ttl = _STAMP_AND_TTL.unpack_from(memory, start)
+        if size == _STAMP_CMSG_BYTES and level == SOL_SOCKET and kind == SO_TIMESTAMPING and (level2, kind2) in _TTL_KINDS:
+            return Ancillary(seconds * _SECOND_NS + nanoseconds or None, ttl)
+    return read_ancillary(_split(memory, start, end))
+
+
+def read_sent_stamp(memory: bytes | bytearray, start: int, end: int) -> tuple[int, int] | None:
+    """Number and stamp (ns) of a sent packet; None when the control messages are of another kind. Never raises."""
+    if end - start < _STAMP_AND_NUMBER.size or end > len(memory):
+        return None
+    size, level, kind, seconds, nanoseconds, _, level2, kind2, _, origin, _, _, _, _, number = _STAMP_AND_NUMBER.unpack_from(memory, start)
+    if origin != _ORIGIN_TIMESTAMPING or size != _STAMP_CMSG_BYTES or level != SOL_SOCKET or kind != SO_TIMESTAMPING:
+        return None
+    return (number, seconds * _SECOND_NS + nanoseconds) if (level2, kind2) in _ERROR_KINDS else None
+
+
+def _split(memory: bytes | bytearray, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
+    end = min(end, len(memory))
+    while end - start >= _CMSG.size:
+        size, level, kind = _CMSG.unpack_from(memory, start)
+        if size < _CMSG.size:
+            return
+        yield level, kind, bytes(memory[start + _CMSG.size : min(start + size, end)])
+        start += (size + _CMSG_ALIGN - 1) // _CMSG_ALIGN * _CMSG_ALIGN
 
 
 def _read_error(found: Ancillary, data: bytes) -> None:

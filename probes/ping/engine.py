@@ -10,15 +10,17 @@ import asyncio
 import errno
 import secrets
 import socket
+import struct
 import time
 from abc import abstractmethod
+from collections import Counter
 from typing import Literal, Protocol
 
 from probes.ping.driver import LoopDriver
 from probes.ping.pace import Pacer
 from probes.ping.session import Counters, EchoSession, Probe, Round
 from probes.ping.sockets import clocks
-from probes.ping.timing import Sent
+from probes.ping.timing import Reading, Sent
 from records.measurement import PingSample
 
 __all__ = ["EchoEngine", "PingEngine", "errno_name", "gai_name", "unsent"]
@@ -26,6 +28,13 @@ __all__ = ["EchoEngine", "PingEngine", "errno_name", "gai_name", "unsent"]
 #: How long the kernel may be out of room (EAGAIN, ENOBUFS) before a packet counts as not sent.
 _NO_ROOM_NS = 50_000_000
 _RETRY_NS = 1_000_000
+#: A tick is as long as about _TOGETHER packets take to become due, within these limits, and never longer than a tenth of
+#: the shortest interval under way: packets leave late by so much at most, a few of them together.
+_REST_LEAST_NS, _REST_MOST_NS = 1_000_000, 20_000_000
+_TOGETHER = 128
+_INTERVAL_SHARE = 10
+#: How many times what a tick sends the pacer lets through after a delay.
+_BURST_TICKS = 2
 
 
 class PingEngine(Protocol):
@@ -87,7 +96,13 @@ class EchoEngine(LoopDriver):
 
     def __init__(self, *, packets_per_s: int) -> None:
         super().__init__()
-        self._session = EchoSession(Pacer(packets_per_s=packets_per_s, burst=self._burst(packets_per_s)))
+        burst = max(2, _BURST_TICKS * min(_TOGETHER, packets_per_s * _REST_MOST_NS // 1_000_000_000))
+        burst = max(burst, _BURST_TICKS * packets_per_s * _REST_LEAST_NS // 1_000_000_000)
+        self._session = EchoSession(Pacer(packets_per_s=packets_per_s, burst=burst))
+        self._intervals: Counter[int] = Counter()
+        self._tick_ns = _REST_MOST_NS
+        #: Both clocks at the beginning of a turn that sends.
+        self._turn: Reading | None = None
         self._waiting: dict[Round, asyncio.Future[None]] = {}
 
     @property
@@ -99,23 +114,42 @@ class EchoEngine(LoopDriver):
     def _transmit(self, probe: Probe) -> Sent:
         """Hand the packet to the kernel; BlockingIOError when it has no room, OSError when it refuses."""
 
-    async def _run(self, peer: object, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int) -> tuple[PingSample, ...]:
+    async def _run(
+        self, peer: object, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int, flow: int = 0
+    ) -> tuple[PingSample, ...]:
         loop = self._running_loop()
-        tokens = [secrets.randbits(64) for _ in range(count)]
         started = self._session.begin(
-            peer, tokens=tokens, interval_ns=interval_ns, timeout_ns=timeout_ns, payload_bytes=payload_bytes, now_ns=time.monotonic_ns()
+            peer,
+            tokens=struct.unpack(f"={count}Q", secrets.token_bytes(8 * count)),
+            interval_ns=interval_ns,
+            timeout_ns=timeout_ns,
+            payload_bytes=payload_bytes,
+            now_ns=time.monotonic_ns(),
+            flow=flow,
         )
-        if not started.done:
-            future = self._waiting[started] = loop.create_future()
-            self._arm()
-            try:
-                await future
-            except asyncio.CancelledError:
-                self._session.cancel(started)
-                raise
-            finally:
-                self._waiting.pop(started, None)
-        return started.samples()
+        if started.done:
+            return ()
+        shared = count > 1  # a single packet has no next one that it could be too close to
+        if shared:
+            self._intervals[interval_ns] += 1
+        future = self._waiting[started] = loop.create_future()
+        self._arm()
+        try:
+            await future
+            return started.samples()
+        except asyncio.CancelledError:
+            self._session.cancel(started)
+            raise
+        finally:
+            started.probes.clear()  # they point back at their round: only a collection would free them
+            self._waiting.pop(started, None)
+            if shared:
+                self._intervals[interval_ns] -= 1
+                if not self._intervals[interval_ns]:
+                    del self._intervals[interval_ns]
+
+    def _rest_ns(self) -> int:
+        return min(self._tick_ns, max(min(self._intervals, default=_REST_MOST_NS) // _INTERVAL_SHARE, _REST_LEAST_NS))
 
     def _abandon(self) -> None:
         """The engine closes: whoever still waits gets what has come so far."""
@@ -126,11 +160,20 @@ class EchoEngine(LoopDriver):
                 future.set_result(None)
 
     def _send_due(self, now_ns: int) -> bool:
-        has_sent = False
-        while (probe := self._session.take(now_ns)) is not None:
+        taken = 0
+        take = self._session.take
+        while (probe := take(now_ns)) is not None:
+            if not taken:
+                self._turn = clocks()
+            taken += 1
             self._hand_over(probe)
-            has_sent = True
-        return has_sent
+        self._turn = None
+        if self._is_ticking:
+            if taken > _TOGETHER:
+                self._tick_ns = max(self._tick_ns // 2, _REST_LEAST_NS)
+            elif taken < _TOGETHER // 4:
+                self._tick_ns = min(self._tick_ns * 2, _REST_MOST_NS)
+        return taken > 0
 
     def _expire(self, now_ns: int) -> None:
         self._session.expire(now_ns)

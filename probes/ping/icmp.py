@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import secrets
 import socket
+import time
 from typing import Literal
 
 from probes.ping.engine import EchoEngine, gai_name, unsent
@@ -12,11 +13,14 @@ from probes.ping.icmp_socket import IcmpSocket
 from probes.ping.session import Probe
 from probes.ping.sockets import Mode, resolve
 from probes.ping.timing import Sent
-from probes.ping.wire import MIN_PAYLOAD_BYTES
+from probes.ping.wire import MIN_PAYLOAD_BYTES, checksum_of
 from records.errors import NotPermitted
 from records.measurement import PingSample
 
 __all__ = ["IcmpEngine"]
+
+#: A socket is read for so long after the last time-out, for late replies.
+_LATE_NS = 1_000_000_000
 
 
 class IcmpEngine(EchoEngine):
@@ -51,7 +55,9 @@ class IcmpEngine(EchoEngine):
         self.why = f"own ICMP engine ({opened}; kernel timestamps)"
         self._start(*(one.fileno() for one in self._sockets.values()))
 
-    async def ping(self, address: str, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int) -> tuple[PingSample, ...]:
+    async def ping(
+        self, address: str, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int, flow: int = 0
+    ) -> tuple[PingSample, ...]:
         """See PingEngine."""
         try:
             version, host = await resolve(address)
@@ -60,7 +66,7 @@ class IcmpEngine(EchoEngine):
         if version not in self._sockets:
             return unsent(count, "EAFNOSUPPORT")
         payload_bytes = max(payload_bytes, MIN_PAYLOAD_BYTES)
-        return await self._run(host, count=count, interval_ns=interval_ns, timeout_ns=timeout_ns, payload_bytes=payload_bytes)
+        return await self._run(host, count=count, interval_ns=interval_ns, timeout_ns=timeout_ns, payload_bytes=payload_bytes, flow=flow)
 
     async def close(self) -> None:
         """See PingEngine."""
@@ -72,22 +78,33 @@ class IcmpEngine(EchoEngine):
     def _transmit(self, probe: Probe) -> Sent:
         host = probe.round.peer
         assert isinstance(host, str), "the peer of an ICMP round is a numeric address"
-        return self._sockets[6 if ":" in host else 4].send(probe.number, probe.token, host, probe.round.payload_bytes)
+        to = self._sockets[6 if ":" in host else 4]
+        sent = to.send(probe.number, probe.token, host, probe.round.payload_bytes, checksum_of(probe.round.flow), None, self._turn)
+        to.awaits_until_ns = max(to.awaits_until_ns, sent.before.mono_ns + probe.round.timeout_ns + _LATE_NS)
+        return sent
 
     def _absorb(self) -> int:
         came = 0
+        session = self._session
+        now_ns = time.monotonic_ns()
         for one in self._sockets.values():
+            if self._is_ticking and now_ns > one.awaits_until_ns:
+                continue  # one address family may lie idle; what strays in can wait until the engine listens again
             for answer in one.read():
                 came += 1
-                if answer.error is None:
-                    self._session.reply(answer.token, answer.host, answer.received_ns, answer.picked_up, answer.ttl)
+                error = answer.error
+                if error is None:
+                    session.reply(answer.token, answer.host, answer.received_ns, answer.picked_up, answer.ttl)
                 else:
-                    self._session.error(
+                    session.error(
                         token=answer.token,
                         number=answer.number,
                         peer=answer.host,
-                        responder=answer.error.responder,
-                        icmp_type=answer.error.icmp_type,
-                        icmp_code=answer.error.icmp_code,
+                        responder=error.responder,
+                        icmp_type=error.icmp_type,
+                        icmp_code=error.icmp_code,
                     )
         return came
+
+    def _is_drained(self) -> bool:
+        return all(one.socket.is_drained for one in self._sockets.values())

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from probes.ping import wire
-from probes.ping.sockets import Incoming, Mode, clocks, open_icmp
+from probes.ping.sockets import Incoming, Mode, open_icmp
 from probes.ping.timing import Reading, Sent
 
 __all__ = ["Answer", "ErrorDetail", "IcmpSocket"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ErrorDetail:
     """An ICMP error: who sent it (None where the kernel does not say), what it says, its RFC 4884 extension."""
 
@@ -23,7 +23,7 @@ class ErrorDetail:
     extension: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A message about an echo request.
 
@@ -44,7 +44,12 @@ class Answer:
 
 
 class IcmpSocket:
-    """One long-lived ICMP socket of one address family. Raises what `open_icmp` raises."""
+    """One long-lived ICMP socket of one address family. Raises what `open_icmp` raises.
+
+    awaits_until_ns   for its user to note: monotonic time until which answers may come
+    """
+
+    awaits_until_ns = 0
 
     def __init__(self, version: int, identifier: int, mode: Mode | None = None) -> None:
         self.version = version
@@ -59,18 +64,37 @@ class IcmpSocket:
         """Close the socket."""
         self.socket.close()
 
-    def send(self, number: int, token: int, host: str, payload_bytes: int, flow: int = wire.DEFAULT_FLOW, ttl: int | None = None) -> Sent:
-        """Hand one echo request to the kernel; raises like StampedSocket.send."""
-        return self.socket.send(wire.echo_request(self.version, self._identifier, number, token, payload_bytes, flow), host, 0, ttl)
+    def send(
+        self,
+        number: int,
+        token: int,
+        host: str,
+        payload_bytes: int,
+        flow: int = wire.DEFAULT_FLOW,
+        ttl: int | None = None,
+        turn: Reading | None = None,
+    ) -> Sent:
+        """Hand one echo request to the kernel; `turn` and what it raises are those of StampedSocket.send."""
+        return self.socket.send(wire.echo_request(self.version, self._identifier, number, token, payload_bytes, flow), host, 0, ttl, turn)
 
     def read(self) -> Iterator[Answer]:
         """Every answer that is waiting; anything else on the socket is dropped."""
+        version, identifier, has_header = self.version, self._identifier, self.version == 4 and self.mode == "raw"
         for incoming in self.socket.read():
-            answer = self._queued(incoming) if incoming.is_queued_error else self._plain(incoming)
+            data, beside = incoming.data, incoming.beside
+            # Nearly all are this: whole echo replies.
+            offset = (data[0] & 15) * 4 if has_header and data else 0
+            reply = None if incoming.is_queued_error else wire.read_echo_reply(version, data, offset)
+            if reply is not None and (offset >= 20 or not has_header):
+                if reply[0] == identifier:
+                    ttl = data[8] if has_header else beside.ttl
+                    yield Answer(incoming.host, reply[2], reply[1], ttl, beside.stamp_ns, incoming.picked_up)
+                continue
+            answer = self._queued(incoming) if incoming.is_queued_error else self._other(incoming)
             if answer is not None:
                 yield answer
 
-    def _plain(self, incoming: Incoming) -> Answer | None:
+    def _other(self, incoming: Incoming) -> Answer | None:
         message, ttl = incoming.data, incoming.beside.ttl
         if self.version == 4 and self.mode == "raw":
             stripped = wire.strip_ipv4(message)
@@ -81,7 +105,7 @@ class IcmpSocket:
         if isinstance(decoded, wire.EchoReply):
             if decoded.identifier != self._identifier:
                 return None
-            return Answer(incoming.host, decoded.token, decoded.number, ttl, incoming.beside.stamp_ns, clocks())
+            return Answer(incoming.host, decoded.token, decoded.number, ttl, incoming.beside.stamp_ns, incoming.picked_up)
         if decoded is None:
             return None
         quoted = wire.decode_quoted_echo(self.version, decoded.quoted)
@@ -89,7 +113,7 @@ class IcmpSocket:
             return None
         detail = ErrorDetail(incoming.host, decoded.icmp_type, decoded.icmp_code, wire.extension_of(self.version, decoded))
         destination = socket.inet_ntop(self._family, quoted.destination)
-        return Answer(destination, quoted.token, quoted.number, ttl, incoming.beside.stamp_ns, clocks(), detail)
+        return Answer(destination, quoted.token, quoted.number, ttl, incoming.beside.stamp_ns, incoming.picked_up, detail)
 
     def _queued(self, incoming: Incoming) -> Answer | None:
         beside = incoming.beside
@@ -99,4 +123,4 @@ class IcmpSocket:
         responder = None if beside.offender is None else socket.inet_ntop(self._family, beside.offender)
         extension = incoming.data[beside.extension_offset :] if beside.extension_offset else b""
         detail = ErrorDetail(responder, beside.icmp_type, beside.icmp_code, extension)
-        return Answer(incoming.host, quoted.token, quoted.number, beside.ttl, beside.stamp_ns, clocks(), detail)
+        return Answer(incoming.host, quoted.token, quoted.number, beside.ttl, beside.stamp_ns, incoming.picked_up, detail)

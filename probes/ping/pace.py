@@ -39,13 +39,13 @@ class Pacer(Generic[T]):
 
     def take(self, now_ns: int) -> T | None:
         """The next item that may leave now; None when nothing is due or the rate is used up."""
-        at_ns = self.next_ns()
-        if at_ns is None or at_ns > now_ns:
+        plan, free_ns = self._plan, self._free_at_ns
+        if not plan or plan[0][0] > now_ns or (free_ns is not None and free_ns > now_ns):
             return None
-        free_ns = self._free_at_ns
         # An idle bucket fills up to `burst` packets and no further.
-        self._free_at_ns = self._gap_ns + (now_ns - self._slack_ns if free_ns is None else max(free_ns, now_ns - self._slack_ns))
-        return heapq.heappop(self._plan)[2]
+        least_ns = now_ns - self._slack_ns
+        self._free_at_ns = self._gap_ns + (least_ns if free_ns is None or free_ns < least_ns else free_ns)
+        return heapq.heappop(plan)[2]
 
     def give_back(self) -> None:
         """What `take` handed out last was not sent after all: it does not count against the rate."""

@@ -11,14 +11,16 @@ The life of a probe packet::
 A reply is ours when its 64-bit token is that of a probe packet handed over and its source is the address that
 packet went to. Everything else is counted as foreign and changes nothing. A round is done when none of its packets
 is planned or in flight.
+
+Only the next packet of a round is planned; it plans the one after it. So a hundred rounds of a thousand packets are a
+hundred entries of the plan, and a packet takes memory from when it leaves.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from probes.ping.pace import Pacer
@@ -27,8 +29,9 @@ from records.measurement import PingOutcome, PingSample, TsSource
 
 __all__ = ["Counters", "EchoSession", "Probe", "Round", "Verdict"]
 
-#: How long a settled packet is remembered, so that its late replies are told from foreign ones.
+#: How long a settled packet is remembered, so that its late replies are told from foreign ones; and how many at most.
 _MEMORY_NS = 5_000_000_000
+_REMEMBERED = 65_536
 
 
 class Verdict(Enum):
@@ -81,6 +84,16 @@ class Probe:
     def sample(self) -> PingSample:
         """The settled packet as a record."""
         assert self.outcome is not None, "a packet in flight has no outcome yet"
+        if self.outcome == "reply" and self.sent is not None and not self.duplicates:  # nearly all: what it does not say is not there
+            return PingSample(
+                sequence=self.sequence,
+                outcome="reply",
+                sent_at_ns=self.sent.sent_at_ns,
+                rtt_ns=self.rtt_ns,
+                ts_source=self.ts_source,
+                sched_lag_ns=self.sched_lag_ns,
+                reply_ttl=self.reply_ttl,
+            )
         return PingSample(
             sequence=self.sequence,
             outcome=self.outcome,
@@ -100,22 +113,45 @@ class Probe:
 
 @dataclass(slots=True, eq=False)
 class Round:
-    """A count of probe packets to one target. `peer` is whatever names the target and its replies' source alike."""
+    """A count of probe packets to one target. `peer` is whatever names the target and its replies' source alike.
+
+    tokens       one for each packet
+    flow         which of the flows to that target its packets belong to
+    first_ns     monotonic time at which the first is due, `interval_ns` before the second
+    probes       the packets that were taken so far, in order
+    open_count   packets without an outcome
+    """
 
     peer: object
     timeout_ns: int
     payload_bytes: int
-    probes: tuple[Probe, ...] = ()
+    tokens: Sequence[int]
+    first_number: int
+    first_ns: int
+    interval_ns: int
+    flow: int = 0
+    probes: list[Probe] = field(default_factory=list)
     open_count: int = 0
+    is_cancelled: bool = False
 
     @property
     def done(self) -> bool:
         """Every packet has its outcome."""
         return self.open_count == 0
 
+    def next_probe(self) -> Probe | None:
+        """The packet after the last one made; None when that was the last."""
+        sequence = len(self.probes)
+        if sequence == len(self.tokens) or self.is_cancelled:
+            return None
+        due_ns = self.first_ns + sequence * self.interval_ns
+        made = Probe(self, sequence, (self.first_number + sequence) & 0xFFFF, self.tokens[sequence], due_ns)
+        self.probes.append(made)
+        return made
+
     def samples(self) -> tuple[PingSample, ...]:
         """One sample per packet, in the order of their sequence."""
-        return tuple(probe.sample() for probe in self.probes)
+        return tuple([probe.sample() for probe in self.probes])
 
 
 class EchoSession:
@@ -126,8 +162,9 @@ class EchoSession:
         self._pacer = pacer
         self._by_token: dict[int, Probe] = {}
         self._by_number: dict[int, Probe] = {}
-        self._deadlines: list[tuple[int, int, Probe]] = []
-        self._forget: deque[tuple[int, Probe]] = deque()
+        # By time-out: packets leave in order, so those of one time-out also end in order.
+        self._flights: dict[int, deque[Probe]] = {}
+        self._forget: deque[Probe] = deque()
         self._finished: list[Round] = []
         self._numbered = 0
 
@@ -141,30 +178,43 @@ class EchoSession:
         payload_bytes: int,
         now_ns: int,
         first_ns: int | None = None,
+        flow: int = 0,
     ) -> Round:
         """Plan one packet per token, `interval_ns` apart, the first at `first_ns` (now by default)."""
-        started_ns = now_ns if first_ns is None else first_ns
-        new = Round(peer, timeout_ns, payload_bytes, open_count=len(tokens))
-        new.probes = tuple(
-            Probe(new, sequence, (self._numbered + sequence) & 0xFFFF, token, started_ns + sequence * interval_ns)
-            for sequence, token in enumerate(tokens)
+        new = Round(
+            peer,
+            timeout_ns,
+            payload_bytes,
+            tokens,
+            self._numbered & 0xFFFF,
+            now_ns if first_ns is None else first_ns,
+            interval_ns,
+            flow,
+            open_count=len(tokens),
         )
         self._numbered += len(tokens)
-        for probe in new.probes:
-            self._pacer.plan(probe.due_ns, probe)
+        self._plan_next(new)
         if new.done:
             self._finished.append(new)
         return new
 
+    def _plan_next(self, of: Round) -> None:
+        probe = of.next_probe()
+        if probe is not None:
+            self._pacer.plan(probe.due_ns, probe)
+
     def cancel(self, old: Round) -> None:
         """Nobody waits for this round any more: send no more of it. What is in flight runs out by itself."""
+        old.is_cancelled = True
         for probe in old.probes:
             if probe.outcome is None and probe.sent is None:
                 probe.outcome = "send_failed"
-                old.open_count -= 1
+        old.open_count = sum(probe.outcome is None for probe in old.probes)
 
     def abandon(self, old: Round, now: Reading) -> None:
         """The engine closes: what is in flight is given up as timed out, what is planned was never sent."""
+        while old.next_probe() is not None:
+            pass
         for probe in old.probes:
             if probe.outcome is None and probe.sent is not None:
                 self._settle(probe, "timeout")
@@ -175,6 +225,8 @@ class EchoSession:
         """The next packet to hand to the kernel now, None when there is none; report back with `sent` or `failed`."""
         while (probe := self._pacer.take(now_ns)) is not None:
             if probe.outcome is None:
+                if probe.sequence + 1 == len(probe.round.probes):  # not one that was postponed
+                    self._plan_next(probe.round)
                 return probe
             self._pacer.give_back()
         return None
@@ -183,11 +235,16 @@ class EchoSession:
         """The packet was handed to the kernel."""
         probe.sent = sent
         mono_ns = sent.before.mono_ns
-        probe.sched_lag_ns = max(0, mono_ns - probe.due_ns)
-        probe.deadline_ns = mono_ns + probe.round.timeout_ns
+        lag_ns = mono_ns - probe.due_ns
+        probe.sched_lag_ns = max(0, lag_ns)
+        timeout_ns = probe.round.timeout_ns
+        probe.deadline_ns = mono_ns + timeout_ns
         self._by_token[probe.token] = self._by_number[probe.number] = probe
         self.counters.sent += 1
-        heapq.heappush(self._deadlines, (probe.deadline_ns, self.counters.sent, probe))
+        flight = self._flights.get(timeout_ns)
+        if flight is None:
+            flight = self._flights[timeout_ns] = deque()
+        flight.append(probe)
 
     def postpone(self, probe: Probe, until_ns: int) -> None:
         """The kernel had no room: try again later; the delay shows in `sched_lag_ns`."""
@@ -223,7 +280,8 @@ class EchoSession:
         # A reply that sat in the socket's buffer while the loop was busy came in time: its RTT says so.
         answered_for = probe.outcome == "unreachable" and probe.round.done  # the round is reported already
         if probe.outcome == "timeout" or answered_for or rtt_ns > probe.round.timeout_ns:
-            self._expire(probe)
+            if probe.outcome is None:
+                self._settle(probe, "timeout")
             if probe.late:
                 probe.duplicates += 1
                 self.counters.duplicates += 1
@@ -257,12 +315,24 @@ class EchoSession:
         self._settle(probe, "unreachable")
         return Verdict.ERROR
 
-    def expire(self, now_ns: int) -> None:
-        """Time out what is due, forget what is long settled."""
-        while self._deadlines and self._deadlines[0][0] <= now_ns:
-            self._expire(heapq.heappop(self._deadlines)[2])
-        while self._forget and self._forget[0][0] <= now_ns:
-            _, probe = self._forget.popleft()
+    def expire(self, now_ns: int, error: Callable[[Probe], str | None] | None = None) -> None:
+        """Time out what is due, forget what is long settled.
+
+        error   asked about every packet that times out: the errno to note beside it, if this host is to blame
+        """
+        for timeout_ns, flight in list(self._flights.items()):
+            while flight and flight[0].deadline_ns <= now_ns:
+                probe = flight.popleft()
+                if probe.outcome is None:
+                    if error is not None:
+                        probe.error = error(probe)
+                    self._settle(probe, "timeout")
+                self._forget.append(probe)
+            if not flight:
+                del self._flights[timeout_ns]
+        forget = self._forget
+        while forget and (forget[0].deadline_ns + _MEMORY_NS <= now_ns or len(forget) > _REMEMBERED):
+            probe = forget.popleft()
             self._by_token.pop(probe.token, None)
             if self._by_number.get(probe.number) is probe:
                 del self._by_number[probe.number]
@@ -274,10 +344,13 @@ class EchoSession:
 
     def next_ns(self) -> int | None:
         """When the driver must come back, if nothing comes in before; None when nothing is planned or in flight."""
-        while self._deadlines and self._deadlines[0][2].outcome is not None:
-            heapq.heappop(self._deadlines)
-        times = [at_ns for at_ns in (self._pacer.next_ns(), self._deadlines[0][0] if self._deadlines else None) if at_ns is not None]
-        return min(times, default=None)
+        soonest_ns = self._pacer.next_ns()
+        for flight in self._flights.values():
+            while flight and flight[0].outcome is not None:
+                self._forget.append(flight.popleft())
+            if flight and (soonest_ns is None or flight[0].deadline_ns < soonest_ns):
+                soonest_ns = flight[0].deadline_ns
+        return soonest_ns
 
     @property
     def remembered(self) -> int:
@@ -288,17 +361,11 @@ class EchoSession:
         mine = (probe for probe in self._by_token.values() if probe.round.peer == peer and probe.outcome is None)
         return next(mine, None)
 
-    def _expire(self, probe: Probe) -> None:
-        if probe.outcome is None:
-            self._settle(probe, "timeout")
-
     def _settle(self, probe: Probe, outcome: PingOutcome) -> None:
         again = probe.outcome is not None
         probe.outcome = outcome
         if again:
             return
-        if probe.sent is not None:
-            self._forget.append((probe.deadline_ns + _MEMORY_NS, probe))
         probe.round.open_count -= 1
         if probe.round.done:
             self._finished.append(probe.round)

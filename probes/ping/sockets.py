@@ -13,12 +13,13 @@ import errno
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 from probes.ping import ancillary as linux
+from probes.ping.clock import clocks
 from probes.ping.filters import Instruction, echo_filter_v4, echo_filter_v6
+from probes.ping.mmsg import Inbox, Incoming
 from probes.ping.timing import Reading, Sent
 from records.errors import NotPermitted
 
@@ -32,57 +33,46 @@ GRANT_ICMP = (
     "or give the process CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW; or `setcap cap_net_raw+ep` on its interpreter)"
 )
 
+#: What a stalled loop may let pile up: at 700 octets a small packet costs, some 10,000 packets and stamps.
 _RECEIVE_BUFFER_BYTES = 4 << 20
 _PACKET_BYTES = 9_216
-_ANCILLARY_BYTES = 256
-#: How often the two clocks are read before a pair torn apart by the scheduler is accepted.
-_CLOCK_TRIES = 4
-_CLOCK_APART_NS = 20_000
+#: An ICMP message with the longest quote (RFC 4443: 1,280 octets with its own headers) and an IPv4 header with options.
+_ICMP_BYTES = 1_360
 #: A pending ICMP error about an earlier packet fails the next send; so often do we take it as that.
 _SEND_TRIES = 3
 _UNSTAMPED_KEPT = 65_536
 _STAMPING_TRIES = 100
-
-
-def clocks() -> Reading:
-    """Monotonic and wall clock, read within _CLOCK_APART_NS of each other unless the machine is badly overloaded."""
-    for _ in range(_CLOCK_TRIES):
-        mono_ns = time.monotonic_ns()
-        real_ns = time.time_ns()
-        if time.monotonic_ns() - mono_ns < _CLOCK_APART_NS:
-            break
-    return Reading(mono_ns, real_ns)
-
-
-@dataclass(slots=True)
-class Incoming:
-    """One thing read from a socket.
-
-    data     the packet; or, for an error of the error queue, the quoted packet from its transport header on
-    host, port   the packet's source; for a queued error, where the quoted packet was going
-    beside   stamp, TTL and, for a queued error, the ICMP type and who sent it
-    is_queued_error   came from the error queue
-    """
-
-    data: bytes
-    host: str
-    port: int
-    beside: linux.Ancillary
-    is_queued_error: bool
+#: The most that one `read` takes: a flood must not keep the loop from everything else.
+READ_AT_MOST = 2_048
+_PENDING_TRIES = 16
+_SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55
+#: Of SO_MEMINFO's nine words (linux/sock_diag.h), the one that counts packets dropped for want of room.
+_MEMINFO = struct.Struct("@9I")
+_MEMINFO_DROPS = 8
 
 
 class StampedSocket:
-    """A non-blocking socket whose sends and receipts carry kernel timestamps where the kernel gives them."""
+    """A non-blocking socket whose sends and receipts carry kernel timestamps where the kernel gives them.
 
-    def __init__(self, sock: socket.socket) -> None:
+    packet_bytes   the most that is kept of a packet that comes in
+    """
+
+    def __init__(self, sock: socket.socket, packet_bytes: int = _PACKET_BYTES) -> None:
         self.sock = sock
         self.version = 4 if sock.family == socket.AF_INET else 6
         self._unstamped: dict[int, Sent] = {}
         self._unread: list[Incoming] = []
         self._next_number = 0
+        self._inbox = Inbox(sock, packet_bytes)
+        self._queues_errors = False
         self.has_stamps = True
+        #: The last `read` left nothing behind.
+        self.is_drained = True
         sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+        except OSError:  # needs CAP_NET_ADMIN; without it net.core.rmem_max is the most
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
         if self.version == 4:
             sock.setsockopt(linux.SOL_IP, linux.IP_RECVTTL, 1)
         else:
@@ -105,6 +95,7 @@ class StampedSocket:
             options = ((linux.SOL_IP, linux.IP_RECVERR, True), (linux.SOL_IP, linux.IP_RECVERR_RFC4884, False))
         else:
             options = ((linux.SOL_IPV6, linux.IPV6_RECVERR, True), (linux.SOL_IPV6, linux.IPV6_RECVERR_RFC4884, False))
+        self._queues_errors = True
         for level, option, needed in options:
             try:
                 self.sock.setsockopt(level, option, 1)
@@ -112,8 +103,10 @@ class StampedSocket:
                 if needed:
                     raise
 
-    def send(self, packet: bytes, host: str, port: int = 0, ttl: int | None = None) -> Sent:
+    def send(self, packet: bytes, host: str, port: int = 0, ttl: int | None = None, turn: Reading | None = None) -> Sent:
         """Hand one packet to the kernel.
+
+        turn   the clocks a moment ago, as the loop's turn began: saves reading the wall clock for every packet
 
         The kernel's transmit stamp is filled into the result by a later `read`, usually the next one. Raises
         BlockingIOError when the kernel has no room now, OSError when it refuses the packet for good.
@@ -121,7 +114,7 @@ class StampedSocket:
         beside: Sequence[tuple[int, int, bytes]] = () if ttl is None else linux.send_ttl(self.version, ttl)
         address = (host, port)
         for attempt in range(_SEND_TRIES):
-            sent = Sent(clocks())
+            sent = Sent(clocks() if turn is None else turn.later(time.monotonic_ns()))
             try:
                 if beside:
                     self.sock.sendmsg((packet,), beside, 0, address)
@@ -129,7 +122,7 @@ class StampedSocket:
                     self.sock.sendto(packet, address)
             except OSError as refused:
                 # Older kernels number failed sends too: start the numbering anew, so that no stamp is misattributed.
-                self._unread.extend(self._read_queue())
+                self._unread += self._read_queue()
                 self._restart_stamps()
                 if refused.errno in {errno.EAGAIN, errno.ENOBUFS}:
                     raise BlockingIOError(refused.errno, refused.strerror) from refused
@@ -144,45 +137,48 @@ class StampedSocket:
                 return sent
         raise AssertionError("the last try returns or raises")
 
-    def read(self) -> Iterator[Incoming]:
-        """Everything that is waiting: first the error queue (stamps and ICMP errors), then packets."""
-        unread, self._unread = self._unread, []
-        yield from unread
-        yield from self._read_queue()
-        receive = self.sock.recvmsg
-        while True:
+    def read(self) -> list[Incoming]:
+        """What is waiting, up to about READ_AT_MOST packets: ICMP errors of the error queue first, then packets.
+
+        The packets are taken before the queue is: the transmit stamp of whatever they answer is there by then.
+        """
+        packets: list[Incoming] = []
+        self.is_drained = False
+        for _ in range(_PENDING_TRIES):
             try:
-                data, messages, _, address = receive(_PACKET_BYTES, _ANCILLARY_BYTES)
-            except BlockingIOError:
-                return
+                came = self._inbox.read(READ_AT_MOST)
             except OSError:  # an ICMP error shown as the socket's error; its details are on the error queue
-                yield from self._read_queue()
                 continue
-            if self._unstamped:  # the packet this one answers may have left after the queue was read
-                yield from self._read_queue()
-            beside = linux.read_ancillary(messages)
-            yield Incoming(data, address[0], address[1], beside, is_queued_error=False)
+            packets += came
+            self.is_drained = len(came) < READ_AT_MOST
+            if not (came and self.is_drained and self._queues_errors):  # an error ends a read early: there may be more behind it
+                break
+        unread, self._unread = self._unread, []
+        return [*unread, *self._read_queue(), *packets]
 
-    def _read_queue(self) -> Iterator[Incoming]:
-        """Drain the error queue: transmit stamps go to their `Sent`, ICMP errors are yielded."""
-        receive = self.sock.recvmsg
-        while True:
-            try:
-                data, messages, _, address = receive(_PACKET_BYTES, _ANCILLARY_BYTES, socket.MSG_ERRQUEUE)
-            except BlockingIOError:
-                return
-            beside = linux.read_ancillary(messages)
-            if beside.tx_number is not None:
-                self._stamp(beside.tx_number, beside.stamp_ns)
-            elif beside.icmp_type is not None and address:
-                yield Incoming(data, address[0], address[1], beside, is_queued_error=True)
+    def dropped(self) -> int | None:
+        """How many packets the kernel has dropped because nobody had read those before them; None: it does not say."""
+        try:
+            return int(_MEMINFO.unpack(self.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[_MEMINFO_DROPS])
+        except (OSError, struct.error):
+            return None
 
-    def _stamp(self, number: int, stamp_ns: int | None) -> None:
-        sent = self._unstamped.get(number)
+    def _read_queue(self) -> list[Incoming]:
+        """Drain the error queue: transmit stamps go to their `Sent`, ICMP errors are returned."""
+        try:
+            return [one for one in self._inbox.read_queue(2 * READ_AT_MOST, self._stamp) if one.beside.icmp_type is not None]
+        except OSError:
+            return []
+
+    def _stamp(self, number: int, stamp_ns: int) -> None:
+        sent = self._unstamped.pop(number, None)
+        if sent is None:
+            return
         # A stamp from before the numbering began anew is older than the packet that bears its number now.
-        if sent is not None and stamp_ns is not None and stamp_ns >= sent.before.real_ns:
+        if stamp_ns >= sent.before.real_ns - sent.before.apart_ns:
             sent.kernel_ns = stamp_ns
-            del self._unstamped[number]
+        else:
+            self._unstamped[number] = sent
 
     def _restart_stamps(self) -> None:
         """Switch the numbering off and on again: the kernel's count of sent packets starts from zero."""
@@ -208,7 +204,7 @@ def _await_stamping() -> None:
         own.setsockopt(socket.SOL_SOCKET, linux.SO_TIMESTAMPING, linux.STAMPING_FLAGS & ~linux.STAMPING_OPT_ID)
         for _ in range(_STAMPING_TRIES):
             own.sendto(b"", own.getsockname())
-            messages = own.recvmsg(1, _ANCILLARY_BYTES)[1]
+            messages = own.recvmsg(1, 256)[1]
             if linux.read_ancillary(messages).stamp_ns is not None:
                 return
             time.sleep(0.001)
@@ -262,7 +258,7 @@ def _open_dgram(version: int) -> tuple[StampedSocket, int]:
     try:
         _constant_flow(sock)
         sock.bind((anywhere, 0))
-        stamped = StampedSocket(sock)
+        stamped = StampedSocket(sock, _ICMP_BYTES)
         stamped.queue_errors()
         return stamped, int(sock.getsockname()[1])
     except BaseException:
@@ -276,7 +272,7 @@ def _open_raw(version: int, identifier: int) -> StampedSocket:
     try:
         _constant_flow(sock)
         attach_filter(sock, echo_filter_v4(identifier) if version == 4 else echo_filter_v6(identifier))
-        return StampedSocket(sock)
+        return StampedSocket(sock, _ICMP_BYTES)
     except BaseException:
         sock.close()
         raise
@@ -294,6 +290,9 @@ async def resolve(address: str) -> tuple[int, str]:
 
     Raises socket.gaierror when there is no such host.
     """
+    if not address.count(":"):
+        with contextlib.suppress(OSError, ValueError):
+            return 4, socket.inet_ntop(socket.AF_INET, socket.inet_pton(socket.AF_INET, address))
     try:
         found = socket.getaddrinfo(address, None, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):

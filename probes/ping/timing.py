@@ -4,8 +4,8 @@ The kernel stamps packets with the wall clock (CLOCK_REALTIME), which may be ste
 reads the monotonic clock, which never steps but runs late when the processor is busy. Both are read together
 before the packet is handed over and when its reply is picked up. The rules, first match wins:
 
-1. Wall and monotonic clock moved apart between the two readings by more than STEP_TOLERANCE_NS: the wall clock
-   was stepped. The RTT is the difference of the monotonic readings, ``user``.
+1. Wall and monotonic clock moved apart between the two readings by more than STEP_TOLERANCE_NS and what the readings
+   themselves leave open: the wall clock was stepped. The RTT is the difference of the monotonic readings, ``user``.
 2. Both kernel stamps are there, and their difference is neither negative nor longer than the monotonic readings
    allow: the RTT is that difference, ``kernel_txrx``.
 3. The receive stamp is there and lies within the same bounds after the reading taken before the send: ``kernel_rx``.
@@ -22,16 +22,24 @@ from records.measurement import TsSource
 
 __all__ = ["STEP_TOLERANCE_NS", "Reading", "Sent", "round_trip"]
 
-#: Two readings of both clocks agree within a few us; a step worth the name is far more than this.
-STEP_TOLERANCE_NS = 100_000
+#: Both clocks tick alike, but for rounding; beyond this and what two readings leave open, one was set.
+STEP_TOLERANCE_NS = 2_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reading:
-    """Monotonic and wall clock read at the same moment, ns."""
+    """Monotonic and wall clock read at the same moment, ns; never changed once made.
+
+    apart_ns   how far apart the two may have been read: the scheduler can come between them
+    """
 
     mono_ns: int
     real_ns: int
+    apart_ns: int = 0
+
+    def later(self, mono_ns: int) -> Reading:
+        """What both clocks said at `mono_ns` of the monotonic one, if the wall clock was not set since this reading."""
+        return Reading(mono_ns, self.real_ns + mono_ns - self.mono_ns, self.apart_ns)
 
 
 @dataclass(slots=True)
@@ -56,8 +64,9 @@ def round_trip(sent: Sent, received_ns: int | None, picked_up: Reading) -> tuple
     before = sent.before
     user_ns = max(0, picked_up.mono_ns - before.mono_ns)
     drift_ns = (picked_up.real_ns - picked_up.mono_ns) - (before.real_ns - before.mono_ns)
-    if received_ns is not None and -STEP_TOLERANCE_NS <= drift_ns <= STEP_TOLERANCE_NS:
-        longest_ns = user_ns + STEP_TOLERANCE_NS
+    tolerance_ns = STEP_TOLERANCE_NS + before.apart_ns + picked_up.apart_ns
+    if received_ns is not None and -tolerance_ns <= drift_ns <= tolerance_ns:
+        longest_ns = user_ns + tolerance_ns
         if sent.kernel_ns is not None and 0 <= received_ns - sent.kernel_ns <= longest_ns:
             return received_ns - sent.kernel_ns, "kernel_txrx"
         if 0 <= received_ns - before.real_ns <= longest_ns:

@@ -27,6 +27,7 @@ __all__ = [
     "ECHO_REPLY",
     "ECHO_REQUEST",
     "ERROR_TYPES",
+    "FLOWS",
     "MIN_PAYLOAD_BYTES",
     "TIME_EXCEEDED",
     "UNREACHABLE",
@@ -34,11 +35,13 @@ __all__ = [
     "IcmpError",
     "QuotedEcho",
     "checksum",
+    "checksum_of",
     "decode_echo_header",
     "decode_icmp",
     "decode_quoted_echo",
     "echo_request",
     "extension_of",
+    "read_echo_reply",
     "strip_ipv4",
 ]
 
@@ -53,11 +56,14 @@ ERROR_TYPES = {4: frozenset({3, 11, 12}), 6: frozenset({1, 2, 3, 4})}
 #: Token and balance; the least payload a probe packet can have.
 MIN_PAYLOAD_BYTES = 10
 #: The checksum of a ping's packets: any constant but 0 and 0xffff serves.
-DEFAULT_FLOW = 0x1505
+DEFAULT_FLOW = 0x1506
+#: Flows that `checksum_of` tells apart.
+FLOWS = 256
 
 _HEADER = struct.Struct("!BBHHH")
 _ECHO = struct.Struct("!BBHHHQH")
 _TOKEN = struct.Struct("!Q")
+_REPLY = struct.Struct("!4xHHQ")
 _FILLER = b"isochrone " * 1000
 
 
@@ -109,7 +115,18 @@ def echo_request(version: int, identifier: int, number: int, token: int, payload
     return _ECHO.pack(ECHO_REQUEST[version], 0, flow if version == 4 else 0, identifier, number, token, balance) + _FILLER[:filler]
 
 
-@dataclass(frozen=True, slots=True)
+def checksum_of(flow: int) -> int:
+    """The checksum that makes a packet one of the `flow`-th flow to its target, from 0 to FLOWS - 1; traceroute's is the same.
+
+    Far apart for neighbouring flows: a router's hash may be no more than a sum.
+
+    >>> checksum_of(0) == DEFAULT_FLOW
+    True
+    """
+    return 1 + (DEFAULT_FLOW - 1 + flow * 0x1F3D) % 0xFFFE
+
+
+@dataclass(slots=True)
 class EchoReply:
     """An echo reply; `token` is None when its payload is too short to hold one."""
 
@@ -139,6 +156,13 @@ class QuotedEcho:
     identifier: int
     number: int
     token: int | None
+
+
+def read_echo_reply(version: int, packet: bytes, offset: int) -> tuple[int, int, int] | None:
+    """Identifier, number and token of the echo reply that begins at `offset`; None for anything else. Never raises."""
+    if len(packet) - offset < _REPLY.size or packet[offset] != ECHO_REPLY[version]:
+        return None
+    return _REPLY.unpack_from(packet, offset)
 
 
 def decode_icmp(version: int, message: bytes) -> EchoReply | IcmpError | None:

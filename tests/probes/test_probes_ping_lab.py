@@ -52,14 +52,19 @@ def packets(path):
     data = path.read_bytes()
     assert struct.unpack_from("<I", data)[0] == 0xA1B23C4D, "the magic of a pcap with ns"
     offset = 24
-    while offset < len(data):
+    while offset + 16 <= len(data):
         seconds, nanoseconds, kept, _ = struct.unpack_from("<IIII", data, offset)
+        if offset + 16 + kept > len(data):  # tcpdump has not written all of it yet
+            return
         yield seconds * 10**9 + nanoseconds, data[offset + 16 + 14 : offset + 16 + kept]
         offset += 16 + kept
 
 
-def captured(lab, path, work):
-    """Do `work` under a capture of ICMP on src's interface; tcpdump is stopped by its own process id."""
+def captured(lab, path, work, packets_expected):
+    """Do `work` under a capture of ICMP on src's interface; tcpdump is stopped by its own process id.
+
+    The kernel hands captured packets over by the block, a second late at most: wait for what is expected.
+    """
     command = [
         "ip",
         "netns",
@@ -81,7 +86,9 @@ def captured(lab, path, work):
         try:
             return work()
         finally:
-            time.sleep(0.5)  # let it write what it has
+            deadline = time.monotonic() + 3
+            while sum(1 for _ in packets(path)) < packets_expected and time.monotonic() < deadline:
+                time.sleep(0.05)
             dump.send_signal(signal.SIGINT)
             dump.communicate(timeout=20)
 
@@ -91,7 +98,7 @@ def test_rtts_are_those_of_the_capture(lab, who, tmp_path):
     if os.geteuid() == 0:
         tmp_path.chmod(0o777)
     targets = lab.targets_v4[:100]
-    _, rounds = captured(lab, tmp_path / "src.pcap", lambda: lab.python(lab.src, PING, "auto", "10", "50", *targets, **who))
+    _, rounds = captured(lab, tmp_path / "src.pcap", lambda: lab.python(lab.src, PING, "auto", "10", "50", *targets, **who), 2_000)
     requests, replies = {}, {}
     for at_ns, packet in packets(tmp_path / "src.pcap"):
         if packet[20] == 8:
