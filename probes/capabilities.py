@@ -9,7 +9,7 @@ import contextlib
 import secrets
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -119,7 +119,7 @@ def _error_queue(version: int) -> Capability:
 class _Readable(Protocol[T_co]):
     def fileno(self) -> int: ...
 
-    def read(self) -> Iterator[T_co]: ...
+    def read(self) -> Iterable[T_co]: ...
 
 
 def _until_deadline(one: _Readable[T_co]) -> Iterator[T_co]:

@@ -107,7 +107,9 @@ class PingSample:
     reply_ttl     TTL or hop limit of the reply; None where not known
     duplicates    further copies of the reply; late replies (after the time-out) are counted in `late`
     icmp_type, icmp_code, responder   of the ICMP error and who sent it, for `unreachable`
-    error         errno name of a failed send, such as ``ENETUNREACH``
+    error         errno name of a failed send, such as ``ENETUNREACH``; of a time-out, ``ENOBUFS`` where this host dropped
+                  packets that came in meanwhile, the reply perhaps among them
+    failure_source   whose failure it was, as far as one end can tell; None for a reply and where not known
     """
 
     sequence: int
@@ -123,10 +125,13 @@ class PingSample:
     icmp_code: int | None = None
     responder: str | None = None
     error: str | None = None
+    failure_source: FailureSource | None = None
 
     def __post_init__(self) -> None:
         if (self.outcome == "reply") != (self.rtt_ns is not None):
             raise ValueError(f"outcome {self.outcome!r} with rtt_ns {self.rtt_ns!r}: a reply has an RTT and nothing else has one")
+        if self.failure_source is not None and self.outcome == "reply":
+            raise ValueError(f"failure_source {self.failure_source!r} of a reply: nothing failed")
         if (self.rtt_ns is None) != (self.ts_source is None):
             raise ValueError("ts_source says how rtt_ns was timed: give both or neither")
         if self.rtt_ns is not None and self.rtt_ns < 0:
@@ -140,12 +145,15 @@ class PingResult(Measurement):
     method         icmp, tcp (connect) or udp (echo to our own reflector)
     timeout_ns     a reply later than this counts as lost; None where another tool measured and does not say
     payload_bytes  octets after the ICMP or UDP header; None for tcp
+    flow           which of the flows to the target its packets were, from 0, where all of a flow look alike to routers that
+                   choose among equal paths; None where that is not so
     """
 
     method: Literal["icmp", "tcp", "udp"]
     timeout_ns: int | None
     samples: tuple[PingSample, ...]
     payload_bytes: int | None = None
+    flow: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,6 +150,7 @@ COLUMNS: dict[str, Columns] = {
         "method": _TEXT,
         "timeout_ns": _INT,
         "payload_bytes": _INT,
+        "flow": _INT,
         **_TAIL,
         "is_round_start": _BOOL,
         "sequence": _INT,
@@ -165,6 +166,7 @@ COLUMNS: dict[str, Columns] = {
         "icmp_code": _INT,
         "responder": _TEXT,
         "error": _TEXT,
+        "failure_source": _TEXT,
     },
     "traceroute": {**_HEAD, "protocol": _TEXT, "flow": _INT, "reached": _BOOL, "path_hash": _TEXT, "hops": _HOPS, "error": _TEXT, **_TAIL},
     "throughput": {
@@ -261,7 +263,7 @@ def _tail(batch: BatchName, received_at: datetime) -> Row:
 
 def ping_rows(m: PingResult, batch: BatchName, received_at: datetime) -> list[Row]:
     """One row per probe packet."""
-    common = (*_head(m), m.method, m.timeout_ns, m.payload_bytes, *_tail(batch, received_at))
+    common = (*_head(m), m.method, m.timeout_ns, m.payload_bytes, m.flow, *_tail(batch, received_at))
     return [
         (
             *common,
@@ -279,6 +281,7 @@ def ping_rows(m: PingResult, batch: BatchName, received_at: datetime) -> list[Ro
             s.icmp_code,
             s.responder,
             s.error,
+            s.failure_source,
         )
         for index, s in enumerate(m.samples)
     ]

@@ -14,12 +14,15 @@ import struct
 import time
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Iterable
 from typing import Literal, Protocol
 
+from probes.ping.clock import clocks
 from probes.ping.driver import LoopDriver
+from probes.ping.failure import OVERFLOW, source_of
 from probes.ping.pace import Pacer
 from probes.ping.session import Counters, EchoSession, Probe, Round
-from probes.ping.sockets import clocks
+from probes.ping.sockets import StampedSocket
 from probes.ping.timing import Reading, Sent
 from records.measurement import PingSample
 
@@ -43,6 +46,7 @@ class PingEngine(Protocol):
     name     engine and version, as it is stored with every measurement
     method   what it sends
     why      one sentence on the choice of this engine and how its sockets are opened, for logs and `doctor`
+    flows    how many flows to a target it can keep apart; 1 where it has no say in what its packets look like
     """
 
     @property
@@ -51,17 +55,23 @@ class PingEngine(Protocol):
     def method(self) -> Literal["icmp", "tcp", "udp"]: ...
     @property
     def why(self) -> str: ...
+    @property
+    def flows(self) -> int: ...
 
     async def open(self) -> None:
         """Take what the engine needs of the machine. Raises NotPermitted, saying what to grant."""
         ...
 
-    async def ping(self, address: str, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int) -> tuple[PingSample, ...]:
+    async def ping(
+        self, address: str, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int, flow: int = 0
+    ) -> tuple[PingSample, ...]:
         """Send `count` probe packets `interval_ns` apart; one sample per packet, in order.
 
         address        IP address or host name (resolved once); the UDP engine takes ``host:port``
         timeout_ns     per packet, from its departure
         payload_bytes  octets after the ICMP or UDP header; an engine that needs more for itself sends more
+        flow           which of the flows to that target; packets of a flow look alike to routers that choose among equal
+                       paths. Only the own ICMP engine has more than one
 
         A target that does not answer, does not exist or cannot be reached is a result, never an exception.
         """
@@ -75,7 +85,11 @@ class PingEngine(Protocol):
 def unsent(count: int, error: str) -> tuple[PingSample, ...]:
     """The samples of a round that could not be sent at all; `error` names the errno or resolver error."""
     now_ns = time.time_ns()
-    return tuple(PingSample(sequence=sequence, outcome="send_failed", sent_at_ns=now_ns, error=error) for sequence in range(count))
+    source = source_of("send_failed", error=error)
+    return tuple(
+        PingSample(sequence=sequence, outcome="send_failed", sent_at_ns=now_ns, error=error, failure_source=source)
+        for sequence in range(count)
+    )
 
 
 def errno_name(refused: OSError) -> str:
@@ -93,6 +107,7 @@ class EchoEngine(LoopDriver):
     """What our own engines share. A subclass opens sockets, sends one packet and reads what came."""
 
     why = ""
+    flows = 1
 
     def __init__(self, *, packets_per_s: int) -> None:
         super().__init__()
@@ -175,8 +190,20 @@ class EchoEngine(LoopDriver):
                 self._tick_ns = min(self._tick_ns * 2, _REST_MOST_NS)
         return taken > 0
 
+    def _stamped(self) -> Iterable[StampedSocket]:
+        """The sockets that answers come in by."""
+        return ()
+
+    def _is_drained(self) -> bool:
+        return all(one.is_drained for one in self._stamped())
+
     def _expire(self, now_ns: int) -> None:
-        self._session.expire(now_ns)
+        overflow_ns = max((one.overflow_ns for one in self._stamped()), default=0)
+
+        def blame(probe: Probe) -> str | None:
+            return OVERFLOW if probe.sent is not None and probe.sent.before.mono_ns <= overflow_ns else None
+
+        self._session.expire(now_ns, blame)
 
     def _next_ns(self) -> int | None:
         return self._session.next_ns()

@@ -11,9 +11,9 @@ from typing import Literal
 from probes.ping.engine import EchoEngine, gai_name, unsent
 from probes.ping.icmp_socket import IcmpSocket
 from probes.ping.session import Probe
-from probes.ping.sockets import Mode, resolve
+from probes.ping.sockets import Mode, StampedSocket, resolve
 from probes.ping.timing import Sent
-from probes.ping.wire import MIN_PAYLOAD_BYTES, checksum_of
+from probes.ping.wire import FLOWS, MIN_PAYLOAD_BYTES, checksum_of
 from records.errors import NotPermitted
 from records.measurement import PingSample
 
@@ -32,6 +32,7 @@ class IcmpEngine(EchoEngine):
 
     name = "isochrone-icmp/1"
     method: Literal["icmp"] = "icmp"
+    flows = FLOWS
 
     def __init__(self, mode: Mode | None = None, *, packets_per_s: int = 10_000) -> None:
         super().__init__(packets_per_s=packets_per_s)
@@ -106,5 +107,5 @@ class IcmpEngine(EchoEngine):
                     )
         return came
 
-    def _is_drained(self) -> bool:
-        return all(one.socket.is_drained for one in self._sockets.values())
+    def _stamped(self) -> list[StampedSocket]:
+        return [one.socket for one in self._sockets.values()]

@@ -33,6 +33,7 @@ class IcmplibEngine:
     name = f"icmplib/{icmplib.__version__}"
     method: Literal["icmp"] = "icmp"
     why = ""
+    flows = 1
 
     def __init__(self) -> None:
         self._is_privileged = False
@@ -50,7 +51,9 @@ class IcmplibEngine:
             return
         raise NotPermitted(f"icmplib may open no ICMP socket; {GRANT_ICMP}")
 
-    async def ping(self, address: str, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int) -> tuple[PingSample, ...]:
+    async def ping(
+        self, address: str, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int, flow: int = 0
+    ) -> tuple[PingSample, ...]:
         """See PingEngine. Packets go one after the other: a lost one delays the next by the time-out."""
         try:
             version, host = await resolve(address)
@@ -87,7 +90,7 @@ class IcmplibEngine:
                 sock.send(request)
                 reply = await sock.receive(request, timeout_ns / 1e9)
             except icmplib.TimeoutExceeded:
-                samples.append(PingSample(sequence=sequence, sent_at_ns=sent_at_ns, outcome="timeout"))
+                samples.append(PingSample(sequence=sequence, sent_at_ns=sent_at_ns, outcome="timeout", failure_source="path"))
                 continue
             except icmplib.ICMPLibError as refused:
                 samples.append(_refusal(refused, sequence, sent_at_ns))
@@ -98,7 +101,7 @@ class IcmplibEngine:
                     PingSample(sequence=sequence, sent_at_ns=sent_at_ns, outcome="unreachable", icmp_type=reply.type, icmp_code=reply.code)
                 )
             elif rtt_ns > timeout_ns:
-                samples.append(PingSample(sequence=sequence, sent_at_ns=sent_at_ns, outcome="timeout", late=True))
+                samples.append(PingSample(sequence=sequence, sent_at_ns=sent_at_ns, outcome="timeout", late=True, failure_source="path"))
             else:
                 samples.append(PingSample(sequence=sequence, sent_at_ns=sent_at_ns, outcome="reply", rtt_ns=rtt_ns, ts_source="user"))
         return tuple(samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from probes.ping.icmp import IcmpEngine
 from probes.ping.portable import IcmplibEngine
 from probes.ping.udp import UdpEchoEngine
 from probes.ping.udp_wire import HEADER_BYTES
-from probes.ping.wire import MIN_PAYLOAD_BYTES
+from probes.ping.wire import FLOWS, MIN_PAYLOAD_BYTES
 from records.batch import Line
 from records.errors import ConfigError, NotPermitted
 from records.measurement import PingResult
@@ -37,6 +38,8 @@ class PingConfig:
     interval_ms    from one to the next
     timeout_ms     a reply later than this counts as lost
     payload_bytes  octets after the ICMP or UDP header
+    flows          how many flows to each target; every round takes the next. 1: all packets of all rounds look alike to routers
+                   that choose among equal paths, and so take one path
     """
 
     engine: str = "auto"
@@ -44,19 +47,23 @@ class PingConfig:
     interval_ms: float = 100
     timeout_ms: float = 2000
     payload_bytes: int = 56
+    flows: int = 1
 
     def __post_init__(self) -> None:
         if self.engine not in {"auto", *ENGINES}:
             raise ConfigError(f"ping.engine is {self.engine!r}; choose one of auto, {', '.join(ENGINES)}")
         least_bytes = HEADER_BYTES if self.engine == "udp" else MIN_PAYLOAD_BYTES
         limits = {"count": (1, 1000), "interval_ms": (1, 60_000), "timeout_ms": (1, 60_000), "payload_bytes": (least_bytes, 8972)}
+        limits["flows"] = (1, FLOWS)
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise ConfigError(f"ping.{name} is {value!r}; give a number from {low} to {high}")
-        for name in ("count", "payload_bytes"):
+        for name in ("count", "payload_bytes", "flows"):
             if not isinstance(getattr(self, name), int):
                 raise ConfigError(f"ping.{name} is {getattr(self, name)!r}; give a whole number")
+        if self.flows > 1 and self.engine not in {"auto", "icmp"}:
+            raise ConfigError(f"ping.flows is {self.flows}, and ping.engine {self.engine!r} has one flow; set it to 'icmp' or 'auto'")
 
 
 async def open_best(prefer: str | None = None) -> PingEngine:
@@ -95,6 +102,8 @@ class PingProbe:
     def __init__(self, config: PingConfig) -> None:
         self.config = config
         self._engine: PingEngine | None = None
+        # Rounds so far by target, where they take turns among flows; bounded by the number of targets.
+        self._rounds: Counter[tuple[str, str]] = Counter()
 
     @property
     def why(self) -> str:
@@ -102,8 +111,12 @@ class PingProbe:
         return "" if self._engine is None else self._engine.why
 
     async def open(self) -> None:
-        """Open the engine. Raises NotPermitted, saying what to grant."""
-        self._engine = await open_best(self.config.engine)
+        """Open the engine. Raises NotPermitted, saying what to grant; ConfigError when flows are asked for and it has but one."""
+        engine = await open_best(self.config.engine)
+        if self.config.flows > engine.flows:
+            await engine.close()
+            raise ConfigError(f"ping.flows is {self.config.flows}, and {engine.name}, the only engine that runs here, has one flow")
+        self._engine = engine
 
     async def once(self, target: Target, vantage: Vantage) -> tuple[Line, ...]:
         """One round. Raises ConfigError when UDP is asked for and the target has no reflector."""
@@ -118,6 +131,11 @@ class PingProbe:
                 )
             host = f"[{address}]" if ":" in address else address
             address = f"{host}:{target.udp_echo_port}"
+        flow = 0
+        if config.flows > 1:
+            turn = (target.site, target.address)
+            flow = self._rounds[turn] % config.flows
+            self._rounds[turn] += 1
         timeout_ns = round(config.timeout_ms * MS)
         started_at_ns = time.time_ns()
         samples = await engine.ping(
@@ -126,9 +144,18 @@ class PingProbe:
             interval_ns=round(config.interval_ms * MS),
             timeout_ns=timeout_ns,
             payload_bytes=config.payload_bytes,
+            flow=flow,
         )
         header = vantage.header(target, measured=address, started_at_ns=started_at_ns, engine=engine.name)
-        return (PingResult(**header, method=engine.method, timeout_ns=timeout_ns, samples=samples, payload_bytes=config.payload_bytes),)
+        result = PingResult(
+            **header,
+            method=engine.method,
+            timeout_ns=timeout_ns,
+            samples=samples,
+            payload_bytes=config.payload_bytes,
+            flow=flow if engine.flows > 1 else None,
+        )
+        return (result,)
 
     async def close(self) -> None:
         """Close the engine."""

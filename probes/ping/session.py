@@ -23,11 +23,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from probes.ping.failure import source_of
 from probes.ping.pace import Pacer
 from probes.ping.timing import Reading, Sent, round_trip
 from records.measurement import PingOutcome, PingSample, TsSource
 
-__all__ = ["Counters", "EchoSession", "Probe", "Round", "Verdict"]
+__all__ = ["Counters", "EchoSession", "Probe", "Round", "Verdict", "host_of"]
 
 #: How long a settled packet is remembered, so that its late replies are told from foreign ones; and how many at most.
 _MEMORY_NS = 5_000_000_000
@@ -55,6 +56,11 @@ class Counters:
     late: int = 0
     errors: int = 0
     foreign: int = 0
+
+
+def host_of(peer: object) -> str:
+    """The address in a round's `peer`, which is that or, with UDP, (address, port)."""
+    return str(peer[0] if isinstance(peer, tuple) else peer)
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +114,13 @@ class Probe:
             icmp_code=self.icmp_code,
             responder=self.responder,
             error=self.error,
+            failure_source=source_of(
+                self.outcome,
+                error=self.error,
+                icmp=None if self.icmp_type is None or self.icmp_code is None else (self.icmp_type, self.icmp_code),
+                responder=self.responder,
+                host=host_of(self.round.peer),
+            ),
         )
 
 

@@ -45,6 +45,8 @@ _STAMPING_TRIES = 100
 #: The most that one `read` takes: a flood must not keep the loop from everything else.
 READ_AT_MOST = 2_048
 _PENDING_TRIES = 16
+#: So many at once, and some may have been dropped: of a receive buffer of the kernel's default size that is half.
+_BACKLOG = 128
 _SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55
 #: Of SO_MEMINFO's nine words (linux/sock_diag.h), the one that counts packets dropped for want of room.
 _MEMINFO = struct.Struct("@9I")
@@ -68,6 +70,9 @@ class StampedSocket:
         self.has_stamps = True
         #: The last `read` left nothing behind.
         self.is_drained = True
+        #: Monotonic time at which a `read` found that the kernel had dropped packets since the one before; 0: never.
+        self.overflow_ns = 0
+        self._drops = 0
         sock.setblocking(False)
         try:
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
@@ -153,15 +158,17 @@ class StampedSocket:
             self.is_drained = len(came) < READ_AT_MOST
             if not (came and self.is_drained and self._queues_errors):  # an error ends a read early: there may be more behind it
                 break
+        if len(packets) >= _BACKLOG and (drops := self.dropped()) != self._drops:
+            self._drops, self.overflow_ns = drops, time.monotonic_ns()
         unread, self._unread = self._unread, []
         return [*unread, *self._read_queue(), *packets]
 
-    def dropped(self) -> int | None:
-        """How many packets the kernel has dropped because nobody had read those before them; None: it does not say."""
+    def dropped(self) -> int:
+        """How many packets the kernel has dropped here for want of room; 0 where it does not say."""
         try:
             return int(_MEMINFO.unpack(self.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[_MEMINFO_DROPS])
         except (OSError, struct.error):
-            return None
+            return 0
 
     def _read_queue(self) -> list[Incoming]:
         """Drain the error queue: transmit stamps go to their `Sent`, ICMP errors are returned."""

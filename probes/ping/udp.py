@@ -12,7 +12,7 @@ from typing import Literal
 from probes.ping import udp_wire
 from probes.ping.engine import EchoEngine, gai_name, unsent
 from probes.ping.session import Probe
-from probes.ping.sockets import Incoming, StampedSocket, clocks, open_udp, resolve
+from probes.ping.sockets import Incoming, StampedSocket, open_udp, resolve
 from probes.ping.timing import Sent
 from records.errors import ConfigError
 from records.measurement import PingSample
@@ -68,7 +68,9 @@ class UdpEchoEngine(EchoEngine):
         self.why = "own UDP echo engine (to isochrone reflectors; kernel timestamps)"
         self._start(*(one.fileno() for one in self._sockets.values()))
 
-    async def ping(self, address: str, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int) -> tuple[PingSample, ...]:
+    async def ping(
+        self, address: str, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int, flow: int = 0
+    ) -> tuple[PingSample, ...]:
         """See PingEngine; `address` is ``host:port``, or a host when the engine has a default port. ConfigError without."""
         host, port = split_host_port(address, self._port)
         try:
@@ -93,6 +95,9 @@ class UdpEchoEngine(EchoEngine):
         host, port = peer
         return self._sockets[6 if ":" in host else 4].send(udp_wire.request(probe.token, probe.round.payload_bytes), host, port)
 
+    def _stamped(self) -> list[StampedSocket]:
+        return list(self._sockets.values())
+
     def _absorb(self) -> int:
         came = 0
         for one in self._sockets.values():
@@ -104,7 +109,7 @@ class UdpEchoEngine(EchoEngine):
                     self._error(incoming, peer, echo)
                 else:
                     token, dwell_ns = (echo.token, echo.dwell_ns or 0) if echo is not None and echo.is_reply else (None, 0)
-                    self._session.reply(token, peer, incoming.beside.stamp_ns, clocks(), incoming.beside.ttl, dwell_ns)
+                    self._session.reply(token, peer, incoming.beside.stamp_ns, incoming.picked_up, incoming.beside.ttl, dwell_ns)
         return came
 
     def _error(self, incoming: Incoming, peer: tuple[str, int], echo: udp_wire.UdpEcho | None) -> None:
