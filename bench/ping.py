@@ -1,153 +1,75 @@
-"""Benchmark: how far each tool's round-trip times are from a nanosecond capture on the prober's own interface.
+"""Benchmark: the ping engine's error, rate, cost, wake-ups and memory, held against what is asked of it, fping, ping and icmplib.
 
-In the lab, 200 addresses of one far site (about 158 ms) are pinged three times each by every tool. A capture in the
-prober's namespace tells each packet's true RTT; the n-th RTT a tool reports for a target is held against the n-th
-echo of that target in the capture. fping's and ping's error is the rounding of what they print; icmplib's is the
-scheduler's.
+accuracy  200 targets, 3 packets each, by every tool on a veth link of two namespaces: idle, beside 4 busy loops, and with the event
+          loop blocked 20 of every 40 ms; and idle over a path of 158 ms in the lab. Truth is a nanosecond capture on the prober's
+          own interface: the n-th RTT a tool reports for a target is held against the n-th echo of that target in the capture.
+rate      20,000 probes/s from one process, raw and ping socket; then 5,000 targets at one packet per second each.
+load      500 targets at one packet per second: share of a core, beside fping's.
+idle      ten engines that have nothing to do while an eleventh process sends 40,000 probes: their wake-ups.
+memory    a process with only the engine, opened, and after 500 targets.
 
-    python bench/ping.py [--targets 200] [--json]        (needs the lab's namespaces; tools that are missing are left out)
+    python bench/ping.py [--part accuracy|rate|load|idle|memory]... [--json]      (root: it makes namespaces; each part under 3 minutes)
+
+CPU of a process that sends over veth or loopback includes the receiving end's network stack: compare tools, not machines.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import json
 import os
 import platform
-import re
-import resource
 import shutil
-import signal
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
-import time
-from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ping_parts.link import ROOT, Link, addresses, busy_loops, capture, echoes, environment, veth
+from ping_parts.tools import COUNT, HAVE_A_LOOP, PROBER, TOOLS, prober, run
+
 from lab.topology import builtin
-from lab.world import Lab, start
+from lab.world import start
 
-COUNT = 3
-PERIOD_MS = 400
 SRC, DST = "sin", "fra"
-ROOT = Path(__file__).parents[1]
-
-OURS = """
-import asyncio, json, sys
-from probes.ping import IcmpEngine
-async def main():
-    engine = IcmpEngine(packets_per_s=1000)
-    await engine.open()
-    how = {"count": int(sys.argv[1]), "interval_ns": int(sys.argv[2]) * 1_000_000, "timeout_ns": 2_000_000_000, "payload_bytes": 56}
-    rounds = await asyncio.gather(*(engine.ping(address, **how) for address in sys.argv[3:]))
-    print(json.dumps([[sample.rtt_ns for sample in samples] for samples in rounds]))
-asyncio.run(main())
-"""
-
-ICMPLIB = """
-import json, sys, icmplib
-hosts = icmplib.multiping(sys.argv[3:], count=int(sys.argv[1]), interval=int(sys.argv[2]) / 1000, timeout=2)
-print(json.dumps([[rtt * 1e6 for rtt in host.rtts] if host.packets_received == host.packets_sent else [] for host in hosts]))
-"""
-
-Rtts = dict[str, list[float | None]]
 
 
-def echoes(path: Path) -> dict[str, list[float]]:
-    """True RTTs in ns by target, in the order sent, from a nanosecond capture of Ethernet or raw IP frames."""
-    data = path.read_bytes()
-    link_type = struct.unpack_from("<I", data, 20)[0]
-    skip = {1: 14, 101: 0, 12: 0, 113: 16, 276: 20}[link_type]
-    sent: dict[tuple[str, bytes], int] = {}
-    found: dict[str, list[float]] = defaultdict(list)
-    order: dict[tuple[str, bytes], int] = {}
-    offset = 24
-    while offset < len(data):
-        seconds, nanoseconds, kept, _ = struct.unpack_from("<IIII", data, offset)
-        packet = data[offset + 16 + skip : offset + 16 + kept]
-        offset += 16 + kept
-        if len(packet) < 28 or packet[9] != 1:
-            continue
-        at_ns, key = seconds * 10**9 + nanoseconds, packet[24:28]
-        if packet[20] == 8:
-            target = str(ipaddress.ip_address(packet[16:20]))
-            sent[target, key] = at_ns
-            order[target, key] = len(found[target])
-            found[target].append(float("nan"))
-        elif packet[20] == 0:
-            target = str(ipaddress.ip_address(packet[12:16]))
-            if (target, key) in order:
-                found[target][order[target, key]] = at_ns - sent[target, key]
-    return found
+@dataclass
+class Asked:
+    """One figure and its limit. `least`: the limit is a least value, not a most."""
+
+    figure: str
+    value: float
+    limit: float
+    unit: str
+    least: bool = False
+
+    @property
+    def holds(self) -> bool:
+        return self.value >= self.limit if self.least else self.value <= self.limit
 
 
-def run(lab: Lab, argv: list[str]) -> tuple[str, float]:
-    """Output and CPU seconds of a command at the source."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        lab.command(SRC, argv), capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return done.stdout + done.stderr, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+@dataclass
+class Part:
+    """What a part found: figures by run, and those something is asked of."""
+
+    found: dict[str, Any]
+    asked: list[Asked]
 
 
-def python(script: str) -> Callable[[Lab, list[str]], tuple[Rtts, float]]:
-    """A tool that is a Python script."""
-
-    def measure(lab: Lab, targets: list[str]) -> tuple[Rtts, float]:
-        out, cpu_s = run(lab, [sys.executable, "-c", script, str(COUNT), str(PERIOD_MS), *targets])
-        return dict(zip(targets, json.loads(out.splitlines()[-1]), strict=True)), cpu_s
-
-    return measure
-
-
-def fping(lab: Lab, targets: list[str]) -> tuple[Rtts, float]:
-    """fping at 1 ms a packet, with its time-out set: in count mode it would take the period for one."""
-    out, cpu_s = run(lab, ["fping", "-C", str(COUNT), "-q", "-i", "1", "-p", str(PERIOD_MS), "-t", "2000", *targets])
-    rows = (line.split(":") for line in out.splitlines() if ":" in line)
-    return {name.strip(): [None if field == "-" else float(field) * 1e6 for field in rtts.split()] for name, rtts in rows}, cpu_s
-
-
-def ping(lab: Lab, targets: list[str]) -> tuple[Rtts, float]:
-    """iputils' ping, 50 processes at once."""
-    each = f"ping -n -c {COUNT} -i {PERIOD_MS / 1000} -W 2 {{}}"
-    out, cpu_s = run(lab, ["sh", "-c", f"printf '%s\\n' {' '.join(targets)} | xargs -P 50 -I {{}} {each}"])
-    found: dict[str, dict[int, float]] = defaultdict(dict)
-    for target, sequence, rtt in re.findall(r"from ([0-9.]+): icmp_seq=(\d+) .*time=([0-9.]+) ms", out):
-        found[target][int(sequence)] = float(rtt) * 1e6
-    return {target: [rtts.get(sequence) for sequence in range(1, COUNT + 1)] for target, rtts in found.items()}, cpu_s
-
-
-TOOLS: dict[str, Callable[[Lab, list[str]], tuple[Rtts, float]]] = {
-    "isochrone": python(OURS),
-    "fping": fping,
-    "ping": ping,
-    "icmplib": python(ICMPLIB),
-}
-
-
-def judged(lab: Lab, name: str, targets: list[str], folder: Path) -> dict[str, Any]:
-    """One tool under a capture: errors in us, what it lost though the capture has the reply, and its cost."""
+def judged(link: Link, name: str, targets: list[str], folder: Path, *, blocked: bool = False) -> dict[str, float]:
+    """One tool under a capture: errors in us, and what it lost though the capture has the reply."""
     path = folder / f"{name}.pcap"
-    dump_icmp = ["tcpdump", "-i", "any", "--time-stamp-precision=nano", "-B", "65536", "-U", "-w", str(path), "icmp"]
-    with subprocess.Popen(lab.command(SRC, dump_icmp), stderr=subprocess.PIPE, text=True) as dump:
-        assert dump.stderr is not None
-        while "listening" not in dump.stderr.readline():
-            if dump.poll() is not None:
-                raise SystemExit("tcpdump does not run here; `apt-get install tcpdump`")
-        began = time.monotonic()
-        rtts, cpu_s = TOOLS[name](lab, targets)
-        wall_s = time.monotonic() - began
-        time.sleep(1.5)  # the capture is read in blocks; immediate mode would delay the very packets it stamps
-        dump.send_signal(signal.SIGINT)
-        dump.communicate(timeout=30)
+    with capture(link, path):
+        rtts, cpu_s = TOOLS[name](link, targets, blocked=blocked)
     truth = echoes(path)
+    path.unlink()
     pairs = [(ours, true) for target in targets for ours, true in zip(rtts.get(target, []), truth[target], strict=False) if true == true]  # noqa: PLR0124
     errors_us = sorted((ours - true) / 1e3 for ours, true in pairs if ours is not None)
     spread = sorted(abs(error) for error in errors_us)
@@ -156,42 +78,197 @@ def judged(lab: Lab, name: str, targets: list[str], folder: Path) -> dict[str, A
         "median_us": statistics.median(errors_us),
         "median_abs_us": statistics.median(spread),
         "p99_abs_us": spread[int(0.99 * (len(spread) - 1))],
-        "falsely_lost": answered - len(errors_us),
-        "packets": sum(len(sent) for sent in truth.values()),
+        "falsely_lost": max(0, answered - len(errors_us)),
+        "captured": answered,
         "cpu_us_per_packet": cpu_s * 1e6 / (COUNT * len(targets)),
-        "seconds": wall_s,
     }
+
+
+def accuracy(link: Link, folder: Path, count: int = 200) -> Part:
+    """Every tool in every condition it can be in."""
+    tools = [name for name in TOOLS if name not in {"fping", "ping"} or shutil.which(name)]
+    targets = addresses(count)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    found["idle"] = {name: judged(link, name, targets, folder) for name in tools}
+    with busy_loops(4):
+        found["4 busy loops"] = {name: judged(link, name, targets, folder) for name in tools}
+    found["loop blocked"] = {name: judged(link, name, targets, folder, blocked=True) for name in tools if name in HAVE_A_LOOP}
+    lab = start(builtin("demo-14"), folder / "lab", mode="namespaces", serving=False)
+    try:
+        prefix = lab.command(SRC, ["true"])[:-1]
+        base = ipaddress.ip_address(lab.address(SRC, DST) or "")
+        far = [str(base + number) for number in range(count)]
+        found["lab, 158 ms"] = {name: judged(Link(tuple(prefix), "any"), name, far, folder) for name in tools}
+    finally:
+        lab.stop()
+    asked = []
+    for where, by_tool in found.items():
+        ours = by_tool["isochrone"]
+        asked += [
+            Asked(f"{where}: median error", ours["median_abs_us"], 2, "us"),
+            Asked(f"{where}: p99 error", ours["p99_abs_us"], 10, "us"),
+            Asked(f"{where}: falsely lost", ours["falsely_lost"], 0, "packets"),
+            Asked(
+                f"{where}: icmplib's error is larger", by_tool["icmplib"]["median_abs_us"] / ours["median_abs_us"], 20, "times", least=True
+            ),
+        ]
+        if "fping" in by_tool:
+            asked.append(
+                Asked(
+                    f"{where}: fping's error is larger", by_tool["fping"]["median_abs_us"] / ours["median_abs_us"], 1, "times", least=True
+                )
+            )
+    return Part(found, asked)
+
+
+def rate(link: Link, folder: Path) -> Part:
+    """As fast as is asked, and as many targets as are asked."""
+    found, asked = {}, []
+    for mode in ("raw", "dgram"):
+        one = prober(link, targets=addresses(1000), count=60, interval_s=0.05, mode=mode, packets_per_s=40_000, spread=True, rtts=False)
+        # The first and last twentieth of a second are the targets' phases.
+        per_s, cpu_us = one["probes"] / one["wall_s"], one["cpu_s"] * 1e6 / one["probes"]
+        found[f"20,000/s, {mode}"] = one | {"probes_per_s": per_s, "cpu_us_per_probe": cpu_us}
+        asked += [
+            Asked(f"{mode} socket, 20,000/s: rate", per_s, 19_000, "probes/s", least=True),
+            Asked(f"{mode} socket, 20,000/s: falsely lost", one["probes"] - one["answered"], 0, "probes"),
+            Asked(f"{mode} socket, 20,000/s: CPU", cpu_us, 20, "us a probe"),
+        ]
+    one = prober(link, targets=addresses(5000), count=10, interval_s=1, spread=True, rtts=False)
+    found["5,000 targets at 1/s"] = one | {"core_percent": 100 * one["cpu_s"] / one["wall_s"]}
+    asked.append(Asked("5,000 targets at 1/s: falsely lost", one["probes"] - one["answered"], 0, "probes"))
+    asked.append(Asked("5,000 targets at 1/s: core", found["5,000 targets at 1/s"]["core_percent"], 100, "%"))
+    if shutil.which("fping"):
+        _, cpu_s = run(link, ["fping", "-C", "12", "-q", "-i", "0.05", "-p", "100", "-t", "2000", *addresses(1000)])
+        found["fping, 10,000/s"] = {"cpu_us_per_probe": cpu_s * 1e6 / 12_000}
+    return Part(found, asked)
+
+
+def load(link: Link, folder: Path) -> Part:
+    """The reference load of an agent's ping."""
+    one = prober(link, targets=addresses(500), count=30, interval_s=1, spread=True, rtts=False)
+    percent = 100 * one["cpu_s"] / one["wall_s"]
+    found = {"500 targets at 1/s": one | {"core_percent": percent, "cpu_us_per_probe": one["cpu_s"] * 1e6 / one["probes"]}}
+    if shutil.which("fping"):
+        _, cpu_s = run(link, ["fping", "-C", "15", "-q", "-i", "2", "-p", "1000", "-t", "2000", *addresses(500)])
+        found["fping"] = {"core_percent": 100 * cpu_s / 15, "cpu_us_per_probe": cpu_s * 1e6 / 7500}
+    asked = [
+        Asked("500 targets at 1/s: core", percent, 3, "%"),
+        Asked("500 targets at 1/s: falsely lost", one["probes"] - one["answered"], 0, "probes"),
+        Asked("500 targets at 1/s: resident", one["rss_mb"]["end"], 25, "MB"),
+    ]
+    return Part(found, asked)
+
+
+def status(pid: int) -> dict[str, int]:
+    """Context switches and CPU ticks of a process so far."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    ticks = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return {"wakeups": int(lines["voluntary_ctxt_switches"]), "cpu_ticks": int(ticks[11]) + int(ticks[12])}
+
+
+def idle(link: Link, folder: Path, engines: int = 10) -> Part:
+    """Engines with nothing to do beside one that sends 40,000 probes."""
+    found, asked = {}, []
+    for mode in ("raw", "dgram"):
+        argv = link.command([sys.executable, PROBER, json.dumps({"idle": True, "mode": mode})])
+        with contextlib.ExitStack() as stack:
+            idlers = [
+                stack.enter_context(
+                    subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment(), text=True)
+                )
+                for _ in range(engines)
+            ]
+            for one in idlers:
+                assert one.stdout is not None
+                one.stdout.readline()
+            before = [status(one.pid) for one in idlers]
+            sender = prober(link, targets=addresses(1000), count=40, interval_s=0.1, mode=mode, spread=True, rtts=False)
+            after = [status(one.pid) for one in idlers]
+            for one in idlers:
+                assert one.stdin is not None
+                one.stdin.close()
+        wakeups = sum(late["wakeups"] - early["wakeups"] for early, late in zip(before, after, strict=True))
+        ticks = sum(late["cpu_ticks"] - early["cpu_ticks"] for early, late in zip(before, after, strict=True))
+        found[mode] = {"wakeups": wakeups, "cpu_s": ticks / os.sysconf("SC_CLK_TCK"), "foreign_probes": sender["probes"]}
+        asked.append(Asked(f"ten idle engines, {mode} sockets: wake-ups", wakeups, 0, "in all"))
+        asked.append(Asked(f"one sender beside them, {mode} sockets: falsely lost", sender["probes"] - sender["answered"], 0, "probes"))
+    return Part(found, asked)
+
+
+def memory(link: Link, folder: Path) -> Part:
+    """Resident memory of a process with only the engine."""
+    few = prober(link, targets=addresses(1), count=1, interval_s=0.01, rtts=False)
+    many = prober(link, targets=addresses(500), count=5, interval_s=1, spread=True, rtts=False)
+    bare = json.loads(run(link, [sys.executable, "-c", _BARE])[0])
+    found = {"opened": few["rss_mb"], "after 500 targets": many["rss_mb"], "Python with asyncio alone": bare}
+    asked = [
+        Asked("engine opened: resident", few["rss_mb"]["open"], 25, "MB"),
+        Asked("engine after 500 targets: resident", many["rss_mb"]["end"], 25, "MB"),
+    ]
+    return Part(found, asked)
+
+
+_BARE = "import asyncio, json, pathlib; print(int(pathlib.Path('/proc/self/status').read_text().split('VmRSS:')[1].split()[0]) / 1024)"
+
+PARTS: dict[str, Callable[[Link, Path], Part]] = {"accuracy": accuracy, "rate": rate, "load": load, "idle": idle, "memory": memory}
+
+
+def ratios(found: dict[str, Any]) -> dict[str, float]:
+    """How many times larger the others' median error is, on the far path in the lab."""
+    if "accuracy" not in found:
+        return {}
+    by_tool = found["accuracy"]["lab, 158 ms"]
+    return {name: one["median_abs_us"] / by_tool["isochrone"]["median_abs_us"] for name, one in by_tool.items() if name != "isochrone"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--targets", type=int, default=200, help="addresses pinged at once (default 200, at most 250)")
+    parser.add_argument("--part", choices=list(PARTS), action="append", help="only this part; may be given more than once")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    parts: dict[str, Part] = {}
+    with tempfile.TemporaryDirectory() as folder, veth() as link:
         Path(folder).chmod(0o777)
-        lab = start(builtin("demo-14"), Path(folder) / "lab", mode="namespaces", serving=False)
-        try:
-            base = ipaddress.ip_address(lab.address(SRC, DST) or "")
-            targets = [str(base + number) for number in range(options.targets)]
-            found = {name: judged(lab, name, targets, Path(folder)) for name in TOOLS if name != "fping" or shutil.which("fping")}
-        finally:
-            lab.stop()
-    ours = found.pop("isochrone")
+        for name in options.part or PARTS:
+            parts[name] = PARTS[name](link, Path(folder))
+            if not options.json:
+                show(name, parts[name])
+    found = {name: part.found for name, part in parts.items()}
+    lab = found.get("accuracy", {}).get("lab, 158 ms", {})
     document = {
-        "claim": f"median distance of reported RTTs from a capture, {options.targets} targets at once, {COUNT} packets each",
-        "ours": ours,
-        "others": found,
-        "ratio": {name: other["median_abs_us"] / ours["median_abs_us"] for name, other in found.items()},
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
+        "claim": "the ping engine is within 2 us of a capture in the median and 10 us at p99 under any load, at 20,000 probes/s on a core",
+        "ours": {"accuracy": lab.get("isochrone")} | {name: one for name, one in found.items() if name != "accuracy"},
+        "others": {name: one for name, one in lab.items() if name != "isochrone"},
+        "ratio": ratios(found),
+        "asked": [
+            {"part": name, "figure": one.figure, "value": one.value, "limit": one.limit, "unit": one.unit, "pass": one.holds}
+            for name, part in parts.items()
+            for one in part.asked
+        ],
+        "parts": found,
+        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.platform(), "load": os.getloadavg()},
     }
     if options.json:
         print(json.dumps(document, indent=2))
-        return
-    print(document["claim"])
-    for name, one in {"isochrone": ours, **found}.items():
-        error = f"median {one['median_us']:10.1f} us  |median| {one['median_abs_us']:10.1f}  |p99| {one['p99_abs_us']:10.1f}"
-        print(f"  {name:10} {error}  falsely lost {one['falsely_lost']}/{one['packets']}  {one['cpu_us_per_packet']:6.0f} us CPU a packet")
+
+
+def show(name: str, part: Part) -> None:
+    """Every figure that something is asked of, and the tools beside each other."""
+    print(f"{name} (load {os.getloadavg()[0]:.1f})")
+    if name == "accuracy":
+        for where, by_tool in part.found.items():
+            for tool, one in by_tool.items():
+                error = f"median {one['median_us']:9.1f} us  |median| {one['median_abs_us']:9.1f}  |p99| {one['p99_abs_us']:9.1f}"
+                print(f"  {where:13} {tool:10} {error}  falsely lost {one['falsely_lost']}/{one['captured']}")
+    else:
+        for what, one in part.found.items():
+            if isinstance(one, dict):
+                one = {key: value for key, value in one.items() if key not in {"rtts", "why"} and value not in ({}, None)}
+            print(f"  {what}: {json.dumps(one, default=str)}")
+    for one in part.asked:
+        relation = "at least" if one.least else "at most"
+        print(f"  {'pass' if one.holds else 'MISS'}  {one.figure}: {one.value:.4g} {one.unit} (asked: {relation} {one.limit:g})")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import secrets
+import os
 import socket
 import struct
 import time
@@ -135,7 +135,7 @@ class EchoEngine(LoopDriver):
         loop = self._running_loop()
         started = self._session.begin(
             peer,
-            tokens=struct.unpack(f"={count}Q", secrets.token_bytes(8 * count)),
+            tokens=struct.unpack(f"={count}Q", os.urandom(8 * count)),
             interval_ns=interval_ns,
             timeout_ns=timeout_ns,
             payload_bytes=payload_bytes,

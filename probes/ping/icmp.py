@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import secrets
+import os
 import socket
 import time
 from typing import Literal
@@ -44,7 +44,7 @@ class IcmpEngine(EchoEngine):
         refused: NotPermitted | None = None
         for version in (4, 6):
             try:
-                self._sockets[version] = IcmpSocket(version, 1 + secrets.randbelow(0xFFFF), self._mode)
+                self._sockets[version] = IcmpSocket(version, 1 + int.from_bytes(os.urandom(4), "big") % 0xFFFF, self._mode)
             except NotPermitted as denied:
                 refused = denied
             except OSError as missing:
