@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from records.link import Medium
+from records.base import FailureSource, Measurement, TsSource
+from records.ping import PingOutcome, PingResult, PingSample
 
 __all__ = [
     "PROBE_TYPES",
@@ -40,12 +41,6 @@ __all__ = [
     "reverse_hop_count",
 ]
 
-PingOutcome = Literal["reply", "timeout", "unreachable", "send_failed"]
-
-#: How an RTT was timed: kernel stamps on both ends, on receive only, by the application's clock, or by the
-#: kernel's TCP stack. Only the first two are free of the scheduler's delays.
-TsSource = Literal["kernel_txrx", "kernel_rx", "user", "tcp_info"]
-
 #: Name of every probe type, in the order people read them.
 PROBE_TYPES = ("ping", "traceroute", "throughput", "inference", "http", "stamp", "serving")
 
@@ -66,94 +61,6 @@ HttpOutcome = Literal[
 ]
 
 ServingOutcome = Literal["ok", "no_metrics", "http_error", "timeout", "connect_failed", "protocol_error"]
-
-#: Whose failure it was, as far as one end can tell: the name service, the network between, the other end, this host.
-FailureSource = Literal["resolver", "path", "target", "agent"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """What every measurement says of itself.
-
-    id          unique for ever: the agent's boot id and a counter, ``<boot>-<n>``
-    agent       the daemon that measured
-    src, dst    site ids: the agent's site and the target's
-    medium      what the two sites are joined by (internet, backbone, direct-connect)
-    target      the address or URL measured, as configured (never with credentials)
-    started_at_ns   Unix time, UTC, ns; says when, never used for an RTT
-    engine      name and version of what measured, such as ``isochrone-icmp/1``
-    """
-
-    id: str
-    agent: str
-    src: str
-    dst: str
-    medium: Medium
-    target: str
-    started_at_ns: int
-    engine: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PingSample:
-    """One probe packet of a ping and what became of it.
-
-    sequence      its number in the round, from 0
-    outcome       reply, timeout, unreachable (an ICMP error came back) or send_failed (it never left)
-    sent_at_ns    Unix time, UTC, ns
-    rtt_ns        round-trip time (RFC 2681); a number exactly when the outcome is a reply
-    ts_source     how the RTT was timed; None exactly when there is no RTT
-    sched_lag_ns  how much later than planned the packet was handed to the kernel; None where not known
-    reply_ttl     TTL or hop limit of the reply; None where not known
-    duplicates    further copies of the reply; late replies (after the time-out) are counted in `late`
-    icmp_type, icmp_code, responder   of the ICMP error and who sent it, for `unreachable`
-    error         errno name of a failed send, such as ``ENETUNREACH``; of a time-out, ``ENOBUFS`` where this host dropped
-                  packets that came in meanwhile, the reply perhaps among them
-    failure_source   whose failure it was, as far as one end can tell; None for a reply and where not known
-    """
-
-    sequence: int
-    outcome: PingOutcome
-    sent_at_ns: int
-    rtt_ns: int | None = None
-    ts_source: TsSource | None = None
-    sched_lag_ns: int | None = None
-    reply_ttl: int | None = None
-    duplicates: int = 0
-    late: bool = False
-    icmp_type: int | None = None
-    icmp_code: int | None = None
-    responder: str | None = None
-    error: str | None = None
-    failure_source: FailureSource | None = None
-
-    def __post_init__(self) -> None:
-        if (self.outcome == "reply") != (self.rtt_ns is not None):
-            raise ValueError(f"outcome {self.outcome!r} with rtt_ns {self.rtt_ns!r}: a reply has an RTT and nothing else has one")
-        if self.failure_source is not None and self.outcome == "reply":
-            raise ValueError(f"failure_source {self.failure_source!r} of a reply: nothing failed")
-        if (self.rtt_ns is None) != (self.ts_source is None):
-            raise ValueError("ts_source says how rtt_ns was timed: give both or neither")
-        if self.rtt_ns is not None and self.rtt_ns < 0:
-            raise ValueError(f"rtt_ns {self.rtt_ns} is negative: RTTs come from a clock that never steps")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PingResult(Measurement):
-    """A round of probe packets to one target (RFC 2681 samples).
-
-    method         icmp, tcp (connect) or udp (echo to our own reflector)
-    timeout_ns     a reply later than this counts as lost; None where another tool measured and does not say
-    payload_bytes  octets after the ICMP or UDP header; None for tcp
-    flow           which of the flows to the target its packets were, from 0, where all of a flow look alike to routers that
-                   choose among equal paths; None where that is not so
-    """
-
-    method: Literal["icmp", "tcp", "udp"]
-    timeout_ns: int | None
-    samples: tuple[PingSample, ...]
-    payload_bytes: int | None = None
-    flow: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,14 @@ last result. With "idle" it opens the engine, says so, and waits for its standar
 
 import asyncio
 import json
-import random
 import resource
 import sys
 import time
+import zlib
 from collections import Counter
 from pathlib import Path
 
-from probes.ping import IcmpEngine
+from probes.ping.icmp import IcmpEngine
 
 
 def used() -> tuple[float, int, int]:
@@ -45,49 +45,52 @@ async def main() -> None:
         "timeout_ns": round(asked.get("timeout_s", 2) * 1e9),
         "payload_bytes": 56,
     }
-    phases = random.Random(1)
+    rtts: dict[str, list[int | None]] = {}
+    seen: Counter[tuple[str | None, ...]] = Counter()
+    lags_ms: list[float] = []
     open_mb = rss_mb()
 
-    async def one(target: str):
+    async def one(target: str) -> None:
+        """As an agent does it: round after round, and nothing kept of a round but what it adds up to (or its RTTs, when asked for)."""
         if asked.get("spread"):
-            await asyncio.sleep(phases.random() * interval_s)
-        return await engine.ping(target, **how)
+            await asyncio.sleep(zlib.crc32(target.encode()) / 2**32 * interval_s)
+        for number in range(asked.get("rounds", 1)):
+            began = time.monotonic()
+            samples = await engine.ping(target, **how)
+            for sample in samples:
+                seen[sample.outcome, sample.ts_source, sample.error, sample.failure_source] += 1
+            lags_ms.append(max(sample.sched_lag_ns or 0 for sample in samples) / 1e6)
+            if asked.get("rtts", True):
+                rtts[target] = [sample.rtt_ns for sample in samples]
+            if number + 1 < asked.get("rounds", 1):
+                await asyncio.sleep(max(0, began + count * interval_s - time.monotonic()))
 
     async def blocker() -> None:
         while True:
-            time.sleep(0.02)
+            time.sleep(0.02)  # noqa: ASYNC251 (blocking the loop is the point)
             await asyncio.sleep(0.02)
 
     blocking = asyncio.create_task(blocker()) if asked.get("blocked") else None
     before, began = used(), time.monotonic()
-    rounds = await asyncio.gather(*(one(target) for target in targets))
+    await asyncio.gather(*(one(target) for target in targets))
     wall_s, after = time.monotonic() - began, used()
     if blocking is not None:
         blocking.cancel()
-    samples = [sample for samples in rounds for sample in samples]
-    lags_ms = sorted((sample.sched_lag_ns or 0) / 1e6 for sample in samples)
-    print(
-        json.dumps(
-            {
-                "rtts": {target: [sample.rtt_ns for sample in samples] for target, samples in zip(targets, rounds, strict=True)}
-                if asked.get("rtts", True)
-                else None,
-                "probes": len(samples),
-                "answered": sum(sample.outcome == "reply" for sample in samples),
-                "ts_sources": Counter(sample.ts_source for sample in samples if sample.ts_source is not None),
-                "failures": Counter(
-                    f"{sample.outcome} {sample.error or ''} {sample.failure_source}" for sample in samples if sample.rtt_ns is None
-                ),
-                "wall_s": wall_s,
-                "sending_s": wall_s - how["timeout_ns"] / 1e9 * any(sample.outcome == "timeout" for sample in samples),
-                "cpu_s": after[0] - before[0],
-                "wakeups": after[1] - before[1],
-                "lag_ms": {"p50": lags_ms[len(lags_ms) // 2], "p99": lags_ms[int(0.99 * (len(lags_ms) - 1))]},
-                "rss_mb": {"open": open_mb, "end": rss_mb()},
-                "why": engine.why,
-            }
-        )
-    )
+    lags_ms.sort()
+    found = {
+        "rtts": rtts,
+        "probes": seen.total(),
+        "answered": sum(number for (outcome, *_), number in seen.items() if outcome == "reply"),
+        "outcomes": {" ".join(str(part) for part in what if part is not None): number for what, number in seen.items()},
+        "wall_s": wall_s,
+        "cpu_s": after[0] - before[0],
+        "wakeups": after[1] - before[1],
+        # Of each round's latest packet.
+        "lag_ms": {"p50": lags_ms[len(lags_ms) // 2], "p99": lags_ms[int(0.99 * (len(lags_ms) - 1))]},
+        "rss_mb": {"open": open_mb, "end": rss_mb()},
+        "why": engine.why,
+    }
+    print(json.dumps(found))
     await engine.close()
 
 

@@ -63,6 +63,7 @@ def icmplib(link: Link, targets: list[str], *, blocked: bool) -> tuple[Rtts, flo
 
 def fping(link: Link, targets: list[str], *, blocked: bool) -> tuple[Rtts, float]:
     """fping at 1 ms a packet, with its time-out set: in count mode it would take the period for one."""
+    assert not blocked, "it has no event loop"
     out, cpu_s = run(link, ["fping", "-C", str(COUNT), "-q", "-i", "1", "-p", str(PERIOD_MS), "-t", "2000", *targets])
     rows = (line.split(":") for line in out.splitlines() if ":" in line)
     return {name.strip(): [None if field == "-" else float(field) * 1e6 for field in rtts.split()] for name, rtts in rows}, cpu_s
@@ -70,6 +71,7 @@ def fping(link: Link, targets: list[str], *, blocked: bool) -> tuple[Rtts, float
 
 def ping(link: Link, targets: list[str], *, blocked: bool) -> tuple[Rtts, float]:
     """iputils' ping, 50 processes at once."""
+    assert not blocked, "it has no event loop"
     each = f"ping -n -c {COUNT} -i {PERIOD_MS / 1000} -W 2 {{}}"
     out, cpu_s = run(link, ["sh", "-c", f"printf '%s\\n' {' '.join(targets)} | xargs -P 50 -I {{}} {each}"])
     found: dict[str, dict[int, float]] = defaultdict(dict)

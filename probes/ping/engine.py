@@ -24,7 +24,7 @@ from probes.ping.pace import Pacer
 from probes.ping.session import Counters, EchoSession, Probe, Round
 from probes.ping.sockets import StampedSocket
 from probes.ping.timing import Reading, Sent
-from records.measurement import PingSample
+from records.ping import PingSample
 
 __all__ = ["EchoEngine", "PingEngine", "errno_name", "gai_name", "unsent"]
 

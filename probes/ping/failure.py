@@ -13,7 +13,8 @@ agent       this host could not send (no route, no permission, no room, an inter
 
 from __future__ import annotations
 
-from records.measurement import FailureSource, PingOutcome
+from records.base import FailureSource
+from records.ping import PingOutcome
 
 __all__ = ["OVERFLOW", "source_of"]
 

@@ -15,7 +15,7 @@ from probes.ping.sockets import Mode, StampedSocket, resolve
 from probes.ping.timing import Sent
 from probes.ping.wire import FLOWS, MIN_PAYLOAD_BYTES, checksum_of
 from records.errors import NotPermitted
-from records.measurement import PingSample
+from records.ping import PingSample
 
 __all__ = ["IcmpEngine"]
 

@@ -20,7 +20,7 @@ import icmplib
 from probes.ping.engine import gai_name, unsent
 from probes.ping.sockets import GRANT_ICMP, resolve
 from records.errors import NotPermitted
-from records.measurement import PingSample
+from records.ping import PingSample
 
 __all__ = ["MAX_AT_ONCE", "IcmplibEngine"]
 

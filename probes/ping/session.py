@@ -26,7 +26,8 @@ from enum import Enum, auto
 from probes.ping.failure import source_of
 from probes.ping.pace import Pacer
 from probes.ping.timing import Reading, Sent, round_trip
-from records.measurement import PingOutcome, PingSample, TsSource
+from records.base import TsSource
+from records.ping import PingOutcome, PingSample
 
 __all__ = ["Counters", "EchoSession", "Probe", "Round", "Verdict", "host_of"]
 
@@ -284,24 +285,16 @@ class EchoSession:
         if probe is None or probe.round.peer != peer:
             self.counters.foreign += 1
             return Verdict.FOREIGN
-        assert probe.sent is not None
         if probe.outcome == "reply":
             probe.duplicates += 1
             self.counters.duplicates += 1
             return Verdict.DUPLICATE
+        if probe.sent is None or probe.outcome == "timeout" or (probe.outcome == "unreachable" and probe.round.done):
+            return self._late(probe)  # its outcome is reported, or may be
         rtt_ns, source = round_trip(probe.sent, received_ns, picked_up)
         # A reply that sat in the socket's buffer while the loop was busy came in time: its RTT says so.
-        answered_for = probe.outcome == "unreachable" and probe.round.done  # the round is reported already
-        if probe.outcome == "timeout" or answered_for or rtt_ns > probe.round.timeout_ns:
-            if probe.outcome is None:
-                self._settle(probe, "timeout")
-            if probe.late:
-                probe.duplicates += 1
-                self.counters.duplicates += 1
-                return Verdict.DUPLICATE
-            probe.late = True
-            self.counters.late += 1
-            return Verdict.LATE
+        if rtt_ns > probe.round.timeout_ns:
+            return self._late(probe)
         probe.rtt_ns = rtt_ns - dwell_ns if 0 <= dwell_ns <= rtt_ns else rtt_ns
         probe.ts_source = source
         probe.reply_ttl = ttl
@@ -311,6 +304,17 @@ class EchoSession:
         self.counters.replies += 1
         self._settle(probe, "reply")
         return Verdict.REPLY
+
+    def _late(self, probe: Probe) -> Verdict:
+        if probe.outcome is None:
+            self._settle(probe, "timeout")
+        if probe.late:
+            probe.duplicates += 1
+            self.counters.duplicates += 1
+            return Verdict.DUPLICATE
+        probe.late = True
+        self.counters.late += 1
+        return Verdict.LATE
 
     def error(
         self, *, token: int | None, number: int | None, peer: object, responder: str | None, icmp_type: int, icmp_code: int
@@ -340,7 +344,7 @@ class EchoSession:
                     if error is not None:
                         probe.error = error(probe)
                     self._settle(probe, "timeout")
-                self._forget.append(probe)
+                self._retire(probe)
             if not flight:
                 del self._flights[timeout_ns]
         forget = self._forget
@@ -359,8 +363,8 @@ class EchoSession:
         """When the driver must come back, if nothing comes in before; None when nothing is planned or in flight."""
         soonest_ns = self._pacer.next_ns()
         for flight in self._flights.values():
-            while flight and flight[0].outcome is not None:
-                self._forget.append(flight.popleft())
+            while flight and flight[0].outcome == "reply":  # not one unreachable: until its deadline a reply may still come
+                self._retire(flight.popleft())
             if flight and (soonest_ns is None or flight[0].deadline_ns < soonest_ns):
                 soonest_ns = flight[0].deadline_ns
         return soonest_ns
@@ -373,6 +377,13 @@ class EchoSession:
     def _oldest_in_flight(self, peer: object) -> Probe | None:
         mine = (probe for probe in self._by_token.values() if probe.round.peer == peer and probe.outcome is None)
         return next(mine, None)
+
+    def _retire(self, probe: Probe) -> None:
+        """A settled packet: all that is left to know of it is whether another answer comes."""
+        if probe.sent is not None:
+            probe.sent_at_ns = probe.sent.sent_at_ns
+            probe.sent = None
+        self._forget.append(probe)
 
     def _settle(self, probe: Probe, outcome: PingOutcome) -> None:
         again = probe.outcome is not None

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from records.measurement import TsSource
+from records.base import TsSource
 
 __all__ = ["STEP_TOLERANCE_NS", "Reading", "Sent", "round_trip"]
 

@@ -15,7 +15,7 @@ from probes.ping.session import Probe
 from probes.ping.sockets import Incoming, StampedSocket, open_udp, resolve
 from probes.ping.timing import Sent
 from records.errors import ConfigError
-from records.measurement import PingSample
+from records.ping import PingSample
 
 __all__ = ["UdpEchoEngine", "UdpEchoReflector", "split_host_port"]
 
