@@ -31,6 +31,7 @@ from lab.reading import parse
 from lab.state import MODEL, process_start
 from lab.topology import Topology
 from probes.ping import UdpEchoReflector
+from probes.throughput.lease import Lease
 from probes.throughput.server import BuiltinServer
 from records.errors import IsochroneError, OutsideError
 from records.link import MEDIA
@@ -94,7 +95,7 @@ class _World:
             for serving_site in (site.id for site in sites if site.serves):
                 self._servers[serving_site] = _launch(serving.server_argv(self._own_address(serving_site), INFERENCE_PORT, model))
         for site in sites:
-            server = BuiltinServer(self._own_address(site.id), THROUGHPUT_PORT)
+            server = BuiltinServer(self._own_address(site.id), THROUGHPUT_PORT, lease=Lease())  # every site is a host of its own
             await server.start()
             self._stack.push_async_callback(server.stop)
         ways = self._ways()

@@ -16,6 +16,7 @@ __all__ = ["INFERENCE_PORT", "THROUGHPUT_PORT", "UDP_ECHO_PORT", "Intervals", "i
 INFERENCE_PORT = 8080
 THROUGHPUT_PORT = 5201
 UDP_ECHO_PORT = 8622
+STAMP_PORT = 8620
 
 # All of the world shares this machine's cores with the dashboard, so a larger world is measured less often: no more of each
 # probe type a second, over all agents, than this. Within the shortest intervals below that is every pair within half a
@@ -39,6 +40,8 @@ type = "throughput"
 interval_s = {throughput_s}
 duration_s = 2
 max_bytes = 5000000
+full_every = {full_every}
+estimate_max_bytes = 5000000
 
 [[probe]]
 type = "inference"
@@ -58,6 +61,16 @@ interval_s = {traceroute_s}
 max_ttl = 24
 timeout_ms = 1000
 attempts = 2
+"""
+
+# All hosts of the namespaces' lab have this machine's clock: one-way delays are as good as its stamps.
+_STAMP = """
+[[probe]]
+type = "stamp"
+interval_s = {traceroute_s}
+count = 10
+interval_ms = 100
+clock_error_us = 5
 """
 
 
@@ -122,9 +135,13 @@ def write_agent_config(lab: Lab, site: str, often: Intervals, *, folder: Path, c
         "",
     ]
     if not loopback:
-        text += ["[serve]", 'host = "0.0.0.0"', f"throughput_port = {THROUGHPUT_PORT}", f"udp_echo_port = {UDP_ECHO_PORT}", ""]
-    traceroute = "" if loopback else _TRACEROUTE.format(traceroute_s=often.traceroute_s)
-    text.append(_PROBES.format(ping_engine="udp" if loopback else "auto", traceroute=traceroute, **asdict(often)))
+        text += ["[serve]", 'host = "0.0.0.0"', f"throughput_port = {THROUGHPUT_PORT}", f"udp_echo_port = {UDP_ECHO_PORT}"]
+        text += [f"stamp_port = {STAMP_PORT}", "stamp_clock_error_us = 5", ""]
+    traceroute = "" if loopback else (_TRACEROUTE + _STAMP).format(traceroute_s=often.traceroute_s)
+    # Proxies stand in for the paths of the loopback lab: a sender's own TCP, which estimates read, sees nothing of those.
+    full_every = 1 if loopback else 6
+    engine = "udp" if loopback else "auto"
+    text.append(_PROBES.format(ping_engine=engine, traceroute=traceroute, full_every=full_every, **asdict(often)))
     for target in lab.topology.sites:
         if target.id == site:
             continue
@@ -134,6 +151,7 @@ def write_agent_config(lab: Lab, site: str, often: Intervals, *, folder: Path, c
                 continue
             text += ["[[target]]", *_pairs({"site": target.id, "address": address, "medium": medium})]
             text += [f"throughput_port = {THROUGHPUT_PORT}", f"udp_echo_port = {UDP_ECHO_PORT}"]
+            text += [] if loopback else [f"stamp_port = {STAMP_PORT}"]
             url = lab.inference_url(site, target.id, medium)
             if url is not None:
                 text += _pairs({"inference_url": url, "http_url": url.removesuffix("/v1") + "/health"})
