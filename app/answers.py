@@ -7,10 +7,10 @@ and plan, and hands out records and the JSON of docs' contract. No printing, no 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -322,11 +322,26 @@ def write_parquet(rows: Sequence[MatrixRow], path: Path) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+@dataclass(frozen=True, eq=False)
+class _Prices:
+    """An inventory's egress prices, each asked for once; goes to other processes with it."""
+
+    inventory: Inventory
+    known: dict[tuple[str, Any, float], float | None] = field(default_factory=dict)
+
+    def __call__(self, site: str, scope: Any, month_gb: float) -> float | None:
+        key = (site, scope, month_gb)
+        if key not in self.known:
+            if len(self.known) >= _PRICES:
+                self.known.clear()
+            self.known[key] = self.inventory.egress_usd_per_gb(site, scope, month_gb) if site in self.inventory.sites else None
+        return self.known[key]
+
+
+#: A planner asks for the same few meters for every candidate.
+_PRICES = 4096
+
+
 def prices_of(inventory: Inventory) -> EgressPrices:
     """Egress prices; a region that only the warehouse knows has no price, which is unknown and not an error."""
-
-    @lru_cache(maxsize=4096)  # a planner asks for the same few meters for every candidate
-    def price(site: str, scope: Any, month_gb: float) -> float | None:
-        return inventory.egress_usd_per_gb(site, scope, month_gb) if site in inventory.sites else None
-
-    return price
+    return _Prices(inventory)

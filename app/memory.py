@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from inventory.model import Inventory
 from inventory.roofline import QUANTISATIONS
@@ -17,13 +17,14 @@ __all__ = ["MEMORY_SHARE", "fitted", "memory_of"]
 MEMORY_SHARE = 0.9
 
 
-def memory_of(inventory: Inventory) -> MemoryOf:
-    """What one request of a workload needs on a pool's device (weights, its keys and values) and what there is.
+@dataclass(frozen=True)
+class _Memory:
+    """What an inventory knows of memory; goes to other processes with it."""
 
-    None where the model's sizes or its quantisation's are not known.
-    """
+    inventory: Inventory
 
-    def memory(pool: ServingPool, workload: Workload) -> Memory | None:
+    def __call__(self, pool: ServingPool, workload: Workload) -> Memory | None:
+        inventory = self.inventory
         model, quantised = inventory.models.get(pool.model), QUANTISATIONS.get(pool.profile.quantisation)
         device = inventory.accelerators.get(pool.accelerator)
         if model is None or quantised is None or device is None:
@@ -31,7 +32,13 @@ def memory_of(inventory: Inventory) -> MemoryOf:
         held = model.kv_bytes_per_token * (workload.input_tokens + workload.output_tokens)
         return Memory((model.parameters * quantised.bytes_per_parameter + held) / GB, device.memory_gb * MEMORY_SHARE)
 
-    return memory
+
+def memory_of(inventory: Inventory) -> MemoryOf:
+    """What one request of a workload needs on a pool's device (weights, its keys and values) and what there is.
+
+    None where the model's sizes or its quantisation's are not known.
+    """
+    return _Memory(inventory)
 
 
 def fitted(pools: Iterable[ServingPool], workload: Workload, inventory: Inventory) -> tuple[ServingPool, ...]:

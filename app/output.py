@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["DEFAULT_WAREHOUSE", "emit_json", "json_option", "json_text", "note", "table", "warehouse_option"]
+__all__ = ["DEFAULT_WAREHOUSE", "emit_json", "json_option", "json_text", "note", "progress", "table", "warehouse_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,6 +55,16 @@ def _plain(value: object) -> object:
 def note(message: str) -> None:
     """Progress and remarks, on standard error, so that standard output stays one document."""
     click.echo(message, err=True)
+
+
+@contextlib.contextmanager
+def progress(title: str, length: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error for what takes a while; nothing where that is no terminal. Yields what is told how many more are done."""
+    if not sys.stderr.isatty():
+        yield lambda _count: None
+        return
+    with click.progressbar(length=length, label=title, file=sys.stderr) as bar:
+        yield bar.update
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

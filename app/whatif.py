@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -178,18 +179,36 @@ def losses(world: World, *, single: bool, groups: bool, pairs: Iterable[Loss] = 
     return [*found, *harm.pairs_of(pairs)]
 
 
-def ranking(question: Question, scenario: Scenario | None, *, single: bool, groups: bool, pairs: int) -> list[dict[str, Any]]:
-    """Every single failure, shared-risk group, and pair of the `pairs` worst sites, by the harm they do."""
+def ranking(
+    question: Question,
+    scenario: Scenario | None,
+    *,
+    single: bool,
+    groups: bool,
+    pairs: int,
+    pool: Mapping[str, Any] | None = None,
+    progress: Callable[[str, int], AbstractContextManager[Callable[[int], None]]] | None = None,
+) -> list[dict[str, Any]]:
+    """Every single failure, shared-risk group, and pair of the `pairs` worst sites, by the harm they do.
+
+    pool      where it is worked out (app.pools); None: here
+    progress  gives, for a title and a number of losses, a context of what is told how many more are done
+    """
     world = baseline(question, scenario)
     if scenario is not None:
         world = apply(scenario, world)
     fleet = _settled(question, world, question.options if scenario is None else _options(question, scenario))
     memory = memory_of(question.inventory)
-    found = harm.rank(fleet, losses(world, single=single or pairs > 0, groups=groups), seed=question.seed, memory=memory)
+
+    def rank(title: str, asked: Sequence[Loss]) -> list[harm.Harm]:
+        with nullcontext(lambda _count: None) if progress is None else progress(title, len(asked)) as done:
+            return harm.rank(fleet, asked, seed=question.seed, memory=memory, progress=done, **(pool or {}))
+
+    found = rank("losses", losses(world, single=single or pairs > 0, groups=groups))
     if pairs:
         worst = [one.loss for one in found if one.loss.kind == "site" and one.touched][:pairs]
         kept = [one for one in found if single or one.loss.kind == "group"]
-        found = sorted([*kept, *harm.rank(fleet, harm.pairs_of(worst), seed=question.seed, memory=memory)], key=lambda one: one.order)
+        found = sorted([*kept, *rank("pairs", harm.pairs_of(worst))], key=lambda one: one.order)
     return harm.to_json(found)
 
 

@@ -103,14 +103,18 @@ def rank(
     memory: MemoryOf | None = None,
     executor: Executor | None = None,
     workers: int = 2,
+    **scale_out: Any,
 ) -> list[Harm]:
-    """The harm of every loss to a settled fleet, the worst first; the same whatever the executor."""
+    """The harm of every loss to a settled fleet, the worst first; the same whatever the executor.
+
+    scale_out  renew, lost, attempts, share, progress of `routing.sweep.chunked`
+    """
     cache = Cache(seed, SWEEP_DRAWS)
     before = totals(fleet, cache)
     work = partial(_harm, fleet, before, cache, memory)
-    # One chunk a worker: with each goes the whole fleet.
-    chunk = max(1, -(-len(losses) // max(1, workers)))
-    found = chunked(work, losses, executor=executor, workers=workers, chunk=chunk)
+    # The whole fleet goes with every chunk, unless it is shared; then small ones, since one loss may take as long as a hundred.
+    parts = max(1, workers) * (1 if scale_out.get("share") is None else 16)
+    found = chunked(work, losses, executor=executor, workers=workers, chunk=max(1, -(-len(losses) // parts)), **scale_out)
     return sorted(found, key=lambda harm: harm.order)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from app import pools
 from app import whatif as composed
 from app.commands.routes import evidence_options, load_links
-from app.output import emit_json, json_option, note, table
+from app.output import emit_json, json_option, note, progress, table
 from app.whatif_text import show_case, show_comparison, show_ranking
 from app.worked_cases import worked
 from inventory.load import load
@@ -40,6 +41,7 @@ __all__ = ["whatif"]
 @click.option("--grid", "grids", multiple=True, metavar="EDIT.FIELD=A,B,C", help="Vary a field of that edit; may be given again.")
 @click.option("--draw", "spreads", multiple=True, metavar="EDIT.FIELD=LOW..HIGH", help="Draw a field uniformly; may be given again.")
 @click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="How many draws.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Processes that rank failures.")
 @click.option("--modelled", is_flag=True, help="Leave measurements aside: every link by its model.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws; the same seed, the same answer.")
 @json_option
@@ -62,6 +64,7 @@ def whatif(
     grids: tuple[str, ...],
     spreads: tuple[str, ...],
     count: int,
+    workers: int,
     modelled: bool,
     seed: int,
     as_json: bool,
@@ -75,7 +78,7 @@ def whatif(
     Examples:
       isochrone whatif pop-cut-off
       isochrone whatif SCENARIO.json --json
-      isochrone whatif --all-single-failures --json
+      isochrone whatif --all-single-failures --workers 2 --json
     """
     if listing:
         return _list(as_json)
@@ -101,7 +104,10 @@ def whatif(
     )
     edits = None if document is None else composed.scenario_of(document, question)
     if ranking:
-        found = composed.ranking(question, edits, single=all_single_failures, groups=groups, pairs=pairs or 0)
+        with pools.processes(workers) as pool:
+            found = composed.ranking(
+                question, edits, single=all_single_failures, groups=groups, pairs=pairs or 0, pool=pool, progress=progress
+            )
         return emit_json(found) if as_json else show_ranking(found)
     assert edits is not None
     if grids or spreads:
