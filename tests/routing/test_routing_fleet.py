@@ -13,6 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from routing_kit import link, pool, workload
 
+from app.answers import prices_of
+from app.memory import memory_of
+from app.pools import processes
+from inventory.load import load
 from records.errors import UserError
 from records.units import MS
 from routing.compare import compare_outcomes, lost_without, single_points
@@ -220,6 +224,20 @@ def test_a_ranking_is_that_of_settling_every_world_from_nothing(seed):
         assert one.lost_share == pytest.approx(max(0.0, after.lost_share - before.lost_share), abs=1e-5)
         if after.ttft_p95_ns is not None and before.ttft_p95_ns is not None and np.allclose(step.split.rate, anew.split.rate, atol=1e-6):
             assert after.ttft_p95_ns - before.ttft_p95_ns == pytest.approx(one.ttft_p95_ns, abs=0.005 * after.ttft_p95_ns)
+
+
+def test_a_ranking_in_two_processes_is_the_ranking_to_the_bit():
+    """With prices and memory as the commands give them; every loss is told as done."""
+    inventory = load()
+    world = kit.world(demand={name: rps * 2.2 for name, rps in kit.DEMAND.items()})
+    fleet = settle(world, egress=prices_of(inventory), memory=memory_of(inventory))
+    losses, done = single_losses(world), []
+    here = rank(fleet, losses, memory=memory_of(inventory), progress=done.append)
+    assert sum(done) == len(losses)
+    done.clear()
+    with processes(2) as pool:
+        assert rank(fleet, losses, memory=memory_of(inventory), progress=done.append, **pool) == here
+    assert sum(done) == len(losses)
 
 
 def test_what_is_lost_without_a_site_is_the_programmes_answer():
