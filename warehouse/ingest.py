@@ -44,13 +44,17 @@ from warehouse.columns import (
     throughput_rows,
     traceroute_rows,
 )
+from warehouse.rounds import PING_PREFIX, ping_table
 
-__all__ = ["MAX_BODY_BYTES", "MAX_LINE_BYTES", "Batch", "Reject", "TooLarge", "Unreadable", "decompress", "parse"]
+__all__ = ["MAX_BATCH_ROWS", "MAX_BODY_BYTES", "MAX_LINE_BYTES", "Batch", "Reject", "TooLarge", "Unreadable", "decompress", "parse"]
 
 MAX_BODY_BYTES = 64 << 20
 MAX_LINE_BYTES = 4 << 20
+MAX_BATCH_ROWS = 500_000
 _KEPT_CHARACTERS = 4000
 COLLECTOR = "collector"
+#: From this many lines of ping rounds on they are read in bulk.
+_BULK_LINES = 16
 
 _ROWS: dict[str, tuple[str, Callable[[Any, BatchName, datetime], list[Row]]]] = {
     "ping": ("ping_sample", ping_rows),
@@ -119,6 +123,11 @@ class Batch:
     def row_count(self) -> int:
         """Rows in all tables."""
         return sum(table.num_rows for table in self.tables.values())
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes that all tables take in memory."""
+        return sum(table.nbytes for table in self.tables.values())
 
 
 def decompress(body: bytes, *, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
@@ -221,27 +230,42 @@ def _decode(line: bytes, name: BatchName, received_at: datetime) -> tuple[str, s
     return envelope.type, record.site if isinstance(record, AgentStatus) else record.src, rows
 
 
+def _refuse_many(row_count: int) -> None:
+    if row_count > MAX_BATCH_ROWS:
+        raise TooLarge(f"the batch holds more than {MAX_BATCH_ROWS} rows; send it in smaller ones")
+
+
 def parse(content: bytes, name: BatchName, *, received_at: datetime) -> Batch:
     """The batch `name` from its uncompressed lines; empty lines are passed over.
 
-    Raises Unreadable when it holds no line at all.
+    Raises Unreadable when it holds no line at all, TooLarge when it holds more than MAX_BATCH_ROWS rows.
     """
     parts = _Parts()
-    line_count = 0
-    for number, line in enumerate(content.split(b"\n"), 1):
-        if not line.strip():
+    lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
+    if not lines:
+        raise Unreadable("empty", "the batch holds no line")
+    bulk = [line for _, line in lines if line.startswith(PING_PREFIX) and len(line) <= MAX_LINE_BYTES]
+    rounds = ping_table(bulk, name, received_at) if len(bulk) >= _BULK_LINES else None
+    row_count = 0 if rounds is None else rounds.num_rows
+    _refuse_many(row_count)
+    for number, line in lines:
+        if rounds is not None and line.startswith(PING_PREFIX) and len(line) <= MAX_LINE_BYTES:
             continue
-        line_count += 1
         decoded = _decode(line, name, received_at)
         if len(decoded) == 2:
             parts.rejects.append(Reject(number, decoded[0], _clean(decoded[1]), kept_text(line)))
             continue
         kind, site, rows = decoded
+        row_count += len(rows)
+        _refuse_many(row_count)
         parts.sites.add(site)
         parts.origins.append((number, line, kind, rows))
-    if line_count == 0:
-        raise Unreadable("empty", "the batch holds no line")
     made = _fit(parts)
+    if rounds is not None:
+        others = [made["ping_sample"]] if "ping_sample" in made else []
+        made["ping_sample"] = pa.concat_tables([rounds, *others])
+        parts.counts["ping"] = parts.counts.get("ping", 0) + len(bulk)
+        parts.sites |= set(rounds["src"].unique().to_pylist())
     digest = sha256(content).hexdigest()
     if parts.rejects:
         made |= tables({"reject": [reject.row(COLLECTOR, name, digest, received_at) for reject in parts.rejects]})
@@ -250,7 +274,7 @@ def parse(content: bytes, name: BatchName, *, received_at: datetime) -> Batch:
         source=COLLECTOR,
         content_sha256=digest,
         received_at=received_at,
-        line_count=line_count,
+        line_count=len(lines),
         rejects=tuple(parts.rejects),
         tables=made,
         counts=parts.counts,

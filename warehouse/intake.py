@@ -21,6 +21,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -38,11 +39,15 @@ from warehouse.metrics import CONTENT_TYPE, render
 from warehouse.store import Outcome
 from warehouse.writer import Busy, Unstorable, Writer
 
-__all__ = ["MAX_COMPRESSED_BYTES", "Collector", "make_app"]
+__all__ = ["MAX_COMPRESSED_BYTES", "MAX_RECEIVED_BYTES", "Collector", "make_app"]
 
 log = logging.getLogger("isochrone.collector")
 
 MAX_COMPRESSED_BYTES = 16 << 20
+#: Most bytes of bodies in memory that are still coming in or wait to be read; beyond it a batch is answered 429.
+MAX_RECEIVED_BYTES = 128 << 20
+#: Bodies that are unpacked and read at one time: each may take a few hundred MB for the moment.
+_READERS = 2
 _AGENT = re.compile(r"[!-~]{1,128}")
 _BOOT = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _SEQUENCE = re.compile(r"[0-9]{1,18}")
@@ -71,6 +76,8 @@ class Collector:
         # Digests have one length, so that comparing tells nothing of a token, not even its length.
         self._tokens = None if tokens is None else [(sha256(token.encode()).digest(), agent) for token, agent in tokens.items()]
         self._agent_sites = dict(agent_sites or {})
+        self.received_bytes = 0
+        self.readers = ThreadPoolExecutor(_READERS, thread_name_prefix="batch-reader")
         self.batches: Counter[str] = Counter()
         self.rejects: Counter[str] = Counter()
 
@@ -88,14 +95,50 @@ class Collector:
 
     async def _take(self, request: Request) -> tuple[Batch, bool]:
         agent = self._authorised(request)
-        body = await _body(request)
+        async with self._body(request) as body:
+            return await self._take_body(request, agent, body)
+
+    @contextlib.asynccontextmanager
+    async def _body(self, request: Request) -> AsyncIterator[bytes]:
+        """The body as sent, counted in `received_bytes` for as long as it is held; never more than the limits in memory."""
+        parts: list[bytes] = []
+        held = size = 0
+        is_busy = self.writer.is_full
+        try:
+            async for part in request.stream():
+                size += len(part)
+                if size > MAX_COMPRESSED_BYTES:
+                    raise _Refusal(413, "too_large", f"the body is larger than {MAX_COMPRESSED_BYTES} bytes; send smaller batches")
+                # One that is refused is read to its end all the same: a client that is still sending would not see the answer.
+                is_busy = is_busy or self.received_bytes + len(part) > MAX_RECEIVED_BYTES
+                if is_busy:
+                    parts.clear()
+                    self.received_bytes -= held
+                    held = 0
+                    continue
+                parts.append(part)
+                held += len(part)
+                self.received_bytes += len(part)
+            if is_busy:
+                raise _busy()
+            body = b"".join(parts)
+            parts.clear()
+            yield body
+        except ClientDisconnect as error:
+            raise _Refusal(400, "cut_off", "the connection ended before the body did") from error
+        finally:
+            self.received_bytes -= held
+
+    async def _take_body(self, request: Request, agent: str | None, body: bytes) -> tuple[Batch, bool]:
         received_at = datetime.now(UTC)
         name: BatchName | None = None
         try:
             name = _name(request)
             if agent is not None and agent != name.agent:
                 raise _Refusal(403, "forbidden", f"this token belongs to agent {agent!r} and the batch names {name.agent!r}")
-            batch = await run_in_threadpool(_read, body, request.headers.get("content-encoding", ""), name, received_at)
+            encoding = request.headers.get("content-encoding", "")
+            loop = asyncio.get_running_loop()
+            batch = await loop.run_in_executor(self.readers, _read, body, encoding, name, received_at)
         except TooLarge as error:
             raise _Refusal(413, "too_large", str(error)) from error
         except Unreadable as error:
@@ -138,7 +181,7 @@ class Collector:
         try:
             future = self.writer.submit(job)
         except Busy:
-            raise _Refusal(429, "busy", "too many batches wait for their commit; come back", **{"Retry-After": "1"}) from None
+            raise _busy() from None
         try:
             return await asyncio.wrap_future(future)
         except Unstorable:
@@ -178,22 +221,14 @@ class Collector:
             "isochrone_care_seconds": dict(self.writer.care.seconds),
             "isochrone_longest_care_step_seconds": self.writer.care.longest_s,
             "isochrone_queue_batches": self.writer.depth,
+            "isochrone_queue_bytes": self.writer.waiting_bytes,
+            "isochrone_received_bytes": self.received_bytes,
         }
         return Response(render(values), media_type=CONTENT_TYPE)
 
 
-async def _body(request: Request) -> bytes:
-    """The body as sent, never more than the limit of it in memory."""
-    parts, size = [], 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > MAX_COMPRESSED_BYTES:
-                raise _Refusal(413, "too_large", f"the body is larger than {MAX_COMPRESSED_BYTES} bytes; send smaller batches")
-            parts.append(part)
-    except ClientDisconnect as error:
-        raise _Refusal(400, "cut_off", "the connection ended before the body did") from error
-    return b"".join(parts)
+def _busy() -> _Refusal:
+    return _Refusal(429, "busy", "too many batches wait for their commit; come back", **{"Retry-After": "1"})
 
 
 def _name(request: Request) -> BatchName:
@@ -238,6 +273,7 @@ def make_app(
             yield
         finally:
             await run_in_threadpool(collector.writer.stop)
+            collector.readers.shutdown()
             if warehouse is not location:
                 warehouse.close()
 

@@ -33,6 +33,8 @@ METRICS = (
     Metric("isochrone_care_seconds", "counter", "seconds", "Time spent on maintenance, by job (see warehouse/care.py).", "job"),
     Metric("isochrone_longest_care_step_seconds", "gauge", "seconds", "Longest time that a commit may have waited for maintenance."),
     Metric("isochrone_queue_batches", "gauge", "", "Batches waiting for their commit."),
+    Metric("isochrone_queue_bytes", "gauge", "bytes", "Memory of the rows that wait for their commit."),
+    Metric("isochrone_received_bytes", "gauge", "bytes", "Memory of the bodies that are coming in or wait to be read."),
 )
 
 

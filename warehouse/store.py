@@ -13,7 +13,7 @@ from records.batch import BatchName
 from warehouse.columns import COLUMNS, Row, tables
 from warehouse.connect import Warehouse
 from warehouse.ingest import Batch
-from warehouse.statements import statement
+from warehouse.statements import bound, statement
 
 __all__ = ["Outcome", "store", "store_rejected", "with_incoming"]
 
@@ -58,7 +58,24 @@ def insert(cursor: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Non
     if name in _MEASUREMENTS:
         bounds = pc.min_max(table["started_at"])
         parameters = {"since": bounds["min"].as_py(), "until": bounds["max"].as_py()}
+        if (
+            name == "ping_sample"
+            and _are_single(table)
+            and with_incoming(cursor, table, *bound("ingest/known_rounds", parameters)) == [(False,)]
+        ):
+            with_incoming(cursor, table, statement("ingest/new_rounds"))
+            return
     with_incoming(cursor, table, statement(f"ingest/{name}"), parameters)
+
+
+def _are_single(table: pa.Table) -> bool:
+    """Whether no packet of these is there twice: of one measurement, with one sequence."""
+    measurements = table["measurement_id"].combine_chunks().dictionary_encode().indices
+    bounds = pc.min_max(table["sequence"])
+    if bounds["min"].as_py() < 0 or bounds["max"].as_py() >= 1 << 31:
+        return False
+    keys = pc.add(pc.multiply(pc.cast(measurements, pa.int64()), 1 << 31), table["sequence"])
+    return bool(len(pc.unique(keys)) == table.num_rows)
 
 
 def with_incoming(

@@ -2,7 +2,8 @@
 
 1. A batch waits until its group has committed; only then is it acknowledged.
 2. A group commits at once when the last commit is an interval or more ago, else when the interval is over, or when it is large.
-3. What waits for its commit is bounded: beyond it `submit` refuses, and the agent keeps the batch and comes back.
+3. What waits for its commit is bounded, in batches and in bytes: beyond it `submit` refuses, and the agent keeps the batch and comes
+   back.
 4. When a group cannot be stored, its batches are stored one by one, so that one bad batch costs no other.
 """
 
@@ -65,20 +66,28 @@ class Writer:
 
     interval_s   least time between the starts of two commits
     max_batches  most batches that wait for their commit
+    max_bytes    most bytes of rows that wait for their commit; a single batch may be larger
     max_rows     a group of this many rows commits without waiting
     care_scale   the intervals of maintenance are multiplied by it (see warehouse.care)
     """
 
     def __init__(
-        self, warehouse: Warehouse, *, interval_s: float = 1.0, max_batches: int = 1000, max_rows: int = 200_000, care_scale: float = 1.0
+        self,
+        warehouse: Warehouse,
+        *,
+        interval_s: float = 1.0,
+        max_batches: int = 1000,
+        max_bytes: int = 256 << 20,
+        max_rows: int = 200_000,
+        care_scale: float = 1.0,
     ) -> None:
         self.stats = WriterStats()
         self._warehouse = warehouse
         self._interval_s, self._max_rows = interval_s, max_rows
         self.care = Care(warehouse, scale=care_scale)
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._max_batches = max_batches
-        self._waiting = 0
+        self._max_batches, self._max_bytes = max_batches, max_bytes
+        self._waiting = self._waiting_bytes = 0
         self._waiting_lock = threading.Lock()
         self._hurried = threading.Event()
         self._thread = threading.Thread(target=self._run, name="warehouse-writer", daemon=True)
@@ -91,6 +100,16 @@ class Writer:
         return self._waiting
 
     @property
+    def waiting_bytes(self) -> int:
+        """Bytes of rows that wait for their commit."""
+        return self._waiting_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is taken until a commit."""
+        return self._waiting >= self._max_batches or self._waiting_bytes >= self._max_bytes
+
+    @property
     def is_alive(self) -> bool:
         """Whether it would store a batch."""
         return self._thread.is_alive() and not self._stopping.is_set()
@@ -100,18 +119,21 @@ class Writer:
 
         The future raises Unstorable, or the error of the warehouse. Raises Busy when too many wait.
         """
+        size = job.byte_count if isinstance(job, Batch) else 0
         with self._waiting_lock:
-            if not self.is_alive or self._waiting >= self._max_batches:
+            if not self.is_alive or self.is_full or (self._waiting and self._waiting_bytes + size > self._max_bytes):
                 raise Busy
             self._waiting += 1
+            self._waiting_bytes += size
             future: Future[Outcome] = Future()
-            future.add_done_callback(self._answered)
+            future.add_done_callback(lambda _: self._answered(size))
             self._queue.put((job, future))
         return future
 
-    def _answered(self, _: Future[Outcome]) -> None:
+    def _answered(self, size: int) -> None:
         with self._waiting_lock:
             self._waiting -= 1
+            self._waiting_bytes -= size
 
     def hurry(self) -> None:
         """Commit what waits, and from now on whatever comes, without gathering: the collector is about to end."""
