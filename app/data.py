@@ -133,9 +133,14 @@ def warehouse_sites(at: Source) -> tuple[Site, ...]:
     return _warehouse_sites(at.key)
 
 
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _sites(key: tuple[str, int]) -> dict[str, Site]:
+    return load().sites | {site.id: site for site in _warehouse_sites(key)}
+
+
 def sites(at: Source) -> dict[str, Site]:
     """Every place by id: the inventory's, and over them what the warehouse says."""
-    return load().sites | {site.id: site for site in warehouse_sites(at)}
+    return _sites(at.key)
 
 
 # ---- links

@@ -48,12 +48,13 @@ PLOTLY = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a page looks at: a source, the window and the medium chosen on the left, and all links of the window."""
+    """What a page looks at: a source, the window and the medium chosen on the left, all links of the window, every known place by id."""
 
     at: data.Source
     window: str
     medium: str
     all_links: tuple[LinkEstimate, ...]
+    sites: Mapping[str, Site]
 
     @property
     def links(self) -> list[LinkEstimate]:
@@ -64,11 +65,6 @@ class View:
     def usable(self) -> list[LinkEstimate]:
         """The links that passed every gate; only these are drawn and routed over."""
         return [link for link in self.links if link.gate == "ok"]
-
-    @property
-    def sites(self) -> dict[str, Site]:
-        """Every known place by id."""
-        return data.sites(self.at)
 
     def span(self) -> tuple[datetime, datetime]:
         """The window as [start, end) in UTC; for everything, from the first possible time."""
@@ -136,7 +132,7 @@ def sidebar() -> None:
             help="What joins two sites. *Fastest of all* takes, for each pair, the medium with the least median RTT.",
         )
         _provenance(at, newest)
-    st.session_state["view"] = View(at, window, medium, links)
+    st.session_state["view"] = View(at, window, medium, links, data.sites(at))
 
 
 @st.fragment(run_every=10)
