@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from probes.tcp_info import TcpInfo, available_congestion_controls, read_tcp_info
@@ -22,6 +24,7 @@ __all__ = [
     "ServerBusy",
     "TestFailed",
     "choose_congestion_control",
+    "held_lease",
     "read_exactly",
     "receive_bulk",
     "run_test",
@@ -32,6 +35,7 @@ _BLOCK = os.urandom(256 * 1024)  # random, so that nothing on the way can compre
 _NOTSENT_LOWAT_BYTES = 128 * 1024
 _CONGESTION_BYTES = 16
 _CONNECT_TIMEOUT_S = 5.0
+_HOLD_TIMEOUT_S = 3.0
 #: What a test may take beyond its time: the grant, draining, the report.
 _MARGIN_S = 8.0
 _LONGEST_MS = 60_000
@@ -192,6 +196,31 @@ async def run_test(address: str, port: int, hello: Hello, min_round_trips: int =
         if not limit.expired():
             raise TestFailed(f"{address} port {port}: Connection timed out", "path") from None
         raise TestFailed(f"{address} port {port}: the test did not end in time and was stopped") from None
+
+
+@contextlib.asynccontextmanager
+async def held_lease(address: str, port: int, lease: bytes, longest_s: float) -> AsyncIterator[None]:
+    """The other end's lease, for as long as the block runs. Raises TestFailed, ServerBusy or NotBuiltin when it is not to be had."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(await _family(address, port), socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        sock.setblocking(False)
+        try:
+            async with asyncio.timeout(_HOLD_TIMEOUT_S):
+                await loop.sock_connect(sock, (address, port))
+                await loop.sock_sendall(
+                    sock, Hello(direction="up", duration_ms=round(longest_s * 1000), max_bytes=0, method="hold", lease=lease).encode()
+                )
+                await _read_grant(sock)
+        except (OSError, TimeoutError) as error:
+            raise TestFailed(f"{address} port {port}: {error or 'no answer'}") from None
+        yield
+
+
+async def _family(address: str, port: int) -> int:
+    try:
+        return (await asyncio.get_running_loop().getaddrinfo(address, port, type=socket.SOCK_STREAM))[0][0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise TestFailed(f"cannot resolve {address!r}: {getattr(error, 'strerror', None) or error}", "resolver") from error
 
 
 async def _run_test(address: str, port: int, hello: Hello, min_round_trips: int, limit: asyncio.Timeout) -> Measured:

@@ -1,7 +1,9 @@
 """One test at a time on a host, at either end: whoever tests another, and whoever is tested by another, holds the host's lease.
 
 Two tests that share a link measure each other. So a prober takes the lease of its own host before it asks, and the server at
-the other end takes that of its host before it grants. A lease has a holder, a name drawn for the test, and an end: when its
+the other end takes that of its host before it grants; where iperf3 makes the transfer, the prober holds the other end's
+lease by a connection of its own beside it. A prober that is turned away gives its own lease back before it asks again, or two
+hosts that ask each other would wait for ever. A lease has a holder, a name drawn for the test, and an end: when its
 holder is not heard of by then (it died, it hangs) the lease is free again. The name travels in the greeting of the built-in test, so that
 a host that tests itself does not wait for itself. Another process of this host is seen by an address in Linux's abstract
 namespace, which the kernel frees when that process ends, however it ends.
@@ -20,7 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from probes.throughput.wire import LEASE_BYTES
 
-__all__ = ["HOST", "Lease", "LeaseHeld", "is_on_a_link", "local_address", "new_name"]
+__all__ = ["HOST", "Lease", "LeaseHeld", "local_address", "new_name"]
 
 _RETRY_S = 0.1
 #: The abstract name's beginning; the address whose link is used follows.
@@ -32,7 +34,7 @@ def new_name() -> bytes:
     return secrets.token_bytes(LEASE_BYTES)
 
 
-def is_on_a_link(address: str | None) -> bool:
+def _is_on_a_link(address: str | None) -> bool:
     """Whether a test from this address uses a link. Loopback is none: several agents of a lab may share it."""
     return address is not None and not ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
@@ -49,12 +51,6 @@ class Lease:
         self._name: bytes | None = None
         self._holder, self._until, self._shares = "", 0.0, 0
         self._mark: socket.socket | None = None
-        self._watchers: list[Callable[[bytes | None, str | None], None]] = []
-
-    def watch(self, watcher: Callable[[bytes | None, str | None], None]) -> Callable[[], None]:
-        """Call `watcher` with (name, address) when the lease is taken, (None, None) when it is free; the result undoes that."""
-        self._watchers.append(watcher)
-        return lambda: self._watchers.remove(watcher)
 
     @property
     def holder(self) -> str | None:
@@ -70,7 +66,6 @@ class Lease:
             self._drop()
             self._mark = self._claim(address)
             self._name, self._holder, self._until, self._shares = name, holder, self._clock() + ttl_s, 1
-            self._tell(name, address)
         elif self._name == name:
             self._shares += 1
         else:
@@ -82,7 +77,6 @@ class Lease:
             self._shares -= 1
             if self._shares == 0:
                 self._drop()
-                self._tell(None, None)
 
     def _drop(self) -> None:
         self._name = None
@@ -90,13 +84,9 @@ class Lease:
             self._mark.close()
             self._mark = None
 
-    def _tell(self, name: bytes | None, address: str | None) -> None:
-        for watcher in list(self._watchers):
-            watcher(name, address)
-
     @staticmethod
     def _claim(address: str | None) -> socket.socket | None:
-        if address is None or sys.platform != "linux" or not is_on_a_link(address):
+        if address is None or sys.platform != "linux" or not _is_on_a_link(address):
             return None
         mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:

@@ -106,38 +106,37 @@ class ThroughputProbe:
     async def _under_lease(
         self, target: Target, port: int, vantage: Vantage, way: Way, started_at_ns: int, *, is_full: bool
     ) -> list[ThroughputResult]:
-        name, address = new_name(), await local_address(target.address, port)
-        ttl_s = self._config.busy_wait_s + self._attempts.longest_s(target.address, port)
-        try:
-            async with self._host_lease.awaited(name, f"a test of {target.site}", ttl_s, wait_s=self._config.busy_wait_s, address=address):
-                idle = await self._meter.idle(target.address)
-                if idle:
-                    self._attempts.note_rtt(target.address, port, min(idle))
-                loaded: list[int] = []
-                made, begun_ns = await self._patiently(target.address, port, way, name, loaded, is_full=is_full)
-        except LeaseHeld as held:
-            why = f"this host is busy with {held}; two tests at once would measure each other"
-            return [_without(target, port, vantage, way_, "builtin", started_at_ns, why, "agent") for way_ in _directions(way)]
-        if isinstance(made, Failed):
-            return [_without(target, port, vantage, way_, made.tool, begun_ns, made.why, made.source) for way_ in _directions(way)]
-        spent = self._attempts.spent
-        return [_result(target, port, vantage, begun_ns, reading, idle, loaded, spent.up + spent.down) for reading in made]
+        """Try under this host's lease, and again until the patience is over while the other end is busy.
 
-    async def _patiently(
-        self, host: str, port: int, way: Way, name: bytes, loaded: list[int], *, is_full: bool
-    ) -> tuple[tuple[Reading, ...] | Failed, int]:
-        """Ask a busy server again until the patience is over: what came of it, and when the last try began."""
+        Between two tries the lease is given back: the other end may be waiting for just that.
+        """
+        host, address = target.address, await local_address(target.address, port)
         until = time.monotonic() + self._config.busy_wait_s
-        attempt = self._attempts.full if is_full else self._attempts.estimate
         while True:
-            loaded.clear()
             begun_ns = time.time_ns()
-            async with self._meter.during(host, loaded):
-                made = await attempt(host, port, way, name)
+            name, idle, loaded = new_name(), list[int](), list[int]()
+            wait_s = max(0.0, until - time.monotonic())
+            try:
+                async with self._host_lease.awaited(
+                    name, f"a test of {target.site}", self._attempts.longest_s(host, port), wait_s=wait_s, address=address
+                ):
+                    idle = await self._meter.idle(host)
+                    if idle:
+                        self._attempts.note_rtt(host, port, min(idle))
+                    begun_ns = time.time_ns()
+                    async with self._meter.during(host, loaded):
+                        made = await (self._attempts.full if is_full else self._attempts.estimate)(host, port, way, name)
+            except LeaseHeld as held:
+                why = f"this host is busy with {held}; two tests at once would measure each other"
+                return [_without(target, port, vantage, one, "builtin", started_at_ns, why, "agent") for one in _directions(way)]
             pause_s = random.uniform(0.2, 0.6)  # noqa: S311  two agents that wait must not wake together
             if not isinstance(made, Failed) or not made.is_busy or time.monotonic() + pause_s > until:
-                return made, begun_ns
+                break
             await asyncio.sleep(pause_s)
+        if isinstance(made, Failed):
+            return [_without(target, port, vantage, one, made.tool, begun_ns, made.why, made.source) for one in _directions(way)]
+        spent = self._attempts.spent
+        return [_result(target, port, vantage, begun_ns, reading, idle, loaded, spent.up + spent.down) for reading in made]
 
 
 def _directions(way: Way) -> tuple[Way, ...]:

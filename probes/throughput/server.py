@@ -11,15 +11,13 @@ import contextlib
 import errno
 import logging
 import shutil
-import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
 
 from probes.throughput.bulk import TestFailed, choose_congestion_control, make_report, read_exactly, receive_bulk, send_bulk
 from probes.throughput.config import TOOLS
-from probes.throughput.lease import HOST, Lease, LeaseHeld, is_on_a_link, new_name
+from probes.throughput.lease import HOST, Lease, LeaseHeld, new_name
 from probes.throughput.sample import send_sample
 from probes.throughput.train import plan, rate_bps, tcp_payload_bps
 from probes.throughput.train_socket import TrainReceiver, open_train_socket, send_trains
@@ -31,6 +29,8 @@ __all__ = ["MAX_BYTES", "MAX_DURATION_MS", "BuiltinServer", "Iperf3Server", "Thr
 #: The most one built-in test may take.
 MAX_DURATION_MS = 15_000
 MAX_BYTES = 1_000_000_000
+#: The longest that this host's lease is held for an iperf3 test of a client of ours.
+MAX_HOLD_MS = 90_000
 MAX_TRAIN_BYTES = 2_000_000
 #: The most a test by trains may last, and how long the last packets of it are waited for.
 _TRAIN_S = 10.0
@@ -170,7 +170,8 @@ class BuiltinServer:
             if (self._tests and hello.lease not in self._tests) or self._tests[hello.lease] >= MAX_STREAMS:
                 await self._busy(sock)
                 return
-            ttl_s = min(hello.duration_ms, MAX_DURATION_MS) / 1000 + _GRACE_S
+            longest_ms = MAX_HOLD_MS if hello.method == "hold" else MAX_DURATION_MS
+            ttl_s = min(hello.duration_ms, longest_ms) / 1000 + _GRACE_S
             try:
                 self._lease.take(hello.lease, f"a test from {sock.getpeername()[0]}", ttl_s, sock.getsockname()[0])
             except LeaseHeld:
@@ -198,6 +199,12 @@ class BuiltinServer:
             return
         if hello.method == "train":
             await self._train(sock, hello)
+            return
+        if hello.method == "hold":
+            held_ms = min(hello.duration_ms, MAX_HOLD_MS)
+            await loop.sock_sendall(sock, Grant(verdict="go", duration_ms=held_ms).encode())
+            async with asyncio.timeout(held_ms / 1000):
+                await read_exactly(sock, 1)  # until the client has ended its iperf3 test and closes, or dies
             return
         grant = Grant(verdict="go", duration_ms=min(hello.duration_ms, MAX_DURATION_MS), max_bytes=min(hello.max_bytes, MAX_BYTES))
         async with asyncio.timeout(grant.duration_ms / 1000 + _GRACE_S):
@@ -248,8 +255,7 @@ class BuiltinServer:
 class Iperf3Server:
     """``iperf3 -s`` as a child, started again when it ends by itself.
 
-    It knows nothing of leases: while it serves, this host's is taken for it, and while a test of our own uses a link it is
-    stopped, so that whoever connects meanwhile waits.
+    It knows nothing of leases: while it serves somebody who does not hold this host's (a stranger's iperf3), that is taken for it.
     """
 
     def __init__(self, host: str, port: int, *, lease: Lease = HOST) -> None:
@@ -257,7 +263,6 @@ class Iperf3Server:
         self.port = port
         self._lease = lease
         self._serving: bytes | None = None
-        self._unwatch: Callable[[], None] = lambda: None
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -270,19 +275,6 @@ class Iperf3Server:
         probe.close()
         await self._launch()
         self._keeping = asyncio.create_task(self._keep())
-        self._unwatch = self._lease.watch(self._on_lease)
-
-    def _on_lease(self, name: bytes | None, address: str | None) -> None:
-        """Stop the child while a test of our own goes on, wake it up afterwards."""
-        if name is None:
-            self._signal(signal.SIGCONT)
-        elif name != self._serving and is_on_a_link(address):
-            self._signal(signal.SIGSTOP)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
 
     def _heard(self, line: bytes) -> None:
         """Take the lease when a client was accepted, give it back when the next one is waited for."""
@@ -333,7 +325,6 @@ class Iperf3Server:
 
     async def _end(self) -> None:
         if self._process is not None and self._process.returncode is None:
-            self._signal(signal.SIGCONT)
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
             try:
@@ -345,8 +336,6 @@ class Iperf3Server:
 
     async def stop(self) -> None:
         """End it; idempotent."""
-        self._unwatch()
-        self._unwatch = lambda: None
         self._heard(b"Server listening")
         if self._keeping is not None:
             self._keeping.cancel()

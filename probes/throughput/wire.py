@@ -8,8 +8,9 @@ The client speaks first::
     down:  server sends the bulk, then a Report, and closes
 
 Methods: a transfer; a short one whose rate the sender reads from its congestion control (an estimate); trains of UDP
-packets beside the connection (see probes.throughput.train). The lease is a name for the test drawn by its client: a server
-that shares the client's host knows by it that the client's own lease is no other test.
+packets beside the connection (see probes.throughput.train); or nothing, while the connection holds the server's lease. The
+lease is a name for the test drawn by its client: a server that shares the client's host knows by it that the client's own
+lease is no other test.
 
 The greeting has the length of iperf3's session cookie, and iperf3's server answers a cookie with one byte at
 once: so a client that meets an iperf3 server sees it in the first byte and need not wait for a time-out. All
@@ -37,7 +38,7 @@ __all__ = [
 
 Direction = Literal["up", "down"]
 Verdict = Literal["go", "busy", "refused"]
-Method = Literal["transfer", "sample", "train"]
+Method = Literal["transfer", "sample", "train", "hold"]
 #: Where a rate is from; the methods of records.measurement.ThroughputResult.
 Estimated = Literal["transfer", "bbr", "delivery_rate", "train"]
 
@@ -52,7 +53,7 @@ _UNKNOWN = 0xFFFFFFFF
 #: What the 10 bytes of a greeting hold; Linux's congestion controls have shorter names.
 CONGESTION_NAME_BYTES = 10
 LEASE_BYTES = 6
-_METHODS: tuple[Method, ...] = ("transfer", "sample", "train")
+_METHODS: tuple[Method, ...] = ("transfer", "sample", "train", "hold")
 _ESTIMATES: tuple[Estimated, ...] = ("transfer", "bbr", "delivery_rate", "train")
 _DIRECTIONS: tuple[Direction, ...] = ("up", "down")
 _VERDICTS: tuple[Verdict, ...] = ("go", "busy", "refused")

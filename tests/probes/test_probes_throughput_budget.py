@@ -54,20 +54,21 @@ def test_who_waits_gets_the_lease_when_it_is_free_and_no_later_than_asked() -> N
 
     async def run() -> list[str]:
         lease, told = Lease(), []
-        lease.watch(lambda name, _: told.append("free" if name is None else name.decode()))
 
-        async def one(name: bytes, wait_s: float) -> None:
-            async with lease.awaited(name, "x", 5, wait_s=wait_s):
+        async def one(name: str, wait_s: float) -> None:
+            async with lease.awaited(name.encode(), name, 5, wait_s=wait_s):
+                told.append(f"{name} has it")
                 await asyncio.sleep(0.05)
+                told.append(f"{name} gives it back")
 
-        first = asyncio.create_task(one(b"a", 0))
+        first = asyncio.create_task(one("a", 0))
         await asyncio.sleep(0)
-        with pytest.raises(LeaseHeld):
-            await one(b"b", 0)
-        await asyncio.gather(first, one(b"c", 10))
+        with pytest.raises(LeaseHeld, match="a"):
+            await one("b", 0)
+        await asyncio.gather(first, one("c", 10))
         return told
 
-    assert asyncio.run(run()) == ["a", "free", "c", "free"]
+    assert asyncio.run(run()) == ["a has it", "a gives it back", "c has it", "c gives it back"]
 
 
 def test_another_process_that_uses_the_same_address_is_kept_off_and_its_death_frees_it() -> None:

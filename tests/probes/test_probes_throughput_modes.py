@@ -163,6 +163,50 @@ def test_a_host_that_is_measured_does_not_measure() -> None:
     assert free.error is None
 
 
+@needs_iperf3
+def test_iperf3_tests_hold_the_lease_of_the_other_end() -> None:
+    """While a client of ours runs iperf3 the served host has lent its lease; a second one is turned away and comes in when it is free."""
+
+    async def run() -> tuple[ThroughputResult, str | None, ThroughputResult, ThroughputResult]:
+        served = Lease()
+        server = ThroughputServer("127.0.0.1", 0, "iperf3", lease=served)
+        await server.start()
+        settings = {"tool": "iperf3", "direction": "up", "max_bytes": 500_000, "load_rtt": False}
+        try:
+            first = asyncio.create_task(measure(probe_of(**settings), server.port))
+            while served.holder is None:  # noqa: ASYNC110  a lease tells nobody that it was taken
+                await asyncio.sleep(0.01)
+            (hasty,) = await measure(probe_of(**settings, busy_wait_s=0), server.port)
+            holder = served.holder
+            (patient,) = await measure(probe_of(**settings, busy_wait_s=20), server.port)
+            return hasty, holder, (await first)[0], patient
+        finally:
+            await server.stop()
+
+    hasty, holder, first, patient = asyncio.run(asyncio.wait_for(run(), 60))
+    assert "busy" in (hasty.error or "")
+    assert holder == "a test from 127.0.0.1"
+    assert (first.error, patient.error) == (None, None)
+
+
+def test_two_hosts_that_test_each_other_at_once_both_come_through() -> None:
+    """Each holds its own lease and wants the other's: both give way, and one after the other has its turn."""
+
+    async def run() -> list[ThroughputResult]:
+        leases = Lease(), Lease()
+        servers = [BuiltinServer("127.0.0.1", 0, lease=lease) for lease in leases]
+        for server in servers:
+            await server.start()
+        settings = {"tool": "builtin", "direction": "up", "duration_s": 0.2, "max_bytes": 10**9, "load_rtt": False, "busy_wait_s": 20}
+        probes = [probe_of(lease, **settings) for lease in leases]
+        made = await asyncio.gather(measure(probes[0], servers[1].port), measure(probes[1], servers[0].port))
+        for server in servers:
+            await server.stop()
+        return [one for some in made for one in some]
+
+    assert [one.error for one in asyncio.run(run())] == [None, None]
+
+
 def test_a_client_that_dies_frees_the_server() -> None:
     """Greeted, granted and gone: the next test is served at once."""
 

@@ -25,7 +25,7 @@ def files(folder: str, pattern: str = "*") -> list[Path]:
     return found
 
 
-methods = st.sampled_from(["transfer", "sample", "train"])
+methods = st.sampled_from(["transfer", "sample", "train", "hold"])
 
 
 @given(
