@@ -29,6 +29,7 @@ COMMANDS = {
     "throughput": "app.commands.measure:throughput",
     "infer": "app.commands.measure:infer",
     "http": "app.commands.measure:http",
+    "serving": "app.commands.serving:serving",
     "stamp": "app.commands.stamp:stamp",
     "stamp-reflector": "app.commands.stamp:stamp_reflector",
     "survey": "app.commands.survey:survey",

@@ -8,9 +8,11 @@ import click
 
 from app.hop_sheets import why_it_ends
 from app.output import table
+from app.serving_text import serving_summary, show_serving
 from app.stamp_text import show_stamp, show_stamps, stamp_summary
 from app.throughput_text import show_throughput, throughput_summary
 from records.batch import Line
+from records.claims import ServingResult
 from records.measurement import Hop, HttpResult, InferenceResult, PingResult, PingSample, ThroughputResult, TracerouteResult
 from records.stamp import StampResult
 from records.statistics import jitter_rfc3550_ns, loss_ratio, percentile_ns
@@ -27,7 +29,7 @@ def is_answered(line: Line) -> bool:
         return line.reached
     if isinstance(line, ThroughputResult):
         return line.throughput_bps is not None
-    return isinstance(line, InferenceResult | HttpResult) and line.outcome == "ok"
+    return isinstance(line, InferenceResult | HttpResult | ServingResult) and line.outcome == "ok"
 
 
 def unresolved(line: Line) -> str | None:
@@ -62,6 +64,8 @@ def summary_of(line: Line) -> dict[str, object]:
         return _http_summary(line)
     if isinstance(line, StampResult):
         return stamp_summary(line)
+    if isinstance(line, ServingResult):
+        return serving_summary(line)
     assert isinstance(line, InferenceResult)
     return {
         "outcome": line.outcome,
@@ -157,6 +161,8 @@ def show(line: Line) -> None:
         show_throughput(line)
     elif isinstance(line, InferenceResult):
         _show_inference(line)
+    elif isinstance(line, ServingResult):
+        show_serving(line)
     elif isinstance(line, HttpResult):
         _show_http(line)
     elif isinstance(line, StampResult):
@@ -228,9 +234,9 @@ def _machine_ns(line: InferenceResult) -> int | None:
 
 
 def _tokens_per_s(line: InferenceResult) -> float | None:
-    """The rate after the first token; None when too few came, or all at once."""
+    """The rate after the first token; None where they are not known to have come one by one."""
     took_ns = sum(line.token_gaps_ns)
-    return None if took_ns == 0 or line.token_arrivals == 1 else len(line.token_gaps_ns) * 1e9 / took_ns
+    return None if took_ns == 0 or not line.is_streamed else len(line.token_gaps_ns) * 1e9 / took_ns
 
 
 _STREAMED = {True: "streamed", False: "not streamed: held back and sent together", None: "streamed or not: not known"}

@@ -48,7 +48,7 @@ class State:
 
 def called(target: Target) -> str:
     """What a person called it: several URLs may lead to one address."""
-    return target.http_url or target.inference_url or target.address
+    return target.http_url or target.inference_url or target.metrics_url or target.address
 
 
 def ms_text(value_ns: float | None) -> str | None:

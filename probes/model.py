@@ -31,7 +31,7 @@ class Target:
     stamp_port       of its STAMP reflector (UDP); None when it has none
     inference_url    base URL of its OpenAI-compatible API, ending in ``/v1``; None when it serves no model
     inference_model  the model to ask for; None asks the server for its first one
-    metrics_url      where the inference server publishes its own metrics; None: at /metrics beside its API
+    metrics_url      where the inference server publishes its own metrics, such as ``http://host:8000/metrics``; None where it does not
     http_url         what the http probe measures, as in ``https://host/`` or ``tcp://host:443``; None when there is nothing
     api_key_file     file with the bearer token of the inference endpoint, readable by its owner only; never the token itself
     api_key_env      or the environment variable that holds it

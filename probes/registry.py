@@ -119,6 +119,17 @@ PROBE_TYPES: dict[str, ProbeFactory] = {
         # An event of a stream carries about one token in 200 octets.
         most_bytes=lambda config: 8_000 + 6 * config.prompt_tokens + min(config.max_response_bytes, 400 * config.max_tokens),
     ),
+    "serving": ProbeFactory(
+        help="what an inference server says of itself: requests running and waiting, KV cache, time in its queue",
+        module="probes.serving",
+        config_name="ServingConfig",
+        probe_name="ServingProbe",
+        at_once=8,
+        needs=lambda _: "metrics_url",
+        packets=lambda _: 0,
+        longest_s=lambda config: 10 + 2 * config.timeout_ms / 1000,
+        most_bytes=lambda config: config.max_response_bytes + 8_000,
+    ),
     "http": ProbeFactory(
         help="a connection by phase: name look-up, TCP (the kernel's RTT), TLS in full and resumed, HTTP",
         module="probes.http",

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields, is_dataclass
 
+from records.claims import ServingResult
 from records.measurement import (
     AgentStatus,
     HttpResult,
     InferenceResult,
     PingResult,
-    ServingResult,
     ThroughputResult,
     TracerouteResult,
 )

@@ -30,8 +30,6 @@ __all__ = [
     "PingOutcome",
     "PingResult",
     "PingSample",
-    "ServingOutcome",
-    "ServingResult",
     "ThroughputMethod",
     "ThroughputResult",
     "TracerouteResult",
@@ -59,8 +57,6 @@ HttpOutcome = Literal[
     "protocol_error",
     "agent_failed",
 ]
-
-ServingOutcome = Literal["ok", "no_metrics", "http_error", "timeout", "connect_failed", "protocol_error"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,57 +358,6 @@ class HttpResult(Measurement):
             raise ValueError("a hand-shake whose SYN was sent again has no RTT: which one was answered is not known")
         if (self.tls_verified is False) != (self.tls_error is not None):
             raise ValueError("a certificate that is not accepted says why, and no other does")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServingResult(Measurement):
-    """What an inference server says of itself at one moment: one reading of its own metrics (Prometheus text).
-
-    Every number is the server's claim, added up over its engines and models (kv_cache_ratio: the fullest). The counts and
-    sums grow from the server's start; two readings of the same life differ by what happened between them, see
-    records.claims. None is what the server does not publish.
-
-    started_at_ns    the moment: when the request left
-    server           whose names they are: vllm, sglang, triton, trtllm or llamacpp
-    model            its name where the metrics name exactly one
-    took_ns          from the start of the connection to the last byte
-    requests_running, requests_waiting   being served, and in the queue
-    kv_cache_ratio   of the KV cache in use, 0 to 1
-    queue_sum_ns, queue_count       time that requests waited in the queue, of how many
-    prefill_sum_ns, prefill_count   time from leaving the queue to the first token, of how many
-    ttft_sum_ns, ttft_count         time to first token as the server sees it, of how many
-    prompt_tokens_total, output_tokens_total   tokens read and written
-    server_started_at_ns   when its process began, Unix time
-    """
-
-    outcome: ServingOutcome
-    server: str | None = None
-    model: str | None = None
-    http_status: int | None = None
-    took_ns: int | None = None
-    requests_running: int | None = None
-    requests_waiting: int | None = None
-    kv_cache_ratio: float | None = None
-    queue_sum_ns: int | None = None
-    queue_count: int | None = None
-    prefill_sum_ns: int | None = None
-    prefill_count: int | None = None
-    ttft_sum_ns: int | None = None
-    ttft_count: int | None = None
-    prompt_tokens_total: int | None = None
-    output_tokens_total: int | None = None
-    server_started_at_ns: int | None = None
-    response_bytes: int | None = None
-    tcp_rtt_ns: int | None = None
-    error: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.outcome == "ok") != (self.server is not None):
-            raise ValueError("a reading that worked knows whose metrics they are, and no other does")
-        if (self.outcome == "ok") != (self.error is None):
-            raise ValueError(f"outcome {self.outcome!r}: a reading that failed says why, and no other does")
-        if self.kv_cache_ratio is not None and not 0 <= self.kv_cache_ratio <= 1:
-            raise ValueError(f"kv_cache_ratio {self.kv_cache_ratio} is not a share from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

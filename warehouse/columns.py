@@ -12,13 +12,13 @@ from datetime import datetime
 import pyarrow as pa
 
 from records.batch import BatchName
+from records.claims import ServingResult
 from records.measurement import (
     AgentStatus,
     HttpResult,
     InferenceResult,
     Measurement,
     PingResult,
-    ServingResult,
     ThroughputResult,
     TracerouteResult,
 )

@@ -102,6 +102,7 @@ class InferenceProbe:
             until = datetime.fromtimestamp(time.time() + answer.retry_after_ns / 1e9, UTC)
             words = f"{endpoint.authority} asked to be left alone until {until:%Y-%m-%d %H:%M:%S} UTC (Retry-After)"
             self._shared.waits[endpoint.url] = (time.monotonic_ns() + answer.retry_after_ns, words)
+        header["started_at_ns"] = attempt.started_at_ns or header["started_at_ns"]
         is_cold = not attempt.is_warm
         return (
             InferenceResult(
@@ -161,6 +162,7 @@ class _Attempt:
         self.connection: Connection | None = None
         self.is_warm = False
         self.is_asked = False  # the measured request was made
+        self.started_at_ns: int | None = None  # Unix time: of the connection that carries it, of the request itself when that is warm
         self._is_kept = False  # the connection served an earlier request
         self.tcp = TcpInfo()
         self.phase = "before connecting"
@@ -213,6 +215,8 @@ class _Attempt:
         request = exchange.request("POST", self._endpoint.path + path, self._headers, body)
         self.phase = "waiting for the answer"
         self.is_asked = True
+        if self.is_warm:
+            self.started_at_ns = time.time_ns()
         await self.connection.run(exchange, request, keep=self._config.warm)
 
     async def _prepare(self) -> None:
@@ -247,6 +251,7 @@ class _Attempt:
 
     async def _connect(self) -> None:
         self.phase = "connecting"
+        self.started_at_ns = time.time_ns()
         self.connection = Connection(self._endpoint, self._shared.tls, http=self._config.http)
         await self.connection.open()
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from records.batch import LINE_TYPES, SCHEMA_VERSION, encode_line, type_of
+from records.claims import ServingResult
 from records.measurement import (
     AgentStatus,
     Hop,
@@ -19,7 +20,6 @@ from records.measurement import (
     InferenceResult,
     PingResult,
     PingSample,
-    ServingResult,
     ThroughputResult,
     TracerouteResult,
     path_hash,

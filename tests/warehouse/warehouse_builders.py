@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from records.batch import BatchName, Line, encode_line
+from records.claims import ServingResult
 from records.link import Grain, LinkEstimate
 from records.measurement import (
     AgentStatus,
@@ -19,7 +20,6 @@ from records.measurement import (
     MplsLabel,
     PingResult,
     PingSample,
-    ServingResult,
     ThroughputResult,
     TracerouteResult,
 )
