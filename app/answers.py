@@ -26,7 +26,7 @@ from records.units import ms
 from routing import columns, gates, matrix, modelled
 from routing.answer import Answer, link_json
 from routing.columns import LinkColumns
-from routing.cost import EgressPrices
+from routing.cost import EgressPrices, LinkPrices
 from routing.gates import GatePolicy
 from routing.matrix import MatrixRow
 from routing.media import quantile_ns
@@ -44,6 +44,7 @@ __all__ = [
     "Links",
     "MomentsOf",
     "availabilities",
+    "link_prices_of",
     "links_json",
     "load_links",
     "matrix_json",
@@ -211,6 +212,7 @@ def planner_of(
         availability=availability,
         series=series,
         groups=groups,
+        link_prices=link_prices_of(inventory),
         memory=memory_of(inventory),
     )
 
@@ -320,6 +322,12 @@ def write_parquet(rows: Sequence[MatrixRow], path: Path) -> None:
         frame.to_parquet(path, index=False)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def link_prices_of(inventory: Inventory) -> LinkPrices:
+    """The private links of an inventory that have a price."""
+    priced = (link for link in inventory.links if link.port_usd_per_month is not None or link.usd_per_gb is not None)
+    return {(link.src, link.dst, link.medium): link for link in priced}
 
 
 @dataclass(frozen=True, eq=False)

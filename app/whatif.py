@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from app.answers import Links, prices_of, workload_of
+from app.answers import Links, link_prices_of, prices_of, workload_of
 from app.memory import fitted, memory_of
 from inventory.load import Inventory
 from records.errors import InputError, UserError
@@ -105,6 +105,7 @@ def baseline(question: Question, scenario: Scenario | None = None) -> World:
             device_usd_per_hour={a.id: a.usd_per_hour for a in inventory.accelerators.values() if a.usd_per_hour is not None},
             workloads=inventory.workloads,
             rules=inventory.rules,
+            link_prices=link_prices_of(inventory),
         ),
     )
 

@@ -234,6 +234,7 @@ def route_json(route: Route) -> dict[str, Any]:
         "quantiles": route.together,
         "quantile_method": "replay" if route.moments is not None else "monte_carlo",
         "moments": route.moments,
+        "ports_usd_per_month": None if route.cost is None else route.cost.rent_usd_per_month,
         "disjoint": None if route.disjoint is None else _disjoint_json(route.disjoint),
     }
 

@@ -281,7 +281,7 @@ def _costs(
         device = device_usd_per_1k(priced, float(prefill[:, p].min(initial=0.0)), decode, queue.batch)
         for m in np.flatnonzero(np.isfinite(network_ms[:, p])):
             leaves, missing = egress_usd_per_1k(
-                legs_of(reach, int(m), int(reach.serving.index(pool.site))), world.all_sites, workload, prices
+                legs_of(reach, int(m), int(reach.serving.index(pool.site))), world.all_sites, workload, prices, own=world.stock.link_prices
             )
             if device is None or leaves is None:
                 unknown.update(missing or (f"an hour of {pool.accelerator} at {pool.site}",))

@@ -355,10 +355,16 @@ def _bill(fleet: Fleet, flows: Sequence[Flow]) -> tuple[float | None, float | No
         else:
             devices += price * HOURS_PER_MONTH
     leaves: dict[tuple[str, EgressScope], float] = defaultdict(float)
+    contracted = 0.0
     for flow in flows:
-        for site, scope, size in exits(flow.legs, world.all_sites, fleet.workload):
-            leaves[site, scope] += flow.rate * size * HOURS_PER_MONTH * 3600 / GB
+        for site, scope, size, own in exits(flow.legs, world.all_sites, fleet.workload, world.stock.link_prices):
+            gb = flow.rate * size * HOURS_PER_MONTH * 3600 / GB
+            if own is None:
+                leaves[site, scope] += gb
+            else:
+                contracted += gb * own
     egress, missing = _priced(leaves, fleet.egress)
+    egress += contracted
     pushed: dict[tuple[str, EgressScope], float] = {}
     if world.push is not None and world.all_sites[world.push.origin].provider is not None:
         edges = sum(1 for pool in standing if world.all_sites[pool.site].kind == "pop")

@@ -18,7 +18,7 @@ from routing.answer import Answer, Disjoint, Infeasible, ParetoPoint, Route, Rul
 from routing.breakeven import BreakEven, break_even
 from routing.columns import LinkColumns
 from routing.constraints import MemoryOf, Rule, availability_of, binding_residency, keeps, may_pass, residency_refuses_pool, rules
-from routing.cost import EgressPrices, cost_per_1k
+from routing.cost import EgressPrices, LinkPrices, cost_per_1k
 from routing.disjoint import default_groups, shared_names
 from routing.draws import Draws
 from routing.evaluate import Candidate, Ranked, evaluate, pool_decode_ns, pool_prefill_ns, tied
@@ -48,6 +48,7 @@ class Planner:
     """Graded links, places, pools and prices, indexed once and asked many times.
 
     links         graded (routing.gates); the planner keeps them
+    link_prices   what private links cost, where they have a price of their own
     egress        prices; availability by site id, provider or kind (routing.constraints.availability_of)
     memory        what a pool's model needs and its device has; a pool known not to fit never serves
     series        samples by time bucket of some links (routing.sums), to draw legs of a route together
@@ -71,6 +72,7 @@ class Planner:
         series: Mapping[tuple[str, str, str], Series] | None = None,
         cut: Collection[tuple[str, str]] = (),
         groups: Mapping[str, Collection[str]] | None = None,
+        link_prices: LinkPrices | None = None,
     ) -> None:
         self.links = links if isinstance(links, LinkColumns) else tuple(links)
         self.sites = sites
@@ -83,6 +85,7 @@ class Planner:
         self._relay_sites = relay_sites
         self._cut = cut
         self._more_groups = groups
+        self._link_prices = link_prices or {}
         self._networks: dict[tuple[float, frozenset[str] | None, frozenset[str] | None], Network] = {}
 
     def network(self, request: Request) -> Network:
@@ -188,6 +191,7 @@ class Planner:
                     workload=request.workload,
                     prices=self.egress,
                     arrival_rps=request.arrival_rps,
+                    own=self._link_prices,
                 )
                 found.append(evaluate(path, pool, queue, request, cost=cost, draws=self.draws))
         return found

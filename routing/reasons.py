@@ -65,6 +65,8 @@ def _pool(candidate: Candidate, request: Request) -> list[str]:
         found.append(f"prefill and decode from {pool.profile.provenance} figures for {pool.accelerator}{error}")
     if queue.wait_mean_ns >= 0.05 * MS:
         found.append(f"waits {queue.wait_mean_ns / MS:.1f} ms for a slot on average ({queue.utilisation * 100:.0f} % of the pool taken)")
+    if candidate.cost is not None and candidate.cost.rent_usd_per_month:
+        found.append(f"its private links' ports cost {candidate.cost.rent_usd_per_month:,.2f} USD a month, whatever is sent; not in USD/1k")
     if candidate.cost is not None and candidate.cost.unknown:
         found.append(f"cost unknown: no price for {', '.join(candidate.cost.unknown)}")
     return found

@@ -335,7 +335,16 @@ def what_if(
 
 def _planner(world: World, egress: EgressPrices, seed: int, snapshot: int | None) -> Planner:
     pools = [replace(pool, usd_per_hour=world.price_of(pool)) for pool in world.pools]
-    return Planner(world.links, world.sites, pools, egress=world.egress(egress), seed=seed, snapshot=snapshot, cut=world.cut)
+    return Planner(
+        world.links,
+        world.sites,
+        pools,
+        egress=world.egress(egress),
+        seed=seed,
+        snapshot=snapshot,
+        cut=world.cut,
+        link_prices=world.stock.link_prices,
+    )
 
 
 def _at(route: Route | None, name: str, quantile: str) -> float | None:

@@ -15,7 +15,7 @@ from records.link import LinkEstimate
 from records.place import Site
 from records.residency import ResidencyRule
 from records.serving import EgressScope, PerfProfile, ServingPool, Workload
-from routing.cost import EgressPrices
+from routing.cost import EgressPrices, LinkPrices
 
 __all__ = ["MODES", "Burst", "Group", "Mode", "PriceChange", "Push", "Stock", "World"]
 
@@ -26,12 +26,16 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stock:
-    """What edits may take from: profiles, prices of devices, workloads, rules. Empty: edits that need one are refused."""
+    """What edits may take from: profiles, prices of devices, workloads, rules. Empty: edits that need one are refused.
+
+    link_prices  what private links cost, where they have a price of their own; no edit changes them
+    """
 
     profiles: tuple[PerfProfile, ...] = ()
     device_usd_per_hour: Mapping[str, float] = field(default_factory=dict)
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     rules: Mapping[str, ResidencyRule] = field(default_factory=dict)
+    link_prices: LinkPrices = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

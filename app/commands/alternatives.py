@@ -154,6 +154,9 @@ def _prices(given: LinkTable, places: Sequence[Site | None]) -> np.ndarray:
             if link is not None:
                 same = other in own and own[other].provider == site.provider
                 price = priced["inter-region" if same else "direct-connect" if link.medium == "direct-connect" else "internet"]
+                contract = inventory.media_between(name, other).get("direct-connect")
+                if not same and link.medium == "direct-connect" and contract is not None and contract.usd_per_gb is not None:
+                    price = contract.usd_per_gb  # a contract
                 usd[given.index[name], at] = np.nan if price is None else price
     return usd
 

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from routing_kit import link, pool, site, workload
 
+from records.access import MediumLink
 from records.errors import UnknownSite, UserError
 from records.histogram import Histogram
 from records.units import MS
 from routing.answer import PARTS, route_json, to_json
-from routing.planner import plan
+from routing.planner import Planner, plan
 from routing.request import Request
 
 SITES = {
@@ -103,6 +104,21 @@ def test_a_region_that_relays_meters_both_ways_again():
     assert route.sites == ("sin", "aws:eu-west-1", "aws:us-east-1")
     # 4 kB eu -> us and 50 kB us -> eu inside AWS at 0.02, 50 kB eu -> sin at 0.1 USD/GB; 1,000 requests.
     assert route.cost.egress_usd == pytest.approx(1000 / 1e9 * (4_000 * 0.02 + 50_000 * 0.02 + 50_000 * 0.1))
+
+
+def test_a_private_link_is_priced_by_its_contract_else_by_the_regions_list_and_its_port_stands_beside():
+    """50 MB for 1,000 answers leave AWS: at the contract's 0.004 USD/GB, at the list's 0.01 without one; 90 USD a month for the port."""
+    links = [link("sin", "aws:us-east-1", 250, medium="direct-connect")]
+    made = {"capacity_bps": None, "commitment_months": 0, "currency": "USD", "source": "test", "as_of": "2025"}
+    for contract, per_gb in ((0.004, 0.004), (None, 0.01)):
+        row = MediumLink(src="aws:us-east-1", dst="sin", medium="direct-connect", port_usd_per_month=90.0, usd_per_gb=contract, **made)
+        for known, rent in (({(row.src, row.dst, row.medium): row}, 90.0), ({}, None)):
+            planner = Planner(links, SITES, POOLS, egress=price, link_prices=known)
+            (route,) = planner.plan(Request(source="sin", destination="aws:us-east-1", workload=workload(), k=1)).routes
+            assert route.cost.egress_usd == pytest.approx(50_000 * 1000 / 1e9 * (per_gb if known else 0.01))
+            assert route.cost.rent_usd_per_month == rent
+            assert any("90.00 USD a month" in reason for reason in route.reasons) == bool(known)
+    assert ask(destination="aws:us-east-1").routes[0].cost.rent_usd_per_month == 0.0
 
 
 def test_an_unknown_price_is_unknown_and_never_the_cheapest():
