@@ -125,6 +125,7 @@ def _ping_summary(line: PingResult) -> dict[str, object]:
         },
         "jitter_ms": ms(jitter_rfc3550_ns(rtts_ns)),
         "ts_sources": sorted({sample.ts_source for sample in line.samples if sample.ts_source is not None}),
+        "flow": line.flow,
     }
 
 
@@ -176,7 +177,8 @@ def _ms(value_ns: float | None) -> str:
 
 def _show_ping(line: PingResult) -> None:
     size = "" if line.payload_bytes is None else f", {line.payload_bytes} bytes"
-    click.echo(f"{line.target}: {line.method}{size}, {line.engine}")
+    flow = "" if line.flow is None else f", flow {line.flow}"
+    click.echo(f"{line.target}: {line.method}{size}{flow}, {line.engine}")
     for sample in line.samples:
         click.echo(f"  #{sample.sequence:<3} {_sample(sample)}")
     known = [sample.rtt_ns for sample in line.samples if sample.rtt_ns is not None]

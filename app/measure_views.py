@@ -58,6 +58,7 @@ def _ping(state: State) -> list[Sheet]:
         rows.append(_ping_row(target, samples))
         if state.is_over and lines:
             notes += _ping_notes(target, lines[0], samples, alone=len(state.shown) == 1)
+            notes += _flow_notes(target, lines, alone=len(state.shown) == 1)
     return [Sheet(_PING, rows, notes=notes)]
 
 
@@ -83,6 +84,18 @@ def _ping_row(target: Target, samples: Sequence[PingSample]) -> list[Cell]:
         ms_text(jitter_rfc3550_ns(rtts_ns)),
         bars(rtts_ns),
     ]
+
+
+def _flow_notes(target: Target, lines: Sequence[PingResult], *, alone: bool) -> list[str]:
+    """One line for each flow, where there are several: flows whose least RTTs differ take different paths."""
+    if len({line.flow for line in lines}) < 2:
+        return []
+    notes = []
+    for line in sorted(lines, key=lambda one: one.flow or 0):
+        known = [sample.rtt_ns for sample in line.samples if sample.rtt_ns is not None]
+        said = f"min {ms_text(min(known))}  median {ms_text(percentile_ns(known, 0.5))} ms" if known else "no reply"
+        notes.append(f"{'' if alone else f'{called(target)}: '}flow {line.flow}: {said}")
+    return notes
 
 
 def _ping_notes(target: Target, line: PingResult, samples: Sequence[PingSample], *, alone: bool) -> list[str]:

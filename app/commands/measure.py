@@ -49,11 +49,22 @@ _BYTES = _Quantity("size", parse_size_bytes, 1)
     "--engine", type=click.Choice(["auto", "icmp", "icmplib", "udp"]), default="auto", show_default=True, help="How it is measured."
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="UDP port of our reflector at the target; for --engine udp.")
+@click.option("--flows", type=click.IntRange(1, 64), default=1, show_default=True, help="Flows to ping at once, to see paths in parallel.")
 @common
 def ping(
-    targets: tuple[str, ...], count: int, interval: float, timeout: float, size: float, engine: str, port: int | None, **options: Any
+    targets: tuple[str, ...],
+    count: int,
+    interval: float,
+    timeout: float,
+    size: float,
+    engine: str,
+    port: int | None,
+    flows: int,
+    **options: Any,
 ) -> None:
     """Measure round-trip time and loss to each TARGET, all at once, timed by the kernel where it can.
+
+    All packets of a flow look alike to routers that spread traffic over equal paths, and take one of them; --flows shows the others.
 
     Exit status 1 when a target gave no reply; 130 after Ctrl-C, which sums up what came so far.
 
@@ -65,10 +76,10 @@ def ping(
     keep = keep_of(options, len(targets))
     if engine == "udp" and port is None:
         raise UserError("--engine udp needs --port: the UDP port of an isochrone reflector at the target")
-    config = PingConfig(engine=engine, count=count, interval_ms=interval, timeout_ms=timeout, payload_bytes=int(size))
+    config = PingConfig(engine=engine, count=count, interval_ms=interval, timeout_ms=timeout, payload_bytes=int(size), flows=flows)
     sites = sites_of(targets, keep)
     whom = [Target(site=s, address=a, medium=keep.medium, udp_echo_port=port) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
-    run(PingProbe(config), whom, keep, as_json=as_json, together=True)
+    run(PingProbe(config), whom, keep, as_json=as_json, at_once=flows, together=True)
 
 
 @click.command()
