@@ -198,10 +198,14 @@ class EchoEngine(LoopDriver):
         return all(one.is_drained for one in self._stamped())
 
     def _expire(self, now_ns: int) -> None:
-        overflow_ns = max((one.overflow_ns for one in self._stamped()), default=0)
+        asked: list[int] = []
 
         def blame(probe: Probe) -> str | None:
-            return OVERFLOW if probe.sent is not None and probe.sent.before.mono_ns <= overflow_ns else None
+            if not asked:  # at the first of a turn; most turns time nothing out
+                for one in self._stamped():
+                    one.note_drops()
+                    asked.append(one.overflow_ns)
+            return OVERFLOW if probe.sent is not None and probe.sent.before.mono_ns <= max(asked, default=0) else None
 
         self._session.expire(now_ns, blame)
 

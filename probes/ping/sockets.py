@@ -47,6 +47,8 @@ READ_AT_MOST = 2_048
 _PENDING_TRIES = 16
 #: So many at once, and some may have been dropped: of a receive buffer of the kernel's default size that is half.
 _BACKLOG = 128
+#: And otherwise so often.
+_DROPS_ASKED_NS = 100_000_000
 _SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55
 #: Of SO_MEMINFO's nine words (linux/sock_diag.h), the one that counts packets dropped for want of room.
 _MEMINFO = struct.Struct("@9I")
@@ -70,9 +72,10 @@ class StampedSocket:
         self.has_stamps = True
         #: The last `read` left nothing behind.
         self.is_drained = True
-        #: Monotonic time at which a `read` found that the kernel had dropped packets since the one before; 0: never.
+        #: Monotonic time at which `note_drops` found that the kernel had dropped packets since it asked before; 0: never.
         self.overflow_ns = 0
         self._drops = 0
+        self._drops_asked_ns = 0
         sock.setblocking(False)
         try:
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
@@ -158,10 +161,16 @@ class StampedSocket:
             self.is_drained = len(came) < READ_AT_MOST
             if not (came and self.is_drained and self._queues_errors):  # an error ends a read early: there may be more behind it
                 break
-        if len(packets) >= _BACKLOG and (drops := self.dropped()) != self._drops:
-            self._drops, self.overflow_ns = drops, time.monotonic_ns()
+        if len(packets) >= _BACKLOG or (packets and packets[-1].picked_up.mono_ns > self._drops_asked_ns + _DROPS_ASKED_NS):
+            self.note_drops()
         unread, self._unread = self._unread, []
         return [*unread, *self._read_queue(), *packets]
+
+    def note_drops(self) -> None:
+        """Ask the kernel whether it has dropped packets here since it was asked last."""
+        drops, self._drops_asked_ns = self.dropped(), time.monotonic_ns()
+        if drops != self._drops:
+            self._drops, self.overflow_ns = drops, self._drops_asked_ns
 
     def dropped(self) -> int:
         """How many packets the kernel has dropped here for want of room; 0 where it does not say."""
