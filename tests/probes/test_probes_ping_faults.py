@@ -72,7 +72,7 @@ def test_failure_sources(said, source):
 
 
 def test_replies_that_this_host_dropped_are_its_own_failure():
-    """A receive buffer for a handful of packets and 200 replies at once: what is lost is noted as ENOBUFS, the agent's; what came counts."""
+    """A receive buffer for a handful of packets and 200 replies at once: the lost ones are ENOBUFS, the agent's."""
 
     async def work():
         engine = await opened(IcmpEngine(packets_per_s=100_000))
