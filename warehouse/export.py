@@ -14,7 +14,7 @@ import duckdb
 
 from records.errors import NotPermitted, OutsideError, UserError
 from warehouse.connect import Warehouse, attach, unreadable
-from warehouse.statements import folder
+from warehouse.statements import folder, statement
 
 __all__ = ["Exported", "export"]
 
@@ -115,7 +115,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, aside: Path, snapshot: int) -> 
     for name, kind, parameters, definition in macros:
         body = f"TABLE {definition}" if kind == "table_macro" else definition
         connection.execute(f'CREATE OR REPLACE MACRO {_OUT}.main."{name}"({", ".join(parameters)}) AS {body}')
-    for _, text in folder("views"):
+    for text in (statement("migration/forget_views"), *(text for _, text in folder("views"))):
         connection.execute(text)
     connection.execute("COMMIT")
     connection.execute("USE memory")

@@ -37,7 +37,6 @@ FROM (
 )
 WHERE changed_ttl IS NOT NULL;
 COMMENT ON VIEW path_changes IS 'Every change of a flow''s path: when, and from which hop on';
-DELETE FROM view_column WHERE view_name = 'path_changes';
 INSERT INTO view_column VALUES
 ('path_changes', 'src', 'Site id of the agent; never NULL'),
 ('path_changes', 'dst', 'Site id of the target; never NULL'),

@@ -16,7 +16,6 @@ FROM (
 ), unnest(hops) AS t (h)
 GROUP BY src, dst, medium, protocol, target, h.ttl;
 COMMENT ON VIEW hop_diversity IS 'Equal-cost paths: the routers that the flows of a target meet at each hop';
-DELETE FROM view_column WHERE view_name = 'hop_diversity';
 INSERT INTO view_column VALUES
 ('hop_diversity', 'src', 'Site id of the agent; never NULL'),
 ('hop_diversity', 'dst', 'Site id of the target; never NULL'),
