@@ -16,7 +16,7 @@ from pyarrow import json as arrow_json
 
 from records.batch import SCHEMA_VERSION, BatchName
 from records.link import Medium
-from records.measurement import PingOutcome, TsSource
+from records.measurement import FailureSource, PingOutcome, TsSource
 from warehouse.columns import COLUMNS
 
 __all__ = ["PING_PREFIX", "ping_table"]
@@ -39,6 +39,7 @@ _SAMPLE = {
     "icmp_code": _INT,
     "responder": _TEXT,
     "error": _TEXT,
+    "failure_source": _TEXT,
 }
 _ROUND = {
     "v": _INT,
@@ -46,20 +47,24 @@ _ROUND = {
     **dict.fromkeys(("id", "agent", "src", "dst", "medium", "target"), _TEXT),
     "started_at_ns": _INT,
     **dict.fromkeys(("engine", "method"), _TEXT),
-    **dict.fromkeys(("timeout_ns", "payload_bytes"), _INT),
+    **dict.fromkeys(("timeout_ns", "payload_bytes", "flow"), _INT),
     "samples": pa.list_(pa.struct(_SAMPLE)),
 }
 #: Fields that may be null or absent; a record says nothing then, and neither does the table.
-_MAY_BE_NULL = {"payload_bytes", "rtt_ns", "ts_source", "sched_lag_ns", "reply_ttl", "icmp_type", "icmp_code", "responder", "error"}
+_MAY_BE_NULL = {
+    *("payload_bytes", "flow", "rtt_ns", "ts_source", "sched_lag_ns", "reply_ttl", "icmp_type", "icmp_code", "responder", "error"),
+    "failure_source",
+}
 _WORDS = {
     "type": ("ping",),
     "medium": get_args(Medium),
     "method": ("icmp", "tcp", "udp"),
     "outcome": get_args(PingOutcome),
     "ts_source": get_args(TsSource),
+    "failure_source": get_args(FailureSource),
 }
 #: Fields of a round that are columns under their own names.
-_SAME = ("agent", "src", "dst", "medium", "target", "engine", "method", "timeout_ns", "payload_bytes")
+_SAME = ("agent", "src", "dst", "medium", "target", "engine", "method", "timeout_ns", "payload_bytes", "flow")
 #: A block holds its lines whole; small ones stay in the processor's cache while they are read.
 _BLOCK_BYTES = 1 << 18
 _PARSE = arrow_json.ParseOptions(explicit_schema=pa.schema(list(_ROUND.items())), unexpected_field_behavior="error")
@@ -108,9 +113,11 @@ def _are_agents(rounds: dict[str, pa.Array], name: BatchName) -> bool:
 
 
 def _are_replies(packets: dict[str, pa.Array]) -> bool:
-    """What PingSample asserts: a reply has an RTT of 0 or more and how it was timed, and nothing else has either."""
+    """What PingSample asserts: a reply has an RTT of 0 or more and how it was timed, and nothing else has either; nothing failed in it."""
     is_reply = pc.equal(packets["outcome"], "reply")
     if not is_reply.equals(pc.is_valid(packets["rtt_ns"])) or not is_reply.equals(pc.is_valid(packets["ts_source"])):
+        return False
+    if pc.any(pc.and_(is_reply, pc.is_valid(packets["failure_source"]))).as_py():
         return False
     least = pc.min(packets["rtt_ns"]).as_py()
     return least is None or least >= 0
@@ -132,9 +139,7 @@ def _table(
     heads = {
         "measurement_id": rounds["id"],
         "boot": boot,
-        **{
-            field: rounds[field] for field in ("agent", "src", "dst", "medium", "target", "engine", "method", "timeout_ns", "payload_bytes")
-        },
+        **{field: rounds[field] for field in _SAME},
         "started_at": _microseconds(rounds["started_at_ns"]),
     }
     previous = pa.concat_arrays([pa.array([-1], of_round.type), of_round.slice(0, count - 1)])
