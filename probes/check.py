@@ -37,6 +37,8 @@ async def check_agent(config: AgentConfig) -> list[Check]:
         checks.append(_port("serve.udp_echo_port", config.serve.host, config.serve.udp_echo_port, socket.SOCK_DGRAM))
     if config.serve.throughput_port is not None:
         checks.append(_port("serve.throughput_port", config.serve.host, config.serve.throughput_port, socket.SOCK_STREAM))
+    if config.serve.stamp_port is not None:
+        checks.append(_port("serve.stamp_port", config.serve.host, config.serve.stamp_port, socket.SOCK_DGRAM))
     guard = Guard(config.policy)
     for target in config.targets:
         name = f"target {target.site} ({target.medium})"

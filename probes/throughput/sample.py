@@ -22,8 +22,10 @@ __all__ = ["Plateau", "Sampled", "send_sample"]
 _BLOCK = os.urandom(128 * 1024)  # random, so that nothing on the way can compress it
 _NOTSENT_LOWAT_BYTES = 128 * 1024
 _LOOK_EVERY_NS = 2_000_000
-#: It grows no more when it is at most so much greater than it was two round trips (and at least so long) ago.
+#: It grows no more when it is at most so much greater than it was two round trips (and at least so long) ago, and when that share of
+#: it was delivered meanwhile: a host that slept for a while has learned nothing.
 _GROWTH = 1.02
+_DELIVERED = 0.8
 _ROUND_TRIPS = 2
 _LEAST_WAIT_NS = 25_000_000
 
@@ -43,16 +45,17 @@ class Plateau:
     """Tells when a rate that is looked at again and again has stopped to grow. Pure: time is an argument."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[int, int]] = deque()
+        self._seen: deque[tuple[int, int, int]] = deque()
 
-    def add(self, now_ns: int, rate_bps: int, rtt_ns: int) -> bool:
-        """One more look; True when the rate is about what it was two round trips ago."""
-        self._seen.append((now_ns, rate_bps))
+    def add(self, now_ns: int, rate_bps: int, rtt_ns: int, acked_bytes: int) -> bool:
+        """One more look; True when the rate is about what it was two round trips ago, and was kept up since."""
+        self._seen.append((now_ns, rate_bps, acked_bytes))
         back_ns = now_ns - max(_LEAST_WAIT_NS, _ROUND_TRIPS * rtt_ns)
         while len(self._seen) > 1 and self._seen[1][0] <= back_ns:
             self._seen.popleft()
-        then_ns, then_bps = self._seen[0]
-        return then_ns <= back_ns and rate_bps <= then_bps * _GROWTH
+        then_ns, then_bps, then_bytes = self._seen[0]
+        delivered_bps = (acked_bytes - then_bytes) * 8e9 / max(1, now_ns - then_ns)
+        return then_ns <= back_ns and rate_bps <= then_bps * _GROWTH and delivered_bps >= rate_bps * _DELIVERED
 
 
 class _Reading:
@@ -73,11 +76,12 @@ class _Reading:
         if bbr is not None:
             self.method = "bbr"
             self.rates.append(bbr.bandwidth_bps)
-            return self._plateau.add(now_ns, bbr.bandwidth_bps, rtt_ns) or not bbr.is_starting
-        if info.delivery_rate_bps is not None and not info.is_app_limited:
+        elif info.delivery_rate_bps is not None and not info.is_app_limited:
             self.rates.append(info.delivery_rate_bps)
-            return self._plateau.add(now_ns, max(self.rates), rtt_ns)
-        return False
+        if info.is_app_limited or not self.rates:  # this host was the limit just now, and says nothing of the path's
+            return False
+        rate = self.rates[-1] if bbr is not None else max(self.rates)
+        return self._plateau.add(now_ns, rate, rtt_ns, info.acked_bytes or 0)
 
 
 async def send_sample(sock: socket.socket, duration_ms: int, max_bytes: int) -> Sampled:

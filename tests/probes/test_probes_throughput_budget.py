@@ -196,10 +196,24 @@ def test_foreign_datagrams_are_no_arrivals(data: bytes) -> None:
     assert decode_packet(packet(b"abcdef", 3, 4, 5), b"abcdeg", 7) is None
 
 
-def test_a_plateau_is_a_rate_that_is_no_more_than_two_round_trips_ago() -> None:
-    """A rate that doubles every 20 ms and then stands at 100: told two round trips behind the last step, never while it grows."""
-    plateau = Plateau()
-    grows = [(at * 2 * MS, min(100_000, 1_000 * 2 ** (at // 10))) for at in range(120)]
-    told = next(at for at, rate in grows if plateau.add(at, rate, 20 * MS))
-    last_step = next(at for at, rate in grows if rate == 100_000)
-    assert last_step + 40 * MS <= told <= last_step + 44 * MS
+def test_a_plateau_is_a_rate_that_was_kept_up_for_two_round_trips() -> None:
+    """A rate that doubles every 20 ms and then stands at 100 Mbit/s: told two round trips after the last step, never while it grows.
+
+    A host that slept through 60 ms of its growth, and delivered nothing meanwhile, is not told to have found its rate.
+    """
+
+    def told(asleep: range) -> int | None:
+        plateau, acked, rate = Plateau(), 0, 0
+        for tick in range(200):
+            if tick not in asleep:
+                rate = min(100_000_000, 1_000_000 * 2 ** ((tick - len(asleep) * (tick >= asleep.stop)) // 10))
+                acked += rate * 2 // 8000
+            if plateau.add(tick * 2 * MS, rate, 20 * MS, acked):
+                return tick * 2
+        return None
+
+    assert told(range(0)) is not None
+    assert 140 + 40 <= (told(range(0)) or 0) <= 140 + 50  # 2^7 Mbit/s would be above 100
+    slept = told(range(35, 65))
+    assert slept is not None
+    assert slept >= 200 + 40
