@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,13 @@ def estimates(lab: Lab, address: str, kind: str, runs: int) -> list[dict[str, An
 def full(lab: Lab, address: str, reverse: bool) -> tuple[float, int]:
     """(Mbit/s, bytes) of an iperf3 test, by its receiver."""
     argv = ["iperf3", "-c", address, "-J", "-t", str(FULL_S), "-C", "bbr", *(["-R"] if reverse else [])]
-    received = json.loads(at(lab, "a", argv))["end"]["sum_received"]
-    return received["bits_per_second"] / 1e6, received["bytes"]
+    said: dict[str, Any] = {}
+    for _ in range(5):  # iperf3's server needs a moment between two tests
+        said = json.loads(at(lab, "a", argv))
+        if received := said.get("end", {}).get("sum_received"):
+            return received["bits_per_second"] / 1e6, received["bytes"]
+        time.sleep(1)
+    raise SystemExit(f"iperf3 gave no result: {said.get('error')}")
 
 
 def measure(rate_mbps: int, runs: int) -> dict[str, Any]:

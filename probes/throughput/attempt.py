@@ -24,6 +24,8 @@ Direction = Literal["up", "down"]
 Way = Literal["up", "down", "bidir"]
 Tool = Literal["iperf3", "builtin"]
 
+#: What iperf3 leaves of a test whose bytes were gone before its first report.
+_NOTHING_COUNTED = "counted no bytes"
 _REFUSED = os.strerror(errno.ECONNREFUSED)
 
 #: What iperf3's errors say when it was not the other end's fault.
@@ -255,11 +257,17 @@ class Attempts:
             self._spend(only)
             return only, False
         if key in self._fast:
-            last = await run(duration_s=duration_s, max_bytes=config.max_bytes, by_bytes=True)
-            self._spend(last)
-            if last.reports[0].duration_ns > whole_seconds(duration_s) * SECOND:
+            try:
+                last = await run(duration_s=duration_s, max_bytes=config.max_bytes, by_bytes=True)
+            except Iperf3Error as error:
                 self._fast.discard(key)
-            return last, True
+                if error.is_busy or _NOTHING_COUNTED not in str(error):
+                    raise
+            else:
+                self._spend(last)
+                if last.reports[0].duration_ns > whole_seconds(duration_s) * SECOND:
+                    self._fast.discard(key)
+                return last, True
         last = await run(duration_s=duration_s, max_bytes=config.max_bytes // 2)
         self._spend(last)
         least_ns = last.reports[0].rtt_min_ns
