@@ -44,7 +44,7 @@ def trace_sheets(state: State) -> list[Sheet]:
     for target in state.shown:
         lines = _results(state, target)
         traces: list[TracerouteResult | TraceUnderWay] = [*lines, *_running(state, target)]
-        sheets.append(hop_sheet(called(target), traces))
+        sheets.append(hop_sheet(called(target), traces, is_over=state.is_over))
     return [*sheets, _targets(state)] if len(sheets) > 1 else sheets
 
 
@@ -67,7 +67,7 @@ def _targets(state: State) -> Sheet:
         best = min((rtt for one in newest if (rtt := _target_rtt_ns(one)) is not None), default=None)
         silent = max((sum(hop.address is None for hop in one.hops) for one in lines), default=None)
         state_cell: Cell = ("waiting", DIM)
-        if running or (lines and target not in state.ended and not state.is_over):
+        if (running and not state.is_over) or (lines and target not in state.ended and not state.is_over):
             state_cell = f"tracing {state.now_s - state.started_s.get(target, state.now_s):.1f} s"
         elif lines:
             reached = sum(line.reached for line in lines)
@@ -94,8 +94,11 @@ def _target_rtt_ns(trace: TracerouteResult | TraceUnderWay) -> int | None:
     return trace.hops[-1].rtt_ns if trace.reached and trace.hops else None
 
 
-def hop_sheet(name: str, traces: Sequence[TracerouteResult | TraceUnderWay]) -> Sheet:
-    """All traces of one target, hop by hop: a row for each address at a TTL, the most frequent first."""
+def hop_sheet(name: str, traces: Sequence[TracerouteResult | TraceUnderWay], *, is_over: bool = True) -> Sheet:
+    """All traces of one target, hop by hop: a row for each address at a TTL, the most frequent first.
+
+    is_over   traces that have not ended will not any more: they were interrupted
+    """
     done = [one for one in traces if isinstance(one, TracerouteResult)]
     flows = {one.flow for one in traces}
     rows: list[list[Cell]] = []
@@ -112,7 +115,9 @@ def hop_sheet(name: str, traces: Sequence[TracerouteResult | TraceUnderWay]) -> 
     columns = [True, True, True, is_several, len(flows) > 1, True, has_back, any(row[7] for row in rows)]
     kept = [i for i, is_kept in enumerate(columns) if is_kept]
     sheet_rows = [[row[i] for i in kept] for row in rows]
-    return Sheet(tuple(_HOPS[i] for i in kept), sheet_rows, title=_title(name, traces, done), notes=_notes(done, has_back=has_back))
+    return Sheet(
+        tuple(_HOPS[i] for i in kept), sheet_rows, title=_title(name, traces, done, is_over=is_over), notes=_notes(done, has_back=has_back)
+    )
 
 
 def _hop_row(address: str | None, hops: Sequence[Hop], ttl: str, met_by: str, *, is_over: bool) -> list[Cell]:
@@ -146,9 +151,9 @@ def why_it_ends(line: TracerouteResult) -> str | None:
     return f"hop {last.ttl} ({last.address}) says that the target cannot be reached: ICMP type {last.icmp_type} code {last.icmp_code}"
 
 
-def _title(name: str, traces: Sequence[TracerouteResult | TraceUnderWay], done: Sequence[TracerouteResult]) -> str:
+def _title(name: str, traces: Sequence[TracerouteResult | TraceUnderWay], done: Sequence[TracerouteResult], *, is_over: bool) -> str:
     if not done:
-        return f"{name}: tracing"
+        return f"{name}: {'interrupted, the hops so far' if is_over else 'tracing'}"
     flows = len({one.flow for one in traces})
     reached = sum(one.reached for one in done)
     how = "reached" if reached == len(done) else f"reached by {reached} of {len(done)} traces" if reached else "not reached"

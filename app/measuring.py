@@ -25,7 +25,7 @@ from app.output import emit_json, json_option, note
 from app.sheet import echo
 from app.state import State, called
 from probes.model import ProbeType, Target, Vantage, new_boot_id
-from probes.oneshot import RoundUnderWay, measure, store, under_way
+from probes.oneshot import RoundUnderWay, TraceUnderWay, measure, store, under_way
 from probes.ping.sockets import resolve
 from records.batch import BatchName, Line, encode_line
 from records.errors import NoAnswer, UserError
@@ -142,29 +142,30 @@ class _OneShot:
 
     async def work(self, *, rounds: int, at_once: int, together: bool) -> bool:
         """Measure all; whether it was interrupted."""
+        if not self._is_quiet and self._view is not None and is_terminal():
+            self._screen, self.was_live = Screen(), True
         stop = asyncio.Event()
-        tasks = [
-            asyncio.ensure_future(self._collect(rounds=rounds, at_once=at_once, together=together)),
-            asyncio.ensure_future(stop.wait()),
-        ]
+        measuring = asyncio.ensure_future(self._collect(rounds=rounds, at_once=at_once, together=together))
+        stopping = asyncio.ensure_future(stop.wait())
+        beside = [asyncio.ensure_future(_numeric(self._state))] if self._probe.name == "ping" else []
+        if self._screen is not None:
+            beside.append(asyncio.ensure_future(self._draw(self._screen)))
         with _at_interrupt(stop.set):
             try:
-                if not self._is_quiet and self._view is not None and is_terminal():
-                    tasks.append(asyncio.ensure_future(self._draw()))
-                await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
-                is_interrupted = not tasks[0].done()
+                await asyncio.wait((measuring, stopping), return_when=asyncio.FIRST_COMPLETED)
+                is_interrupted = not measuring.done()
                 if is_interrupted:
                     self._keep_what_is_whole()
                 else:
-                    tasks[0].result()
+                    measuring.result()
+                    self._state.running = ()
             finally:
-                for task in tasks:
+                for task in (measuring, stopping, *beside):
                     task.cancel()
-                ended = await asyncio.gather(*tasks, return_exceptions=True)
-        if len(tasks) > 2 and isinstance(ended[2], Exception):
-            raise ended[2]
-        if is_interrupted and isinstance(ended[0], Exception):
-            raise ended[0]
+                ended = await asyncio.gather(measuring, stopping, *beside, return_exceptions=True)
+        for one in ended:
+            if isinstance(one, Exception):
+                raise one
         self._is_over = True
         return is_interrupted
 
@@ -172,7 +173,7 @@ class _OneShot:
         """Take the live tables away; leave the last ones when all went well."""
         state, screen = self._state, self._screen
         if screen is not None:
-            state.is_over, state.running = True, ()
+            state.is_over = True
             assert self._view is not None
             screen.close(self._view(state) if self._is_over else [])
 
@@ -191,19 +192,18 @@ class _OneShot:
     def _note_start(self, target: Target) -> None:
         self._state.started_s[target] = time.monotonic()
 
-    async def _draw(self) -> None:
+    async def _draw(self, screen: Screen) -> None:
         assert self._view is not None
         state = self._state
-        state.hosts = await _numeric(state.targets) if self._probe.name == "ping" else {}
-        self._screen, self.was_live = Screen(), True
         while True:
             state.running, state.now_s = under_way(self._probe), time.monotonic()
-            self._screen.show(self._view(state))
+            screen.show(self._view(state))
             await asyncio.sleep(_REDRAW_S)
 
     def _keep_what_is_whole(self) -> None:
-        """Packets whose fate is known are a round of fewer packets. A path that was not looked at to its end is none."""
+        """Packets whose fate is known are a round of fewer packets. A path that was not looked at to its end is shown, and none to keep."""
         state = self._state
+        state.running = [one for one in under_way(self._probe) if isinstance(one, TraceUnderWay)]
         for target in state.shown:
             host = state.hosts.get(target.address, target.address)
             for one in under_way(self._probe):
@@ -243,8 +243,8 @@ def _sum_up(probe: ProbeType, state: State, *, together: bool) -> None:
         return
     view = VIEWS.get(probe.name)
     is_several = len(state.shown) > 1 or (probe.name in ("inference", "traceroute") and state.count > 1)
-    if view is not None and is_several and lines:
-        state.is_over, state.running = True, ()
+    if view is not None and ((is_several and lines) or state.running):
+        state.is_over = True
         click.echo()
         sheets = view(state)
         echo(sheets[-1:] if len(state.shown) > 1 else sheets)
@@ -268,13 +268,14 @@ def _at_interrupt(stop: Callable[[], object]) -> Iterator[None]:
             loop.remove_signal_handler(signal.SIGINT)
 
 
-async def _numeric(targets: Sequence[Target]) -> dict[str, str]:
-    """Target address -> numeric address, of those that have one."""
-    found = {}
-    for target in targets:
+async def _numeric(state: State) -> None:
+    """Fill in the numeric address of every target that has one; a slow resolver keeps nobody waiting."""
+
+    async def one(address: str) -> None:
         with contextlib.suppress(socket.gaierror):
-            found[target.address] = (await resolve(target.address))[1]
-    return found
+            state.hosts[address] = (await resolve(address))[1]
+
+    await asyncio.gather(*(one(target.address) for target in state.shown))
 
 
 def keep_lines(lines: Sequence[Line], place: str, token_file: Path | None, vantage: Vantage) -> None:

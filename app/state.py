@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from probes.model import Target
@@ -30,7 +30,7 @@ class State:
     count: int = 1
     results: dict[Target, list[Line]] = field(default_factory=dict)
     running: Sequence[RoundUnderWay | TraceUnderWay] = ()
-    hosts: Mapping[str, str] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)
     started_s: dict[Target, float] = field(default_factory=dict)
     now_s: float = 0.0
     is_over: bool = False

@@ -79,7 +79,11 @@ class Terminal:
 
 
 def on_terminal(
-    *argv: str, columns: int = 120, interrupt_when: Callable[[str], bool] | None = None, **environment: str
+    *argv: str,
+    columns: int = 120,
+    interrupt_when: Callable[[str], bool] | None = None,
+    prefix: tuple[str, ...] = (),
+    **environment: str,
 ) -> tuple[Terminal, str, int]:
     """Run a command in a pseudo-terminal of so many columns; Ctrl-C is typed once `interrupt_when` likes what has been shown.
 
@@ -91,7 +95,8 @@ def on_terminal(
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         kept = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS", "LINES", "FORCE_COLOR"}}
         os.chdir(ROOT)
-        os.execve(sys.executable, [sys.executable, "-m", "app.cli", *argv], {**kept, "TERM": "xterm-256color", **environment})  # noqa: S606
+        command = [*prefix, sys.executable, "-m", "app.cli", *argv]
+        os.execvpe(command[0], command, {**kept, "TERM": "xterm-256color", **environment})  # noqa: S606
     written, deadline = b"", time.monotonic() + WAIT_S
     try:
         while time.monotonic() < deadline:
@@ -192,6 +197,33 @@ def test_ctrl_c_with_json_is_one_document_of_what_came() -> None:
     assert 0 < len(samples) < 1000
     assert {sample["outcome"] for sample in samples} == {"reply"}
     assert entry["summary"]["sent"] == len(samples)
+
+
+def test_ctrl_c_shows_the_hops_so_far() -> None:
+    """A trace of an address that the kernel drops without a word (a black hole in a namespace of our own), stopped after it showed
+    the first frames: what was found stands, called interrupted, and the status is 130."""
+    name = f"iso{os.getpid()}hole"
+    if os.geteuid() != 0 or subprocess.run(["ip", "netns", "add", name], check=False, capture_output=True).returncode:
+        pytest.skip("needs root to make a network namespace")
+    try:
+        setup = (
+            "ip link add v0 type veth peer name v1; ip addr add 10.9.0.1/24 dev v0; ip link set v0 up; ip link set v1 up; "
+            "ip neigh add 10.9.0.2 lladdr 02:00:00:00:00:01 dev v0"
+        )
+        subprocess.run(["ip", "netns", "exec", name, "sh", "-ec", setup], check=True, capture_output=True)
+        terminal, _, status = on_terminal(
+            "traceroute",
+            "10.9.0.2",
+            "--timeout",
+            "20s",
+            interrupt_when=lambda text: "tracing" in text,
+            prefix=("ip", "netns", "exec", name),
+        )
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False)
+    assert status == 130
+    assert "10.9.0.2: interrupted, the hops so far" in terminal.text
+    assert "interrupted; not measured: 10.9.0.2" in terminal.text
 
 
 def _echoes() -> socket.socket:

@@ -78,6 +78,8 @@ def test_a_running_trace_shows_what_is_known_only() -> None:
     (sheet,) = VIEWS["traceroute"](State([target], running=running))
     assert [row[1] for row in texts(sheet)] == ["a", "...", "c"]
     assert sheet.title == "t: tracing"
+    (sheet,) = VIEWS["traceroute"](State([target], running=running, is_over=True))
+    assert sheet.title == "t: interrupted, the hops so far"
 
 
 def samples(*rtts_ms: float | None) -> tuple[PingSample, ...]:

@@ -98,6 +98,12 @@ def test_no_route_is_an_error_and_no_hops(lab, who):
     assert (found["hops"], found["reached"], found["error"]) == ([], False, "ENETUNREACH")
 
 
+def test_tcp_without_a_capability_says_what_to_grant(lab):
+    """An ordinary user may open no raw socket: one sentence with the capability, and the protocols that need none."""
+    with pytest.raises(AssertionError, match=r"NotPermitted: .*CAP_NET_RAW, or use --protocol udp or icmp"):
+        lab.python(lab.src, TRACE, "tcp", "1000", "1", lab.targets_v4[0], is_ordinary_user=True)
+
+
 def test_a_silent_router_stays_in_the_path():
     """Router 2 of 3 says nothing: hop 2 is there without address or RTT, asked twice; the others are as always."""
     reason = why_not()
