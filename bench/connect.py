@@ -16,16 +16,16 @@ import json
 import os
 import platform
 import shutil
-import signal
 import statistics
 import struct
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from capture import capture, packets
 
 from lab.topology import builtin
 from lab.world import Lab, start
@@ -66,20 +66,12 @@ Rtts = dict[str, list[float | None]]
 
 def hand_shakes(path: Path) -> dict[str, list[float]]:
     """True RTTs in ns by target, in the order of the SYNs, from a nanosecond capture of Ethernet or raw IPv4 frames."""
-    data = path.read_bytes()
-    link_type = struct.unpack_from("<I", data, 20)[0]
-    skip = {1: 14, 101: 0, 12: 0, 113: 16, 276: 20}[link_type]
     sent: dict[tuple[str, int], tuple[int, int]] = {}
     found: dict[str, list[float]] = defaultdict(list)
-    offset = 24
-    while offset < len(data):
-        seconds, nanoseconds, kept, _ = struct.unpack_from("<IIII", data, offset)
-        packet = data[offset + 16 + skip : offset + 16 + kept]
-        offset += 16 + kept
+    for at_ns, packet in packets(path):
         if len(packet) < 40 or packet[9] != 6:
             continue
         source, destination, flags = *struct.unpack_from("!HH", packet, 20), packet[33]
-        at_ns = seconds * 10**9 + nanoseconds
         if flags & 0x12 == 0x02 and destination == PORT:
             target = str(ipaddress.ip_address(packet[16:20]))
             if (target, source) not in sent:
@@ -119,16 +111,8 @@ def curl(lab: Lab, targets: list[str]) -> dict[str, Rtts]:
 def judged(lab: Lab, targets: list[str], folder: Path, *, tool: str) -> dict[str, Any]:
     """One tool under a capture: by name of what it reports, errors in us and how many were timed."""
     path = folder / f"{tool}.pcap"
-    dump_tcp = ["tcpdump", "-i", "any", "--time-stamp-precision=nano", "-B", "65536", "-U", "-w", str(path), f"tcp port {PORT}"]
-    with subprocess.Popen(lab.command(SRC, dump_tcp), stderr=subprocess.PIPE, text=True) as dump:
-        assert dump.stderr is not None
-        while "listening" not in dump.stderr.readline():
-            if dump.poll() is not None:
-                raise SystemExit("tcpdump does not run here; `apt-get install tcpdump`")
+    with capture(lambda argv: lab.command(SRC, argv), path, interface="any", keep=f"tcp port {PORT}"):
         reported = {"ours": ours, "curl": curl}[tool](lab, targets)
-        time.sleep(1.5)  # the capture is read in blocks
-        dump.send_signal(signal.SIGINT)
-        dump.communicate(timeout=30)
     truth = hand_shakes(path)
     return {name: _errors(rtts, truth, targets) for name, rtts in reported.items()}
 

@@ -296,7 +296,7 @@ class HttpResult(Measurement):
 
     tcp_rtt_ns is the RTT: the kernel's own of the hand-shake (TCP_INFO), which no busy process can delay. Every
     other time is of this process's monotonic clock, and each phase starts where the one before it ended; ttfb_ns and
-    e2e_ns are taken from the start of the request's upload.
+    e2e_ns are taken from the start of the request's upload to the kernel's stamp of the packet, where it gives one (ts_source).
 
     protocol        how far it was to go: tcp, tls, http (tcp and a request), https (tls and a request)
     outcome         ok: every phase asked for ended; any HTTP status is an answer
@@ -315,6 +315,7 @@ class HttpResult(Measurement):
     tls_verified    the certificate and the name were accepted; a certificate that is not does not stop the timing
     tls_error       why it was not accepted
     http_status, upload_ns, ttfb_ns, e2e_ns   of the request; e2e_ns to the last byte that was read
+    ts_source       how ttfb_ns and e2e_ns were timed: kernel_rx or user; None: nothing came
     is_cut_off      reading stopped at the limit of bytes, before the answer's end
     total_ns        from the first thing done to the last
     """
@@ -343,6 +344,7 @@ class HttpResult(Measurement):
     e2e_ns: int | None = None
     request_bytes: int | None = None
     response_bytes: int | None = None
+    ts_source: TsSource | None = None
     is_cut_off: bool | None = None
     total_ns: int | None = None
 

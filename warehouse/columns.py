@@ -108,6 +108,7 @@ _HTTP: Columns = {
     **dict.fromkeys(("tls_resumed", "tls_verified"), _BOOL),
     "tls_error": _TEXT,
     **dict.fromkeys(("http_status", "upload_ns", "ttfb_ns", "e2e_ns", "request_bytes", "response_bytes"), _INT),
+    "ts_source": _TEXT,
     "is_cut_off": _BOOL,
     "total_ns": _INT,
 }

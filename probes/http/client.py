@@ -20,7 +20,7 @@ from probes.resolve import Addresses, ResolveFailed, Resolver
 from probes.stream import ConnectFailed, Stream
 from probes.tcp_info import TcpInfo
 from records.errors import ConfigError
-from records.measurement import HttpPhase, HttpResult
+from records.measurement import HttpPhase, HttpResult, TsSource
 
 __all__ = ["ENGINE", "Certificates", "Known", "Visitor"]
 
@@ -76,6 +76,7 @@ class _Seen:
     tls_alpn: str | None = None
     tls_resumed: bool | None = None
     tls_verified: bool | None = None
+    ts_source: TsSource | None = None
 
     @property
     def open(self) -> Stream:
@@ -120,7 +121,7 @@ class Visitor:
             if endpoint.has_tls:
                 known = await self._secure(visit, seen, endpoint, known)
             if endpoint.has_request:
-                await self._ask(visit, seen.open, endpoint)
+                await self._ask(visit, seen, endpoint)
         except _Over as over:
             visit.fail(over.failure, self._clock())
         finally:
@@ -145,6 +146,7 @@ class Visitor:
             tls_alpn=seen.tls_alpn,
             tls_resumed=seen.tls_resumed,
             tls_verified=seen.tls_verified,
+            ts_source=seen.ts_source,
             tls_error=known.tls_error if seen.tls_verified is False else None,
         )
 
@@ -204,6 +206,7 @@ class Visitor:
             visit.end(self._clock())
             # Read before anything is sent: the only sample is the hand-shake's own, however late this line runs.
             seen.tcp = seen.stream.tcp_info()
+            seen.stream.stamp()
             seen.is_ambiguous = bool(seen.tcp.retransmits)
             return
         # A family that this host has no route for says nothing of the other one.
@@ -237,7 +240,8 @@ class Visitor:
             await stream.start_tls(context, endpoint.host, session)
         visit.end(self._clock())
 
-    async def _ask(self, visit: Visit, stream: Stream, endpoint: WebEndpoint) -> None:
+    async def _ask(self, visit: Visit, seen: _Seen, endpoint: WebEndpoint) -> None:
+        stream = seen.open
         contact = f" (+{self._config.contact})" if self._config.contact else ""
         headers = {
             "Host": endpoint.authority,
@@ -250,8 +254,17 @@ class Visitor:
         async with self._limited("http", endpoint.authority, stream):
             await stream.send(answer.request)
             visit.uploaded(self._clock())
-            while visit.receive(await stream.receive(), self._clock()):
+            while visit.receive(await stream.receive(), self._arrival(seen)):
                 pass
+
+    def _arrival(self, seen: _Seen) -> int:
+        """When the newest read came: by the kernel's stamp where there is one, however late this process is."""
+        now_ns, arrived_ns = self._clock(), seen.open.arrived_ns
+        if arrived_ns is None:
+            seen.ts_source = "user"
+            return now_ns
+        seen.ts_source = seen.ts_source or "kernel_rx"
+        return min(arrived_ns, now_ns)
 
 
 def _only(addresses: Addresses | None, address: str | None) -> Addresses:

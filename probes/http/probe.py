@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from probes.http.client import ENGINE, Certificates, Known, Visitor
 from probes.http.config import HttpConfig, WebEndpoint, parse_url
 from probes.model import Target, Vantage
 from probes.resolve import Resolver
+from probes.stream import keep_stamping
 from records.batch import Line
 from records.errors import ConfigError
 from records.measurement import HttpResult
@@ -27,13 +29,16 @@ class HttpProbe:
         self.config = config
         self._visitor: Visitor | None = None
         self._resolver = Resolver()
+        self._stamping = contextlib.ExitStack()
 
     async def open(self) -> None:
         """Load the certificates. Raises ConfigError when `ca_file` cannot be used."""
+        self._stamping.enter_context(keep_stamping())
         self._visitor = Visitor(self.config, Certificates(self.config.ca_file), self._resolver)
 
     async def close(self) -> None:
         """Let the resolver's threads end."""
+        self._stamping.close()
         self._resolver.close()
         self._visitor = None
 

@@ -19,6 +19,7 @@ from probes.inference.config import Endpoint
 from probes.inference.http1 import Http1
 from probes.inference.session import Arrival, Exchange, StreamedAnswer
 from probes.inference.wire import Wire
+from probes.resolve import ResolveFailed, Resolver
 from probes.stream import READ_BYTES, Stream
 from probes.tcp_info import TcpInfo
 
@@ -43,6 +44,7 @@ def tls_context(ca_file: str = "", http: str = "1.1") -> ssl.SSLContext:
 class Connection:
     """A TCP (and TLS) connection to one endpoint that carries requests one after the other.
 
+    resolver                 shared by connections; None: one of its own
     http                     auto (what TLS agrees on, HTTP/1.1 without TLS), 1.1, or 2 (without TLS by prior knowledge)
     dns_ns, tcp_ns, tls_ns   what opening it took; None where the phase did not happen. A later address that was tried
                              because an earlier one failed counts into tcp_ns.
@@ -51,7 +53,13 @@ class Connection:
     """
 
     def __init__(
-        self, endpoint: Endpoint, tls: ssl.SSLContext | None, clock: Callable[[], int] = time.monotonic_ns, *, http: str = "1.1"
+        self,
+        endpoint: Endpoint,
+        tls: ssl.SSLContext | None,
+        clock: Callable[[], int] = time.monotonic_ns,
+        *,
+        http: str = "1.1",
+        resolver: Resolver | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.wire: Wire | None = None
@@ -61,6 +69,7 @@ class Connection:
         self.tls_ns: int | None = None
         self.tls_version: str | None = None
         self._http = http
+        self._resolver = resolver
         self._context = tls
         self._clock = clock
         self._stream: Stream | None = None
@@ -98,17 +107,16 @@ class Connection:
             self.wire = Http1()
 
     async def _resolve(self) -> list[tuple[socket.AddressFamily, Any]]:
-        host, port = self.endpoint.host, self.endpoint.port
+        resolver = self._resolver or Resolver(threads=1)
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        except (socket.gaierror, UnicodeError):
-            began_ns = self._clock()
-            try:
-                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except (socket.gaierror, UnicodeError) as error:
-                raise ConnectFailed(f"cannot resolve {host!r}: {getattr(error, 'strerror', None) or error}") from error
-            self.dns_ns = self._clock() - began_ns
-        return [(family, address) for family, _, _, _, address in found]
+            addresses = await resolver.resolve(self.endpoint.host, self.endpoint.port)
+        except ResolveFailed as error:
+            raise ConnectFailed(f"cannot resolve {self.endpoint.host!r} ({error.eai})") from error
+        finally:
+            if self._resolver is None:
+                resolver.close()
+        self.dns_ns = addresses.took_ns  # as the look-up's own thread timed it
+        return list(addresses.found)
 
     async def _connect(self, addresses: list[tuple[socket.AddressFamily, Any]]) -> Stream:
         began_ns = self._clock()
@@ -134,7 +142,7 @@ class Connection:
         measured = exchange if isinstance(exchange, StreamedAnswer) else None
         try:
             if measured is not None:
-                measured.begin_upload(self._clock())
+                measured.begin_upload(self._clock(), self._stream.tcp_info().data_segments_in)
             await self._send(request, measured)
             while not exchange.finished:
                 answered = measured is not None and measured.is_answered

@@ -21,6 +21,7 @@ from probes.inference.http1 import Http1
 from probes.inference.keys import read_key
 from probes.inference.session import Answer, Fetch, Outcome, StreamedAnswer
 from probes.model import Target, Vantage, Withheld
+from probes.resolve import Resolver
 from probes.stream import keep_stamping
 from probes.tcp_info import TcpInfo
 from records.batch import Line
@@ -40,6 +41,7 @@ class _Shared:
     config: InferenceConfig
     budget: Budget
     tls: ssl.SSLContext | None = None
+    resolver: Resolver = field(default_factory=Resolver)
     kept: dict[tuple[str, str, str], Connection] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
     waits: dict[str, tuple[int, str]] = field(default_factory=dict)  # by URL: until when (monotonic, ns), and in words
@@ -73,6 +75,7 @@ class InferenceProbe:
     async def close(self) -> None:
         """Close the kept connections."""
         self._stamping.close()
+        self._shared.resolver.close()
         for connection in self._shared.kept.values():
             connection.close()
         self._shared.kept.clear()
@@ -239,7 +242,7 @@ class _Attempt:
                 await self._connect()
             return
         if not self.model:
-            asking = Connection(self._endpoint, self._shared.tls, http=self._config.http)
+            asking = Connection(self._endpoint, self._shared.tls, http=self._config.http, resolver=self._shared.resolver)
             try:
                 self.phase = "asking for the model list"
                 await asking.open()
@@ -252,7 +255,7 @@ class _Attempt:
     async def _connect(self) -> None:
         self.phase = "connecting"
         self.started_at_ns = time.time_ns()
-        self.connection = Connection(self._endpoint, self._shared.tls, http=self._config.http)
+        self.connection = Connection(self._endpoint, self._shared.tls, http=self._config.http, resolver=self._shared.resolver)
         await self.connection.open()
 
     async def _ask_models(self, connection: Connection) -> None:

@@ -206,7 +206,8 @@ class StreamedAnswer(Exchange):
         self._reads: list[Read] = []
         self._empty_ns = 0
         self._segments_before: int | None = None  # counted before the newest read
-        self._segments_span: tuple[int | None, int | None] = (None, None)  # before the first read and after the last
+        self._segments_first: int | None = None  # counted before the request
+        self._segments_after: int | None = None  # and after the newest read
         self._is_stamped = True
         self._late_ns = 0
         self._prompt_tokens: int | None = None
@@ -218,9 +219,13 @@ class StreamedAnswer(Exchange):
         self._saw_end = False  # [DONE] or a finish reason
         self.is_answered = False  # [DONE]: nothing of interest follows
 
-    def begin_upload(self, now_ns: int) -> None:
-        """The first byte of the request is about to be handed to the kernel: time zero."""
+    def begin_upload(self, now_ns: int, segments: int | None = None) -> None:
+        """The first byte of the request is about to be handed to the kernel: time zero.
+
+        segments  TCP segments with data that have been received by now; None: not known
+        """
         self._began_ns = self._empty_ns = now_ns
+        self._segments_before = self._segments_first = segments
 
     def end_upload(self, now_ns: int) -> None:
         """The kernel has taken the last byte of the request; the first time counts."""
@@ -236,10 +241,10 @@ class StreamedAnswer(Exchange):
         if not data:
             return
         # What is counted before a read may still be of the read before; so this is the most that the read can hold.
-        since = self._segments_before if self._reads else arrival.segments_before
+        since = self._segments_before
         many = None if since is None or arrival.segments_after is None else max(1, arrival.segments_after - since)
         self._segments_before = arrival.segments_before
-        self._segments_span = (self._segments_span[0] if self._reads else since, arrival.segments_after)
+        self._segments_after = arrival.segments_after
         tokens = len(self._token_times_ns) - before
         self._reads.append(Read(at_ns=arrival.at_ns, empty_ns=self._empty_ns, size_bytes=len(data), tokens=tokens, segments=many))
         if arrival.is_drained:
@@ -351,7 +356,7 @@ class StreamedAnswer(Exchange):
         )
 
     def _counted(self) -> int | None:
-        first, last = self._segments_span
+        first, last = self._segments_first, self._segments_after
         return None if first is None or last is None else last - first
 
     def _since_began(self, at_ns: int | None) -> int | None:

@@ -13,6 +13,7 @@ from probes.inference.config import Endpoint, parse_endpoint
 from probes.inference.keys import read_key
 from probes.inference.session import Fetch
 from probes.model import Target, Vantage
+from probes.resolve import Resolver
 from probes.serving.config import ServingConfig
 from probes.serving.metrics import NotMetrics, Reading, read_metrics
 from probes.tcp_info import TcpInfo
@@ -40,6 +41,7 @@ class ServingProbe:
     def __init__(self, config: ServingConfig) -> None:
         self.config = config
         self._tls: ssl.SSLContext | None = None
+        self._resolver = Resolver()
 
     async def open(self) -> None:
         """Load the certificates. Raises ConfigError when `ca_file` cannot be used."""
@@ -50,7 +52,8 @@ class ServingProbe:
             raise ConfigError(f"serving ca_file {ca_file!r} cannot be used: {error.strerror or error}; give a PEM file") from None
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Let the resolver's threads end."""
+        self._resolver.close()
 
     async def once(self, target: Target, vantage: Vantage) -> tuple[Line, ...]:
         """One reading: exactly one ServingResult."""
@@ -60,7 +63,7 @@ class ServingProbe:
         key = read_key(target) if _is_beside_api(endpoint, target) else None
         header = vantage.header(target, measured=endpoint.url, started_at_ns=time.time_ns(), engine=ENGINE)
         began_ns = time.monotonic_ns()
-        connection = Connection(endpoint, self._tls, http=self.config.http)
+        connection = Connection(endpoint, self._tls, http=self.config.http, resolver=self._resolver)
         fetch: Fetch | None = None
         outcome: ServingOutcome = "ok"
         error: str | None = None

@@ -39,9 +39,9 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, str]:
 
 
 @contextlib.contextmanager
-def serving(handle: Callable[[socket.socket], None], context: ssl.SSLContext | None = None) -> Iterator[int]:
+def serving(handle: Callable[[socket.socket], None], context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[int]:
     """A server on a port of loopback that hands each connection (after TLS, with a context) to `handle` in a thread."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
 
         def serve(connection: socket.socket) -> None:
             with contextlib.suppress(OSError), connection:
@@ -164,6 +164,59 @@ def test_the_rtt_is_the_kernels_while_the_loop_is_blocked() -> None:
     assert made.tcp_ns >= 45_000_000 > made.tcp_rtt_ns
 
 
+def test_the_first_byte_is_timed_by_the_kernel_while_the_loop_is_blocked() -> None:
+    """The answer is there when the loop is blocked for 60 ms; none of them is in its time."""
+
+    async def blocked() -> tuple[HttpResult, int]:
+        probe = HttpProbe(HttpConfig(resume=False))
+        await probe.open()
+        answered = threading.Event()
+
+        def answer(connection: socket.socket) -> None:
+            forbid(connection)
+            answered.set()
+            silent(connection)
+
+        with serving(answer) as port:
+            target = Target(site="x", address="127.0.0.1", http_url=f"http://127.0.0.1:{port}/")
+            began_ns = time.monotonic_ns()
+            asking = asyncio.ensure_future(probe.once(target, Vantage(agent="a", site="s", boot="b")))
+            while not answered.is_set() and not asking.done():  # noqa: ASYNC110  a thread sets it
+                await asyncio.sleep(0)
+            time.sleep(0.06)  # noqa: ASYNC251  this is the blocking
+            (made,) = await asking
+        took_ns = time.monotonic_ns() - began_ns
+        await probe.close()
+        assert isinstance(made, HttpResult)
+        return made, took_ns
+
+    for _ in range(5):  # the loop may have read the answer before the server's thread said that it had sent it
+        made, took_ns = asyncio.run(blocked())
+        assert (made.ts_source, made.http_status) == ("kernel_rx", 403)
+        assert made.ttfb_ns is not None
+        if made.ttfb_ns <= took_ns - 55_000_000:
+            break
+    assert made.ttfb_ns <= took_ns - 55_000_000
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "tls", "http", "https"])
+def test_every_phase_over_ipv6(ca: tuple[trustme.CA, str], protocol: str) -> None:
+    """An IPv6 address needs no look-up; every phase that is asked for has its time, and no other."""
+    if not socket.has_ipv6 or not Path("/proc/net/if_inet6").read_text().strip():
+        pytest.skip("this host has no IPv6 loopback")
+    context = context_of(ca[0], "::1") if protocol in ("tls", "https") else None
+    with serving(forbid, context, host="::1") as port:
+        (made,) = measure(f"{protocol}://[::1]:{port}", ca_file=ca[1], resume=False)
+    assert (made.outcome, made.error, made.address, made.dns_ns, made.tcp_retransmits) == ("ok", None, "::1", None, 0)
+    assert None not in (made.tcp_ns, made.tcp_rtt_ns)
+    assert (made.tls_ns is not None) == (made.tls_version is not None) == (protocol in ("tls", "https"))
+    phases = (made.upload_ns, made.ttfb_ns, made.e2e_ns, made.http_status)
+    assert (None not in phases) if protocol in ("http", "https") else phases == (None,) * 4
+    parts = sum(part or 0 for part in (made.tcp_ns, made.tls_ns, made.e2e_ns))
+    assert made.total_ns is not None
+    assert parts <= made.total_ns
+
+
 @pytest.mark.parametrize(
     ("handle", "protocol", "outcome", "phase", "source"),
     [
@@ -178,7 +231,7 @@ def test_the_rtt_is_the_kernels_while_the_loop_is_blocked() -> None:
 def test_what_servers_do_wrong(handle: Callable[[socket.socket], None], protocol: str, outcome: str, phase: str, source: str) -> None:
     """Each is a result with its phase and source; what was measured before it stays."""
     with serving(handle) as port:
-        made = measure(f"{protocol}://127.0.0.1:{port}", timeout_ms=200)[0]
+        made = measure(f"{protocol}://127.0.0.1:{port}", timeout_ms=500 if outcome == "timeout" else 10_000)[0]
     assert (made.outcome, made.failed_phase, made.failure_source) == (outcome, phase, source)
     assert made.tcp_rtt_ns is not None
 

@@ -92,12 +92,7 @@ async def far_away(url: str, there_ms: int, back_ms: int) -> AsyncIterator[str]:
 
 def test_cold_request_is_split_into_its_phases(server: str) -> None:
     """A cold request has every phase in order, as many tokens as asked for, and the kernel's RTT."""
-    # This model answers within milliseconds: where the machine was busy elsewhere just then, all tokens are in one read, and no
-    # client could tell that they were streamed. One request of five is read as it comes.
-    for _ in range(5):
-        (result,) = asyncio.run(ask(InferenceConfig(max_tokens=12), target(server)))
-        if result.is_streamed:
-            break
+    (result,) = asyncio.run(ask(InferenceConfig(max_tokens=12), target(server)))
     assert (result.outcome, result.error, result.http_status) == ("ok", None, 200)
     assert result.connection == "cold"
     assert result.model == serving.MODEL_NAME
@@ -109,7 +104,10 @@ def test_cold_request_is_split_into_its_phases(server: str) -> None:
     assert result.output_tokens == 12
     assert len(result.token_gaps_ns) == 11
     assert sum(result.token_gaps_ns) <= result.e2e_ns - result.ttft_ns  # type: ignore[operator]
-    assert result.is_streamed is True
+    # This model answers within milliseconds: where the machine was busy elsewhere just then, no client could tell that it streamed.
+    assert result.is_streamed is not False
+    assert result.response_segments is not None
+    assert 1 <= result.response_segments <= 12 + 8  # a segment for each token at most, head, counts and end
     assert 0 < result.tcp_min_rtt_ns < 100 * MS  # type: ignore[operator]
 
 
