@@ -52,9 +52,9 @@ def _ping(state: State) -> list[Sheet]:
     for target in state.shown:
         lines = [line for line in state.results.get(target, []) if isinstance(line, PingResult)]
         samples = [sample for line in lines for sample in line.samples]
-        if not lines:
+        if not state.is_over:
             host = state.hosts.get(target.address, target.address)
-            samples = [s for one in state.running if isinstance(one, RoundUnderWay) and one.host == host for s in one.samples]
+            samples += [s for one in state.running if isinstance(one, RoundUnderWay) and one.host == host for s in one.samples]
         rows.append(_ping_row(target, samples))
         if state.is_over and lines:
             notes += _ping_notes(target, lines[0], samples, alone=len(state.shown) == 1)

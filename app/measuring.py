@@ -202,13 +202,17 @@ class _OneShot:
 
     def _keep_what_is_whole(self) -> None:
         """Packets whose fate is known are a round of fewer packets. A path that was not looked at to its end is shown, and none to keep."""
-        state = self._state
-        state.running = [one for one in under_way(self._probe) if isinstance(one, TraceUnderWay)]
+        state, running = self._state, under_way(self._probe)
+        rounds = [one for one in running if isinstance(one, RoundUnderWay) and one.samples]
+        state.running = [one for one in running if isinstance(one, TraceUnderWay)]
         for target in state.shown:
             host = state.hosts.get(target.address, target.address)
-            for one in under_way(self._probe):
-                if isinstance(one, RoundUnderWay) and one.host == host and one.samples and target not in state.results:
-                    state.results[target] = [self._round_so_far(target, one)]
+            lines = state.results.get(target, [])
+            # Two names may have one address: a target takes no more rounds than it waits for.
+            mine = [one for one in rounds if one.host == host][: state.count - len(lines)]
+            if mine:
+                state.results[target] = [*lines, *(self._round_so_far(target, one) for one in mine)]
+                rounds = [one for one in rounds if all(one is not other for other in mine)]
 
     def _round_so_far(self, target: Target, one: RoundUnderWay) -> PingResult:
         engine = getattr(self._probe, "_engine")  # noqa: B009  not part of what every probe type shows
@@ -222,6 +226,7 @@ class _OneShot:
             timeout_ns=round(config.timeout_ms * 1e6),
             samples=one.samples,
             payload_bytes=config.payload_bytes,
+            flow=one.flow if engine.flows > 1 else None,
         )
 
 

@@ -38,6 +38,7 @@ class RoundUnderWay:
 
     host: str
     samples: tuple[PingSample, ...]
+    flow: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def under_way(probe: ProbeType) -> list[RoundUnderWay | TraceUnderWay]:
         RoundUnderWay(
             one.peer[0] if isinstance(one.peer, tuple) else one.peer,
             tuple(packet.sample() for packet in one.probes if packet.outcome is not None),
+            one.flow,
         )
         for one in rounds
     ]
