@@ -79,10 +79,12 @@ def alternatives(
     document = _answer(known, given, (ends[0], ends[1]), k, relays, relay_ms, more, providers=providers)
     if as_json:
         emit_json(document)
-    else:
+    elif document["routes"]:
         _show(document)
     if not document["routes"]:
-        raise NoRoute(f"nothing joins {ends[0]} and {ends[1]} over {relays} relays; try --relays 2, or measure more links")
+        most = f"at most {relays} relay{'' if relays == 1 else 's'}"
+        more_relays = "" if relays == 2 else "try --relays 2, or "
+        raise NoRoute(f"nothing joins {ends[0]} and {ends[1]} over {most}; {more_relays}measure more links")
 
 
 def _answer(
@@ -154,9 +156,9 @@ def _prices(given: LinkTable, places: Sequence[Site | None]) -> np.ndarray:
             if link is not None:
                 same = other in own and own[other].provider == site.provider
                 price = priced["inter-region" if same else "direct-connect" if link.medium == "direct-connect" else "internet"]
-                contract = inventory.media_between(name, other).get("direct-connect")
-                if not same and link.medium == "direct-connect" and contract is not None and contract.usd_per_gb is not None:
-                    price = contract.usd_per_gb  # a contract
+                if not same and link.medium == "direct-connect":
+                    contract = inventory.media_between(name, other).get(link.medium)
+                    price = price if contract is None or contract.usd_per_gb is None else contract.usd_per_gb
                 usd[given.index[name], at] = np.nan if price is None else price
     return usd
 
