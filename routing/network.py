@@ -211,24 +211,15 @@ class Network:
                         )
         else:
             found = self._onward(source, destination, relays=relays, measured_only=measured_only)
+        # Where the metro may enter at the serving site itself that is one path, not two.
+        entered = {way.legs[0].key for way in found if way.access and len(way.legs) == 1}
+        if entered:
+            found = [way for way in found if way.access or len(way.legs) > 1 or way.legs[0].key not in entered]
         each_ns = round(self.relay_ms * MS)
         order = sorted(
             (cost(way), way.first_ns + way.rest_ns + each_ns * way.relays, (*way.vias, destination), at) for at, way in enumerate(found)
         )
-        paths: dict[tuple[tuple[str, str, str], ...], Path] = {}
-        for *_, at in order:
-            way = found[at]
-            if (
-                len(way.legs) == 1
-                and not way.access
-                and any(o.access and o.legs[0].key == way.legs[0].key for o in found if len(o.legs) == 1)
-            ):
-                continue  # the serving site is where the metro enters: one path, not two
-            path = Path(source, way.legs, access=way.access)
-            paths.setdefault(path.key, path)
-            if len(paths) == most:
-                break
-        return list(paths.values())
+        return [Path(source, found[at].legs, found[at].access) for *_, at in order[:most]]
 
     def _known(self, src: str, dst: str) -> LinkEstimate | None:
         """The measured link of a pair, else the one assumed from its measured reverse."""
