@@ -21,7 +21,7 @@ from app.commands.measure import http, infer, ping, throughput, traceroute
 from app.measure_text import summary_of, unresolved
 from probes.capabilities import inspect
 from probes.ping import UdpEchoReflector
-from records.errors import CollectorUnreachable, NoAnswer, UserError
+from records.errors import CollectorUnreachable, NoAnswer, NotPermitted, UserError
 from records.measurement import InferenceResult, PingResult, PingSample, ThroughputResult, TracerouteResult
 
 HEADER = {
@@ -149,6 +149,41 @@ def test_traceroute_of_loopback() -> None:
     (entry,) = json.loads(call(traceroute, "127.0.0.1", "--json").stdout)
     assert entry["summary"]["reached"] is True
     assert entry["summary"]["hops"] == len(entry["measurement"]["hops"]) == 1
+
+
+@needs_icmp
+def test_every_flow_of_a_traceroute_is_stored(tmp_path: Path) -> None:
+    """Three flows of one moment: a row each in the warehouse, and one hop that all three met."""
+    from warehouse import open_warehouse
+
+    folder = str(tmp_path / "kept")
+    result = call(traceroute, "127.0.0.1", "--flows", "3", "--store", folder, "--src", "sin", "--dst", "fra", "--json")
+    assert result.exception is None, result.output
+    with open_warehouse(folder) as kept, kept.cursor() as cursor:
+        rows = cursor.execute("SELECT flow, started_at, path_hash, error FROM traceroute ORDER BY flow").fetchall()
+        hops = cursor.execute("SELECT ttl, addresses, flow_count FROM hop_diversity").fetchall()
+    sent = [entry["measurement"] for entry in json.loads(result.stdout)]
+    assert [row[0] for row in rows] == [one["flow"] for one in sent] == [0, 1, 2]
+    assert len({row[1] for row in rows}) == len({row[2] for row in rows}) == 1
+    assert {row[3] for row in rows} == {None}
+    assert hops == [(1, ["127.0.0.1"], 3)]
+
+
+def test_the_evidence_of_a_traceroute(tmp_path: Path) -> None:
+    """--pcap: the file holds the echo request and the reply of the hop, and a line says how many packets; a file that cannot be
+    written is the user's mistake, before a packet is sent."""
+    utils = pytest.importorskip("scapy.all")
+    path = tmp_path / "path.pcap"
+    result = call(traceroute, "127.0.0.1", "--pcap", str(path))
+    if isinstance(result.exception, NotPermitted):
+        pytest.skip(str(result.exception))
+    assert result.exception is None, result.output
+    packets = list(utils.rdpcap(str(path)))
+    assert {packet[utils.ICMP].type for packet in packets} == {0, 8}
+    assert f"kept {len(packets)} packets in {path}" in result.output
+    refused = call(traceroute, "127.0.0.1", "--pcap", str(tmp_path / "no" / "path.pcap"))
+    assert isinstance(refused.exception, UserError)
+    assert "give --pcap a file in a folder of yours" in str(refused.exception)
 
 
 def test_throughput_and_inference_without_a_server(unused_port: int) -> None:
