@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import address, frame
+from app import address, frame, sign_in
 
 STATIC = Path(__file__).parent / "static"
 
@@ -37,6 +37,9 @@ PAGES = {
     ),
 }
 
+#: Pages for the role analyst alone: a question in SQL may take the machine for itself.
+ANALYSTS = {"sql.py"}
+
 
 @st.cache_resource(show_spinner=False)
 def _settle() -> bool:
@@ -59,17 +62,19 @@ st.set_page_config(page_title="Isochrone", page_icon=str(STATIC / "icon.png"), l
 _settle()
 frame.styles()
 st.logo(str(STATIC / ("logo-dark.svg" if frame.theme().name == "dark" else "logo.svg")), size="large", icon_image=str(STATIC / "mark.svg"))
-page = st.navigation(
-    {
-        group: [
-            st.Page(f"app_pages/{file}", title=title, icon=f":material/{icon}:", default=file == "overview.py")
-            for file, title, icon in pages
-        ]
-        for group, pages in PAGES.items()
-    },
-    expanded=True,
-)
-address.enter(page.url_path)
 with frame.guard():
+    role = sign_in.enter()
+    page = st.navigation(
+        {
+            group: [
+                st.Page(f"app_pages/{file}", title=title, icon=f":material/{icon}:", default=file == "overview.py")
+                for file, title, icon in pages
+                if role == "analyst" or file not in ANALYSTS
+            ]
+            for group, pages in PAGES.items()
+        },
+        expanded=True,
+    )
+    address.enter(page.url_path)
     frame.sidebar()
     page.run()

@@ -20,10 +20,11 @@ from records.errors import NotPermitted, OutsideError, UserError
 from warehouse.connect import open_warehouse
 from warehouse.intake import make_app
 
-__all__ = ["serve"]
+__all__ = ["is_loopback", "serve"]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own; a name is only where it says so itself."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -138,7 +139,7 @@ def serve(
     """
     if host is None and uds is None:
         raise UserError("the collector needs an address or a unix socket to listen on")
-    if host is not None and not tokens and not _is_loopback(host):
+    if host is not None and not tokens and not is_loopback(host):
         raise UserError(f"refusing to take batches from the network at {host} without tokens; give them, or listen on 127.0.0.1")
     # Opened here, so that its faults come out as errors with a message and not inside the server's start.
     warehouse = open_warehouse(location, mode="write")

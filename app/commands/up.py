@@ -14,6 +14,7 @@ import click
 from app.output import note, warehouse_option
 from app.processes import Child, require_free_port, spawn
 from app.tokens import Tokens, read_tokens
+from records.errors import UserError
 
 __all__ = ["COLLECTOR_PORT", "DASHBOARD_PORT", "collector", "collector_argv", "dashboard", "up"]
 
@@ -58,20 +59,46 @@ def collector(host: str, port: int, uds: Path | None, tokens: Path | None, wareh
     serve(warehouse, host=host, port=port, uds=uds, tokens=known.agents or None, agent_sites=known.sites, on_ready=ready)
 
 
+_access = click.option(
+    "--access",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML file of the sign-in (OpenID Connect) and its roles, mode 0600. Off loopback this or --open is needed.",
+)
+_open = click.option("--open", "is_open", is_flag=True, help="Let whoever reaches the pages read them, off loopback too.")
+
+
+def _door(host: str, access: Path | None, *, is_open: bool) -> None:
+    """Check the access file, and that pages off loopback have one or are meant to be open."""
+    from app.access import read_access
+    from warehouse.serve import is_loopback
+
+    if access is not None:
+        read_access(access)
+    elif not is_open and not is_loopback(host):
+        raise UserError(
+            f"{host} can be reached from other machines, and the pages have no sign-in; give --access FILE (docs/dashboard.md), "
+            "or --open to let anyone read them"
+        )
+
+
 @click.command()
 @_host
 @click.option("--port", type=click.IntRange(1, 65535), default=DASHBOARD_PORT, show_default=True, help="Port of the web pages.")
+@_access
+@_open
 @warehouse_option
-def dashboard(host: str, port: int, warehouse: str) -> None:
+def dashboard(host: str, port: int, access: Path | None, is_open: bool, warehouse: str) -> None:
     """Show what is kept, on web pages.
 
     Example: isochrone dashboard --warehouse ./isochrone-data --port 8501
     """
     from app import dashboard as pages
 
+    _door(host, access, is_open=is_open)
     require_free_port(host, port, "the dashboard")
-    environment = {**os.environ, **pages.environment(warehouse)}
-    argv = pages.argv(host, port)
+    environment = {**os.environ, **pages.environment(warehouse, access)}
+    argv = pages.argv(host, port, access)
     note(f"dashboard on http://{host}:{port} over {warehouse}")
     os.execve(argv[0], argv, environment)  # noqa: S606 - our own interpreter; signals then reach the server itself
 
@@ -83,8 +110,10 @@ def dashboard(host: str, port: int, warehouse: str) -> None:
     "--collector-port", type=click.IntRange(1, 65535), default=COLLECTOR_PORT, show_default=True, help="Port of the agents' front door."
 )
 @click.option("--tokens", type=click.Path(path_type=Path), help="JSON file of the agents' bearer tokens (mode 0600). Needed off loopback.")
+@_access
+@_open
 @warehouse_option
-def up(host: str, port: int, collector_port: int, tokens: Path | None, warehouse: str) -> None:
+def up(host: str, port: int, collector_port: int, tokens: Path | None, access: Path | None, is_open: bool, warehouse: str) -> None:
     """Run the collector and the dashboard over one warehouse, as two processes.
 
     Example: isochrone up --port 8501
@@ -94,12 +123,13 @@ def up(host: str, port: int, collector_port: int, tokens: Path | None, warehouse
 
     if tokens is not None:
         read_tokens(tokens)
+    _door(host, access, is_open=is_open)
     require_free_port(host, port, "the dashboard")
     require_free_port(host, collector_port, "the collector")
     open_warehouse(warehouse, mode="write").close()  # makes it, so that the pages have something to read
     commands = {
         "collector": (collector_argv(warehouse, host=host, port=collector_port, tokens=tokens), {}),
-        "dashboard": (pages.argv(host, port), pages.environment(warehouse)),
+        "dashboard": (pages.argv(host, port, access), pages.environment(warehouse, access)),
     }
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

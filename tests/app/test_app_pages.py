@@ -242,11 +242,12 @@ def test_every_sql_example_runs(world: Path) -> None:
             assert rows > 0 or name == SQL_IMPORTED, name  # the test world imports nothing
 
 
-def test_an_unreadable_warehouse_is_a_message(opened: Open, tmp_path: Path) -> None:
-    """A folder that is no warehouse gives one clear message on the page."""
+@pytest.mark.parametrize("page", PAGES)
+def test_an_unreadable_warehouse_is_a_message(opened: Open, tmp_path: Path, page: str) -> None:
+    """A place that is no warehouse gives one clear message on every page."""
     place = tmp_path / "file"
     place.write_text("not a folder")
-    at = opened(place)
+    at = opened(place, page)
     assert len(at.error) == 1
     assert str(place) in at.error[0].value
 
