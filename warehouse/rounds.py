@@ -119,6 +119,8 @@ def _are_replies(packets: dict[str, pa.Array]) -> bool:
         return False
     if pc.any(pc.and_(is_reply, pc.is_valid(packets["failure_source"]))).as_py():
         return False
+    if pc.any(pc.and_(is_reply, pc.is_valid(packets["failure_source"]))).as_py():
+        return False
     least = pc.min(packets["rtt_ns"]).as_py()
     return least is None or least >= 0
 

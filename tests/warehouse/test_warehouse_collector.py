@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from collector_process import Process, running, start
 from hypothesis import HealthCheck, given, settings
@@ -257,46 +256,6 @@ def test_many_agents_share_commits(collector: Process) -> None:
 
 
 _TOTALS = ("isochrone_commits_total", "isochrone_commit_seconds_total")
-
-
-def test_a_killed_collector_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """SIGKILL in the middle of its work, five times: in the end every batch is there once, whole."""
-    place, total = tmp_path / "kept", 30
-    collector = start(place, tmp_path / "c.sock", FAST)
-    kills = 0
-    try:
-        for sequence in range(total):
-            parts = post([ping(sequence * 10 + n, [1000, 2000]) for n in range(10)], sequence=sequence)
-            killer = None
-            if sequence % 6 == 3:
-                # At a moment that differs each time: before, during or after the commit.
-                killer = threading.Timer(0.002 + 0.02 * kills, collector.process.kill)
-                killer.start()
-                kills += 1
-            while True:
-                try:
-                    with collector.client() as client:
-                        answer = client.post(**parts)
-                except httpx.TransportError:
-                    collector.kill()
-                    collector = start(place, tmp_path / "c.sock", FAST)
-                    continue
-                assert answer.status_code == 200, answer.text
-                break
-            if killer is not None:
-                killer.join()
-    finally:
-        collector.kill()
-    assert kills == 5
-    with open_warehouse(place) as wh:
-        assert verify(wh) == []
-        assert measurement_counts(wh)["ping"] == total * 10
-        with wh.cursor() as cursor:
-            assert cursor.execute("SELECT count(*), count(DISTINCT (measurement_id, sequence)) FROM ping_sample").fetchone() == (
-                total * 20,
-                total * 20,
-            )
-            assert cursor.execute("SELECT count(*), count(DISTINCT sequence) FROM batch").fetchone() == (total, total)
 
 
 def test_asked_to_stop_it_commits_what_it_has(tmp_path: Path) -> None:

@@ -101,9 +101,23 @@ def test_a_changed_field_is_read_alike(where: str, field: int, value: str, is_dr
         content([ping(1, [1])]).strip() * 2 + b"\n" + content([ping(2, [1])]),
         content([ping(1, [1]), ping(2, [1])]).replace(b'"samples":[', b'"samples":[null,', 1),
         content([ping(1, [1]), ping(2, [1])]).replace(b"}]}\n", b"}]}}\n", 1),
+        content([ping(1, [1]), ping(2, [1])]).replace(b'"rtt_ns":1,', b'"rtt_ns":1,"failure_source":"path",', 1),
         PING_PREFIX + b'"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}\n" + content([ping(2, [1])]),
     ],
-    ids=["good", "mixed", "no sample", "other agent", "no time-out", "before 1970", "broken", "two on a line", "null", "brace", "deep"],
+    ids=[
+        "good",
+        "mixed",
+        "no sample",
+        "other agent",
+        "no time-out",
+        "before 1970",
+        "broken",
+        "two on a line",
+        "null",
+        "brace",
+        "failed reply",
+        "deep",
+    ],
 )
 def test_unusual_batches_are_read_alike(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same rows, same rejects, same counts."""
