@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import data, frame, text
 from app.charts import quick
+from app.components import complete
 from app.sql_examples import SQL_EXAMPLES, SQL_IMPORTED
 
 ROW_LIMIT = 10_000
@@ -107,6 +108,7 @@ def page() -> None:
             st.session_state["q"] = SQL_EXAMPLES[usual]
         st.selectbox("Examples", list(SQL_EXAMPLES), index=None, placeholder="Start from an example", key="example", on_change=_example)
         st.text_area("Query", key="q", bind="query-params", height=190, label_visibility="collapsed", placeholder="SELECT ...")
+        complete.offer("Query", complete.words_of(data.schema(seen.at)), frame.theme(), "complete")
         run = st.button("Run", type="primary", shortcut="Ctrl+Enter", icon=":material/play_arrow:")
         query = st.session_state["q"].strip()
         # Our own examples run at once, so that the page shows something; a query from an address waits for its reader.

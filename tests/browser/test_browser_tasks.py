@@ -72,12 +72,19 @@ def test_the_main_tasks(served: str, browser: tuple[Any, list[str]], tmp_path: P
     _until(lambda: _is_drawn(page, "canvas"), "the map of the two sites", page)
     page.get_by_text("isochrone place -k 2").wait_for(timeout=15_000)
 
-    page.goto(f"{served}/sql?q=SELECT%20count(*)%20AS%20n%20FROM%20site")
+    page.goto(f"{served}/sql?q=SELECT%20count(*)%20AS%20n%20FROM%20")
     _settled(page)
-    page.get_by_role("button", name="Run").click()
+    box = page.get_by_label("Query", exact=True)
+    box.focus()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("sit")
+    page.get_by_role("option", name="site table").wait_for(timeout=15_000)
+    page.keyboard.press("Enter")
+    assert box.input_value() == "SELECT count(*) AS n FROM site"
+    page.keyboard.press("Control+Enter")
     page.get_by_text("1 row").first.wait_for(timeout=15_000)
     with page.expect_download() as waiting:
-        page.get_by_role("button", name="CSV").click()
+        page.get_by_role("button", name="CSV", exact=True).click()
     saved = tmp_path / "result.csv"
     waiting.value.save_as(saved)
     rows = saved.read_text().split()
