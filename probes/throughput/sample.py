@@ -22,6 +22,7 @@ __all__ = ["Plateau", "Sampled", "send_sample"]
 _BLOCK = os.urandom(128 * 1024)  # random, so that nothing on the way can compress it
 _NOTSENT_LOWAT_BYTES = 128 * 1024
 _LOOK_EVERY_NS = 2_000_000
+_FIRST_WAIT_S = 0.05
 #: It grows no more when it is at most so much greater than it was two round trips (and at least so long) ago, and when that share of
 #: it was delivered meanwhile: a host that slept for a while has learned nothing.
 _GROWTH = 1.02
@@ -115,6 +116,9 @@ async def send_sample(sock: socket.socket, duration_ms: int, max_bytes: int) -> 
         loop.remove_writer(sock)
     if not is_settled:
         is_settled = reading.look(sock, time.monotonic_ns())
+    if not reading.rates:  # all was handed over before the first of it was acknowledged
+        await asyncio.sleep(_FIRST_WAIT_S)
+        reading.look(sock, time.monotonic_ns())
     rates = reading.rates
     rate = None if not rates else rates[-1] if reading.method == "bbr" else max(rates)
     return Sampled(sent, rate, reading.method, is_settled, tuple(reading.rtts_ns))

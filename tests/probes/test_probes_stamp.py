@@ -113,7 +113,7 @@ def test_a_round_is_answered_and_every_time_is_explained(address: str, is_authen
 
 
 def test_the_reflectors_residence_is_no_part_of_the_rtt() -> None:
-    """A reflector whose program hangs for 150 ms keeps packets that long; the RTT of loopback stays far below that."""
+    """A reflector whose program hangs for 600 ms keeps packets that long; the RTT of loopback stays far below that."""
 
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -121,7 +121,7 @@ def test_the_reflectors_residence_is_no_part_of_the_rtt() -> None:
     reflector = StampReflector("127.0.0.1", 0)
     asyncio.run_coroutine_threadsafe(reflector.start(), loop).result(10)
     try:
-        loop.call_soon_threadsafe(time.sleep, 0.15)
+        loop.call_soon_threadsafe(time.sleep, 0.6)
         samples = asyncio.run(measure(reflector.port, count=10, timeout_ms=2000)).samples
     finally:
         asyncio.run_coroutine_threadsafe(reflector.stop(), loop).result(10)
@@ -130,7 +130,7 @@ def test_the_reflectors_residence_is_no_part_of_the_rtt() -> None:
         loop.close()
     kept = max(sample.residence_ns or 0 for sample in samples)
     slowest = max(sample.rtt_ns or 0 for sample in samples if sample.ts_source == "kernel_txrx")
-    assert kept > 80_000_000
+    assert kept > 50_000_000
     assert slowest < kept / 4
 
 
@@ -257,8 +257,13 @@ def test_agents_measure_each_other_and_the_collector_has_it_all(tmp_path: Path) 
 
         async def go() -> Summary:
             stop = asyncio.Event()
-            asyncio.get_running_loop().call_later(1.2, stop.set)
-            return await Agent(config, rng=random.Random(1)).run(stop)
+            agent = asyncio.create_task(Agent(config, rng=random.Random(1)).run(stop))
+            for _ in range(400):
+                await asyncio.sleep(0.05)
+                if agent.done() or any(line["type"] == "stamp" for line in collector.lines()):
+                    break
+            stop.set()
+            return await agent
 
         summary = asyncio.run(go())
         rounds = [line for line in collector.lines() if line["type"] == "stamp"]
