@@ -75,6 +75,7 @@ _TIMESPEC = struct.Struct("@qq")
 _CMSG = struct.Struct("@Qii")
 #: What nearly every message bears: the stamp first, always 64 octets, and behind it a TTL or, of a sent packet, its number.
 _STAMP_AND_TTL = struct.Struct("@Qiiqq32xQiii")
+_TTL_CMSG_BYTES = 20
 _STAMP_AND_NUMBER = struct.Struct("@Qiiqq32xQiiIBBBBII")
 _STAMP_CMSG_BYTES = 64
 _CMSG_ALIGN = 8
@@ -125,8 +126,9 @@ def read_control(memory: bytes | bytearray, start: int, end: int) -> Ancillary:
     """The same for control messages as the kernel writes them, between two offsets of `memory`. Never raises."""
     # Nearly always a stamp and a TTL, and nothing else.
     if _STAMP_AND_TTL.size <= end - start < _STAMP_CMSG_BYTES + 2 * _CMSG.size and end <= len(memory):
-        size, level, kind, seconds, nanoseconds, _, level2, kind2, ttl = _STAMP_AND_TTL.unpack_from(memory, start)
-        if size == _STAMP_CMSG_BYTES and level == SOL_SOCKET and kind == SO_TIMESTAMPING and (level2, kind2) in _TTL_KINDS:
+        size, level, kind, seconds, nanoseconds, size2, level2, kind2, ttl = _STAMP_AND_TTL.unpack_from(memory, start)
+        is_stamp = size == _STAMP_CMSG_BYTES and level == SOL_SOCKET and kind == SO_TIMESTAMPING
+        if is_stamp and size2 == _TTL_CMSG_BYTES and (level2, kind2) in _TTL_KINDS:
             return Ancillary(seconds * _SECOND_NS + nanoseconds or None, ttl)
     return read_ancillary(_split(memory, start, end))
 
@@ -135,8 +137,14 @@ def read_sent_stamp(memory: bytes | bytearray, start: int, end: int) -> tuple[in
     """Number and stamp (ns) of a sent packet; None when the control messages are of another kind. Never raises."""
     if end - start < _STAMP_AND_NUMBER.size or end > len(memory):
         return None
-    size, level, kind, seconds, nanoseconds, _, level2, kind2, _, origin, _, _, _, _, number = _STAMP_AND_NUMBER.unpack_from(memory, start)
-    if origin != _ORIGIN_TIMESTAMPING or size != _STAMP_CMSG_BYTES or level != SOL_SOCKET or kind != SO_TIMESTAMPING:
+    size, level, kind, seconds, nanoseconds, size2, level2, kind2, _, origin, *_, number = _STAMP_AND_NUMBER.unpack_from(memory, start)
+    if (
+        origin != _ORIGIN_TIMESTAMPING
+        or size2 < _CMSG.size + _EXTENDED_ERR.size
+        or size != _STAMP_CMSG_BYTES
+        or level != SOL_SOCKET
+        or kind != SO_TIMESTAMPING
+    ):
         return None
     return (number, seconds * _SECOND_NS + nanoseconds) if (level2, kind2) in _ERROR_KINDS else None
 

@@ -21,6 +21,7 @@ __all__ = ["IcmpEngine"]
 
 #: A socket is read for so long after the last time-out, for late replies.
 _LATE_NS = 1_000_000_000
+_CHECKSUMS = [checksum_of(flow) for flow in range(FLOWS)]
 
 
 class IcmpEngine(EchoEngine):
@@ -80,7 +81,7 @@ class IcmpEngine(EchoEngine):
         host = probe.round.peer
         assert isinstance(host, str), "the peer of an ICMP round is a numeric address"
         to = self._sockets[6 if ":" in host else 4]
-        sent = to.send(probe.number, probe.token, host, probe.round.payload_bytes, checksum_of(probe.round.flow), None, self._turn)
+        sent = to.send(probe.number, probe.token, host, probe.round.payload_bytes, _CHECKSUMS[probe.round.flow], None, self._turn)
         to.awaits_until_ns = max(to.awaits_until_ns, sent.before.mono_ns + probe.round.timeout_ns + _LATE_NS)
         return sent
 

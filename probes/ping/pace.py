@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 __all__ = ["Pacer"]
@@ -37,15 +38,24 @@ class Pacer(Generic[T]):
         """Have `item` leave at `due_ns` or as soon after it as the rate allows."""
         heapq.heappush(self._plan, (due_ns, next(self._tie), item))
 
-    def take(self, now_ns: int) -> T | None:
-        """The next item that may leave now; None when nothing is due or the rate is used up."""
+    def take(self, now_ns: int, then: Callable[[T], tuple[int, T] | None] | None = None) -> T | None:
+        """The next item that may leave now; None when nothing is due or the rate is used up.
+
+        then   asked for what to plan in its place: due time and item, or None
+        """
         plan, free_ns = self._plan, self._free_at_ns
         if not plan or plan[0][0] > now_ns or (free_ns is not None and free_ns > now_ns):
             return None
         # An idle bucket fills up to `burst` packets and no further.
         least_ns = now_ns - self._slack_ns
         self._free_at_ns = self._gap_ns + (least_ns if free_ns is None or free_ns < least_ns else free_ns)
-        return heapq.heappop(plan)[2]
+        item = plan[0][2]
+        following = None if then is None else then(item)
+        if following is None:
+            heapq.heappop(plan)
+        else:
+            heapq.heapreplace(plan, (following[0], next(self._tie), following[1]))
+        return item
 
     def give_back(self) -> None:
         """What `take` handed out last was not sent after all: it does not count against the rate."""

@@ -168,6 +168,14 @@ class Round:
         return tuple([probe.sample() for probe in self.probes])
 
 
+def _next_of_round(probe: Probe) -> tuple[int, Probe] | None:
+    """What is planned in the place of a packet that leaves; nothing for one that had been postponed or given up."""
+    if probe.outcome is not None or probe.sequence + 1 != len(probe.round.probes):
+        return None
+    following = probe.round.next_probe()
+    return None if following is None else (following.due_ns, following)
+
+
 class EchoSession:
     """All rounds of one engine. Call `take`, hand the packet over, report it; feed what comes in; call `expire`."""
 
@@ -237,10 +245,9 @@ class EchoSession:
 
     def take(self, now_ns: int) -> Probe | None:
         """The next packet to hand to the kernel now, None when there is none; report back with `sent` or `failed`."""
-        while (probe := self._pacer.take(now_ns)) is not None:
+        take = self._pacer.take
+        while (probe := take(now_ns, _next_of_round)) is not None:
             if probe.outcome is None:
-                if probe.sequence + 1 == len(probe.round.probes):  # not one that was postponed
-                    self._plan_next(probe.round)
                 return probe
             self._pacer.give_back()
         return None

@@ -137,13 +137,14 @@ class StampedSocket:
                 if attempt + 1 == _SEND_TRIES:
                     raise
             else:
-                if self.has_stamps:
-                    self._unstamped[self._next_number] = sent
-                    self._next_number = (self._next_number + 1) & 0xFFFFFFFF
-                    if len(self._unstamped) > _UNSTAMPED_KEPT:
-                        del self._unstamped[next(iter(self._unstamped))]
-                return sent
-        raise AssertionError("the last try returns or raises")
+                break
+        if self.has_stamps:
+            number, unstamped = self._next_number, self._unstamped
+            unstamped[number] = sent
+            self._next_number = (number + 1) & 0xFFFFFFFF
+            if len(unstamped) > _UNSTAMPED_KEPT:
+                del unstamped[next(iter(unstamped))]
+        return sent
 
     def read(self) -> list[Incoming]:
         """What is waiting, up to about READ_AT_MOST packets: ICMP errors of the error queue first, then packets.

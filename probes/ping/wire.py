@@ -112,7 +112,7 @@ def echo_request(version: int, identifier: int, number: int, token: int, payload
     others = (head + identifier + number + token + _filler_sum(filler)) % 0xFFFF
     # Words of the message, checksum left out, must add up to the complement of the checksum wanted.
     balance = (0xFFFF - flow - others) % 0xFFFF
-    return _ECHO.pack(ECHO_REQUEST[version], 0, flow if version == 4 else 0, identifier, number, token, balance) + _FILLER[:filler]
+    return _ECHO.pack(head >> 8, 0, flow if version == 4 else 0, identifier, number, token, balance) + _FILLER[:filler]
 
 
 def checksum_of(flow: int) -> int:
