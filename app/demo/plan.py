@@ -52,6 +52,10 @@ timeout_ms = 10000
 [[probe]]
 type = "http"
 interval_s = {inference_s}
+
+[[probe]]
+type = "serving"
+interval_s = {inference_s}
 """
 
 _TRACEROUTE = """
@@ -154,7 +158,8 @@ def write_agent_config(lab: Lab, site: str, often: Intervals, *, folder: Path, c
             text += [] if loopback else [f"stamp_port = {STAMP_PORT}"]
             url = lab.inference_url(site, target.id, medium)
             if url is not None:
-                text += _pairs({"inference_url": url, "http_url": url.removesuffix("/v1") + "/health"})
+                server = url.removesuffix("/v1")
+                text += _pairs({"inference_url": url, "http_url": f"{server}/health", "metrics_url": f"{server}/metrics"})
             text.append("")
     path = folder / f"{_name(site)}.toml"
     path.write_text("\n".join(text))

@@ -139,7 +139,10 @@ def test_late_role_only_first_then_apart(field: str) -> None:
     """A head at once, a role-only chunk 60 ms on, tokens 30 ms apart: every phase where the script has it, and truly streamed."""
     script = [HEAD, 0.06, event(ROLE), 0.06]
     tokens = [part for number in range(6) for part in (event(token(f"t{number}", field)), 0.03)]
-    made = one([*script, *tokens, event(STOP) + event(USAGE) + DONE])
+    for _ in range(4):  # a client that is kept from the processor for so long reads two of them as one
+        made = one([*script, *tokens, event(STOP) + event(USAGE) + DONE])
+        if made.head_ns != made.ttfb_ns != made.ttft_ns and min(made.token_gaps_ns, default=0) > 0:
+            break
     assert (made.outcome, made.error, made.http_version, made.finish_reason) == ("ok", None, "1.1", "stop")
     assert made.head_ns is not None
     assert made.ttfb_ns is not None
@@ -203,7 +206,7 @@ def test_what_servers_do_wrong(script: Script, outcome: str, words: str) -> None
 
 def test_retry_after_is_heeded() -> None:
     """A 429 is a result; until its time is over the target is left alone, and then asked again."""
-    limited = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    limited = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
 
     async def run() -> None:
         async with http1([limited], [HEAD, event(token("a")), event(STOP) + DONE]) as port:
@@ -211,10 +214,10 @@ def test_retry_after_is_heeded() -> None:
             await probe.open()
             (first,) = await probe.once(aim, me)
             assert isinstance(first, InferenceResult)
-            assert (first.outcome, first.http_status, first.retry_after_ns) == ("http_error", 429, 10**9)
+            assert (first.outcome, first.http_status, first.retry_after_ns) == ("http_error", 429, 2 * 10**9)
             with pytest.raises(Withheld, match=r"asked to be left alone until .* UTC"):
                 await probe.once(aim, me)
-            await asyncio.sleep(1.05)
+            await asyncio.sleep(2.05)
             (second,) = await probe.once(aim, me)
             assert isinstance(second, InferenceResult)
             assert second.outcome == "ok"

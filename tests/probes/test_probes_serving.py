@@ -169,7 +169,8 @@ def test_what_servers_do_wrong(said: list[float | bytes], outcome: str, words: s
 
     async def run() -> ServingResult:
         async with http1(said) as port:
-            return await read(target(f"http://127.0.0.1:{port}/metrics"), timeout_ms=300, max_response_bytes=2000)
+            timeout_ms = 300 if outcome == "timeout" else 20_000
+            return await read(target(f"http://127.0.0.1:{port}/metrics"), timeout_ms=timeout_ms, max_response_bytes=2000)
 
     made = asyncio.run(run())
     assert (made.outcome, made.server, made.requests_running) == (outcome, None, None)
@@ -182,7 +183,7 @@ def test_a_reading_over_the_network(unused_port: int) -> None:
 
     async def run() -> ServingResult:
         async with http1([answer(golden("vllm").encode())]) as port:
-            return await read(target(f"http://127.0.0.1:{port}/metrics"))
+            return await read(target(f"http://127.0.0.1:{port}/metrics"), timeout_ms=20_000)
 
     made = asyncio.run(run())
     assert (made.outcome, made.server, made.requests_waiting, made.http_status) == ("ok", "vllm", 3, 200)
@@ -213,7 +214,10 @@ def test_llama_cpp_idle_and_with_all_slots_busy(llama: str) -> None:
     slots = lab_serving.SLOT_COUNT
 
     async def run() -> tuple[list[ServingResult], list[InferenceResult], int]:
-        serving_probe, probe = ServingProbe(ServingConfig()), InferenceProbe(InferenceConfig(max_tokens=TOKENS, prompt_tokens=300))
+        serving_probe, probe = (
+            ServingProbe(ServingConfig(timeout_ms=30_000)),
+            InferenceProbe(InferenceConfig(timeout_ms=60_000, max_tokens=TOKENS, prompt_tokens=300)),
+        )
         me, aim = Vantage(agent="a", site="sin", boot="b"), target(f"{llama}/metrics")
         asked = Target(site="fra", address="127.0.0.1", inference_url=f"{llama}/v1", inference_model=lab_serving.MODEL_NAME)
         await serving_probe.open()
