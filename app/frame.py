@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from app import address, data, metrics, text
+from app.identity import by_identity
 from app.theme import Theme, theme_of
 from inventory.load import load
 from records.errors import IsochroneError, NoAnswer
@@ -59,17 +60,26 @@ class View:
     @property
     def links(self) -> list[LinkEstimate]:
         """The links over the chosen medium, those kept out by a gate included."""
-        return metrics.of_medium(self.all_links, self.medium)
+        return _of_medium(self.all_links, self.medium)
 
     @property
     def usable(self) -> list[LinkEstimate]:
         """The links that passed every gate; only these are drawn and routed over."""
-        return [link for link in self.links if link.gate == "ok"]
+        return _usable(self.all_links, self.medium)
 
     def span(self) -> tuple[datetime, datetime]:
         """The window as [start, end) in UTC; for everything, from the first possible time."""
         length = text.window_of(self.window)
         return (self.at.now - length if length else datetime(1970, 1, 1, tzinfo=self.at.now.tzinfo), self.at.now)
+
+
+# Every rerun of every session asks for these of the same links.
+_of_medium = by_identity(16)(metrics.of_medium)
+
+
+@by_identity(16)
+def _usable(links: tuple[LinkEstimate, ...], medium: str) -> list[LinkEstimate]:
+    return [link for link in _of_medium(links, medium) if link.gate == "ok"]
 
 
 def theme() -> Theme:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app import text
+from app.identity import by_identity
 from records.link import LinkEstimate
 from records.units import ms
 
@@ -175,6 +176,7 @@ def by_pair(links: Iterable[LinkEstimate]) -> dict[tuple[str, str], LinkEstimate
     return {(link.src, link.dst): link for link in links}
 
 
+@by_identity(32)
 def worst_first(links: Sequence[LinkEstimate], metric: Metric, *, near: bool = True) -> list[LinkEstimate]:
     """Links with a known number, largest first (ties by name); `near` False leaves out pairs under NEAR_FLOOR_MS."""
     known = [
