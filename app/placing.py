@@ -16,6 +16,7 @@ from records.errors import BadPlacement, UnknownSite
 from records.place import Site
 from routing.distance import Distances, distances
 from routing.placement import Objective, Placement, Problem, place
+from routing.placement_limits import quick_limited
 from routing.placement_proof import prove
 
 __all__ = ["UNITS", "Placed", "place_answer", "placement_json"]
@@ -59,7 +60,7 @@ def place_answer(
 
     keep       ids (or other names) of sites that stand already; candidates or not, they count among the k
     spend_usd  the most that new sites may cost; needs a price for every candidate
-    proven     ask HiGHS for the optimum or a bound; with capacities it is asked in any case
+    proven     ask HiGHS for the optimum or a bound; the quick answer has a (looser) bound where sites have capacities or prices
     known      measured links; None models every distance
 
     Raises UnknownSite for a candidate or kept site that nothing knows, BadPlacement, NoPlacement.
@@ -95,7 +96,10 @@ def place_answer(
         price=None if spend_usd is None else np.array([chosen[name].price_usd for name in names], dtype=np.float64),
         spend=spend_usd,
     )
-    placement = prove(problem, time_limit_s=time_limit_s, clock=time.monotonic) if proven or limited else place(problem)
+    if proven:
+        placement = prove(problem, time_limit_s=time_limit_s, clock=time.monotonic)
+    else:
+        placement = quick_limited(problem) if limited or spend_usd is not None else place(problem)
     return Placed(
         problem=problem,
         placement=placement,

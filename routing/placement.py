@@ -116,9 +116,9 @@ class Placement:
 
 
 def place(problem: Problem) -> Placement:
-    """The quick answer: greedy and swap. With capacities, routing.placement_proof answers."""
+    """The quick answer: greedy and swap. With capacities, routing.placement_limits answers."""
     if problem.capacity is not None:
-        raise BadPlacement("a placement with capacities is solved as a whole; ask routing.placement_proof.prove")
+        raise BadPlacement("a placement with capacities spreads people over sites; ask routing.placement_limits.quick_limited")
     return answer(problem, quick(problem))
 
 

@@ -26,7 +26,7 @@ from scipy.sparse import coo_array, vstack
 from records.errors import BadPlacement, NoPlacement
 from routing.placement import COVERED, Placement, Problem, answer, quick, value_of
 
-__all__ = ["NEAREST", "prove"]
+__all__ = ["NEAREST", "prove", "transport"]
 
 Floats = NDArray[np.float64]
 Left = Callable[[], float]
@@ -84,7 +84,7 @@ def _capacitated(problem: Problem, left: Left) -> Placement:
         sites, found, optimal = _assign(problem, cost, count, left())
         bound = max(bound, found)
         if sites:
-            its_value, its_shares = _transport(problem, cost, sites)
+            its_value, its_shares = transport(problem, cost, sites)
             if its_value < value:
                 best, value, shares = sites, its_value, its_shares
         if value <= bound * (1 + _EXACT) + _EXACT or not optimal or left() <= _LEAST_S:
@@ -187,7 +187,7 @@ def _cover(problem: Problem, threshold_ms: float, time_limit_s: float, *, relaxe
     return ([] if relaxed else _chosen(problem, found)), most
 
 
-def _transport(problem: Problem, cost: Floats, chosen: list[int]) -> tuple[float, Floats]:
+def transport(problem: Problem, cost: Floats, chosen: list[int]) -> tuple[float, Floats]:
     """(value, [C, k] share of each client at each site): the cheapest assignment that the sites' capacities allow."""
     assert problem.capacity is not None
     clients, sites = len(cost), len(chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from routing import placement_proof
 from routing.distance import distances, floors_ms
 from routing.placement import Problem, marginal, place, quick
 from routing.placement_cover import Cover
+from routing.placement_limits import quick_limited
 from routing.placement_proof import prove
 
 
@@ -226,3 +228,32 @@ def test_after_the_swaps_of_a_cover_no_exchange_helps(seed):
         for comes in set(range(15)) - set(cover.chosen):
             other = [*(set(cover.chosen) - {leaves}), comes]
             assert people(other) <= people(cover.chosen) or cost(other) > 9
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(["p50", "within-budget"]), st.sampled_from([(), (2,)]))
+def test_the_quick_answer_within_a_spending_lies_between_the_best_and_its_bound(seed, objective, keep):
+    """By every choice that can be paid for."""
+    price = np.random.default_rng(seed).integers(1, 9, 8).astype(float)
+    problem = random_problem(seed, objective=objective, keep=keep, price=price, spend=12.0)
+    found, best = quick_limited(problem), best_by_hand(problem)
+    assert sum(price[s] for s in set(found.sites) - set(keep)) <= 12
+    assert found.value == pytest.approx(objective_by_hand(problem, found.sites))
+    low, high = (found.bound, found.value) if objective == "p50" else (found.value, found.bound)
+    assert low - 1e-9 <= best <= high + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_quick_answer_with_capacities_lies_between_the_best_and_its_bound(seed):
+    """By the proof, which other tests hold to every choice: p50 where all fit, and people within a budget."""
+    rng = np.random.default_rng(seed)
+    for objective in ("p50", "within-budget"):
+        problem = random_problem(seed, objective=objective, capacity=rng.integers(20, 60, 8).astype(float))
+        if np.sort(problem.capacity)[-3:].sum() < problem.weights.sum():
+            problem = replace(problem, capacity=problem.capacity * 3)
+        found, proven = quick_limited(problem), prove(problem)
+        assert proven.gap == 0
+        low, high = (found.bound, found.value) if objective == "p50" else (found.value, found.bound)
+        assert low - 1e-7 <= proven.value <= high + 1e-7
+        if objective == "p50":
+            assert problem.capacity[list(found.sites)].sum() >= problem.weights.sum() * (1 - 1e-9)
