@@ -63,9 +63,9 @@ def place(
     """Choose k sites so that the people of the inventory's metros are near one of them.
 
     Distances are measured RTTs where the warehouse has them and models elsewhere, and say which. The answer comes from a
-    greedy search with swaps, with a bound where sites have prices or capacities; --prove gives the optimum or a tighter bound. `gain` is what each candidate is worth as one more
-    site (for a chosen one, what is lost without it). With a `capacity` (people) in the candidates' file a metro's people
-    may be split over sites.
+    greedy search with swaps, with a bound where sites have prices or capacities; --prove gives the optimum or a tighter
+    bound. `gain` is what each candidate is worth as one more site (for a chosen one, what is lost without it). With a
+    `capacity` (people) in the candidates' file a metro's people may be split over sites.
 
     \b
     Examples:
