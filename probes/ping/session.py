@@ -27,7 +27,7 @@ from probes.ping.failure import source_of
 from probes.ping.pace import Pacer
 from probes.ping.timing import Reading, Sent, round_trip
 from records.base import TsSource
-from records.ping import PingOutcome, PingSample
+from records.ping import PingOutcome, PingSample, answered
 
 __all__ = ["Counters", "EchoSession", "Probe", "Round", "Verdict", "host_of"]
 
@@ -91,10 +91,11 @@ class Probe:
     def sample(self) -> PingSample:
         """The settled packet as a record."""
         assert self.outcome is not None, "a packet in flight has no outcome yet"
-        if self.outcome == "reply" and self.sent is not None and not self.duplicates:  # nearly all: what it does not say is not there
-            return PingSample(
+        if self.outcome == "reply" and self.sent is not None and not self.duplicates:  # nearly all
+            assert self.rtt_ns is not None, "a reply has an RTT"
+            assert self.ts_source is not None, "and a way it was timed"
+            return answered(
                 sequence=self.sequence,
-                outcome="reply",
                 sent_at_ns=self.sent.sent_at_ns,
                 rtt_ns=self.rtt_ns,
                 ts_source=self.ts_source,
