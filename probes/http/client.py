@@ -77,6 +77,7 @@ class _Seen:
     tls_resumed: bool | None = None
     tls_verified: bool | None = None
     ts_source: TsSource | None = None
+    asked_ns: int = 0
 
     @property
     def open(self) -> Stream:
@@ -250,7 +251,8 @@ class Visitor:
             "Connection": "close",
         }
         answer = Answer(method=self._config.method, path=endpoint.path, headers=headers, max_bytes=self._config.max_response_bytes)
-        visit.ask(answer, self._clock())
+        seen.asked_ns = self._clock()
+        visit.ask(answer, seen.asked_ns)
         async with self._limited("http", endpoint.authority, stream):
             await stream.send(answer.request)
             visit.uploaded(self._clock())
@@ -264,7 +266,7 @@ class Visitor:
             seen.ts_source = "user"
             return now_ns
         seen.ts_source = seen.ts_source or "kernel_rx"
-        return min(arrived_ns, now_ns)
+        return max(seen.asked_ns, min(arrived_ns, now_ns))  # what a server says before it is asked is heard at once, not before
 
 
 def _only(addresses: Addresses | None, address: str | None) -> Addresses:

@@ -360,7 +360,8 @@ class StreamedAnswer(Exchange):
         return None if first is None or last is None else last - first
 
     def _since_began(self, at_ns: int | None) -> int | None:
-        return None if at_ns is None or self._began_ns is None else at_ns - self._began_ns
+        # A server that speaks before it is asked was heard at once, not before.
+        return None if at_ns is None or self._began_ns is None else max(0, at_ns - self._began_ns)
 
     def _arrivals(self, tcp: TcpInfo) -> int:
         return arrivals(self._reads, rtt_ns=tcp.min_rtt_ns or tcp.rtt_ns, is_stamped=self._is_stamped)

@@ -66,6 +66,20 @@ def test_a_probe_measures_only_targets_that_have_what_it_needs() -> None:
     ]
 
 
+def test_a_budget_of_a_day_is_kept_beside_the_spool() -> None:
+    """Each table its own file, unless one is given; without a budget there is none."""
+    fra = FRA + 'inference_url = "http://10.0.0.1:8080/v1"\n'
+    table = '[[probe]]\ntype = "inference"\ninterval_s = 60\n'
+    text = BASE + fra + table + table + "daily_requests = 5\n" + table + 'daily_tokens = 5000\nbudget_file = "mine.json"\n'
+    config = parse(text)
+    files = [getattr(probe.config, "budget_file") for probe in config.probes]  # noqa: B009
+    assert files == ["", str(config.agent.spool_dir / "budget-inference-2.json"), "/etc/isochrone/mine.json"]
+    with pytest.raises(ConfigError, match=r"daily_tokens is 79, and one request may take 80"):
+        parse(BASE + fra + table + "daily_tokens = 79\n")
+    with pytest.raises(ConfigError, match="both api_key_file and api_key_env"):
+        parse(BASE + fra + 'api_key_file = "key"\napi_key_env = "KEY"\n')
+
+
 def test_targets_are_chosen_by_site_and_medium() -> None:
     """`targets` names sites (every medium of them) or one medium of a site."""
     text = (

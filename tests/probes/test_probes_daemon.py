@@ -1,8 +1,10 @@
 """The daemon with real packets: it measures its own UDP reflector on loopback and sends to a real HTTP server."""
 
 import asyncio
+import logging
 import random
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from probes.daemon import Agent, Summary
 from probes.guard import Guard
 from probes.hosts import HostList
 from probes.limits import PacketLimits
-from probes.model import Target, Vantage
+from probes.model import Target, Vantage, Withheld
 from probes.policy import Policy
 from probes.registry import PROBE_TYPES, ProbeFactory
 from probes.runner import Runner, Skipped
@@ -132,6 +134,8 @@ class _Broken:
         cls.running += 1
         cls.most = max(cls.most, cls.running)
         try:
+            if getattr(self.config, "count", 0) == 9:
+                raise Withheld("the budget of 5 requests a day is used up until 00:00 UTC")
             await asyncio.sleep(0.05)
             if getattr(self.config, "count", 0) == 8:
                 await asyncio.sleep(3600)
@@ -262,6 +266,25 @@ def test_a_round_that_finds_no_room_is_skipped(tmp_path: Path, broken: type[_Bro
             await runner.once(target, vantage, until_ns=time.monotonic_ns() + 20 * MS)
 
     asyncio.run(go())
+
+
+def test_what_a_probe_holds_back_is_skipped_and_said(tmp_path: Path, broken: type[_Broken], caplog: pytest.LogCaptureFixture) -> None:
+    """A budget that is used up is a skipped round and no failure; the journal says why, once."""
+    config = configure(tmp_path, "http://127.0.0.1:9", probe="", extra=BROKEN + "count = 9\n")
+    limits = PacketLimits(total_per_s=100, per_target_per_s=100, largest_round=5)
+
+    async def go() -> None:
+        runner = Runner(settings=config.probes[0], limits=limits, guard=Guard(ANYWHERE), room=asyncio.Semaphore(1))
+        for _ in range(3):
+            with pytest.raises(Skipped):
+                await runner.once(config.targets[0], Vantage(agent="sin-1", site="sin", boot="aa"), until_ns=time.monotonic_ns() + 10**11)
+        assert (runner.tally.runs, runner.tally.failures) == (0, 0)
+
+    with caplog.at_level(logging.WARNING, logger="isochrone.agent"):
+        asyncio.run(go())
+    said = [record.getMessage() for record in caplog.records if "budget" in record.getMessage()]
+    assert said == ["broken of fra over internet is skipped: the budget of 5 requests a day is used up until 00:00 UTC"]
+    assert caplog.records[0].exc_info is None
 
 
 def test_the_grade_names_every_reason() -> None:

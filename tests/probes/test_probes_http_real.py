@@ -234,6 +234,7 @@ def test_what_servers_do_wrong(handle: Callable[[socket.socket], None], protocol
         made = measure(f"{protocol}://127.0.0.1:{port}", timeout_ms=500 if outcome == "timeout" else 10_000)[0]
     assert (made.outcome, made.failed_phase, made.failure_source) == (outcome, phase, source)
     assert made.tcp_rtt_ns is not None
+    assert made.ttfb_ns is None or made.ttfb_ns >= 0  # also of one that speaks before it is asked
 
 
 def test_a_port_where_nobody_listens(unused_port: int) -> None:

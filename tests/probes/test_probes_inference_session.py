@@ -62,6 +62,12 @@ def test_each_kind_of_first_token_has_its_own_time() -> None:
     assert (answer.first_reasoning_ns, answer.first_tool_call_ns, answer.first_content_ns) == (200, 300, 400)
 
 
+def test_a_server_that_speaks_before_it_is_asked() -> None:
+    """Nothing is heard before the request: the times are 0, never less."""
+    answer = play([(50, HEAD + chunked(event(token("a")) + event(STOP) + DONE) + END)])
+    assert (answer.outcome, answer.head_ns, answer.ttft_ns) == ("ok", 0, 0)
+
+
 @pytest.mark.parametrize(
     ("headers", "wait_s"),
     [
