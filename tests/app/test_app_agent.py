@@ -210,6 +210,34 @@ def test_two_agents_on_one_spool(tmp_path: Path) -> None:
         assert first.wait(timeout=20) in {0, 130}
 
 
+def test_a_second_sigterm_does_not_wait(tmp_path: Path) -> None:
+    """A collector that takes the connection and never answers, a minute to drain: the first SIGTERM waits for it, the second ends it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config = write_config(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}", drain_s=60)
+        with subprocess.Popen([*CLI, "agent", "run", "--config", str(config)], stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            for text in process.stderr:
+                if "boot " in text:
+                    break
+            connection, _ = silent.accept()
+            process.send_signal(signal.SIGHUP)
+            for text in process.stderr:
+                if "reloaded" in text:
+                    break
+            process.send_signal(signal.SIGTERM)
+            for text in process.stderr:
+                if "stopping" in text:
+                    break
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            said = process.stderr.read()
+            assert process.wait(timeout=30) == 130
+            assert time.monotonic() - began < 20, "far below the minute it was given"
+            assert "Traceback" not in said
+        connection.close()
+    assert list((tmp_path / "spool").glob("*.gz")) or list((tmp_path / "spool").glob("*.open")), "what was measured stays"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming an ordinary user needs root")
 def test_an_ordinary_user_without_icmp_gets_the_reason_and_status_3(tmp_path: Path) -> None:
     """No permission for ICMP sockets: one line with what to grant, exit status 3."""

@@ -201,6 +201,30 @@ def test_systemd_is_told_what_happens(tmp_path: Path) -> None:
     assert first.count("WATCHDOG") >= 2
 
 
+def test_a_clock_that_is_set_moves_no_round_and_no_rtt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody sets the wall clock an hour ahead: rounds and RTTs go on as they were, and the status says so."""
+    port, real = free_port(), time.time_ns
+    with served() as collector:
+        path = write(tmp_path, collector.url, port, "fra")
+
+        async def play(agent: Agent) -> None:
+            await until(collector, lambda pings: len(pings) > 2)
+            monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)
+            before = len([line for line in collector.lines() if line["type"] == "ping"])
+            await until(collector, lambda pings: len(pings) > before + 6)
+
+        run(path, play)
+        lines = collector.lines()
+    pings = [line for line in lines if line["type"] == "ping"]
+    started = [line["started_at_ns"] for line in pings]
+    assert max(started) - min(started) > 3600 * 10**9, "rows say when by the clock there is"
+    assert all(0 < sample["rtt_ns"] < 500 * MS for line in pings for sample in line["samples"] if sample["outcome"] == "reply")
+    last = [line for line in lines if line["type"] == "status"][-1]
+    reasons = [reason for line in lines if line["type"] == "status" for reason in line["reasons"]]
+    assert any(reason.startswith("wall clock was set by +3600") for reason in reasons)
+    assert last["skipped_rounds"] <= 2, "nothing is skipped for it, and nothing caught up"
+
+
 def test_a_hanging_call_holds_up_no_end() -> None:
     """A thread that blocks for an hour does not delay the loop's end, and results and errors come back as from any executor."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -123,6 +123,27 @@ def test_lines_rejected_out_of_a_stored_batch_are_counted(collector: Collector, 
     collector.body = body
     uplink, pauses = drain(spool, collector.url)
     assert (pauses, uplink.stored_batches, uplink.rejected_measurements) == ([None], 1, rejected)
+
+
+DAMAGES: list[Callable[[bytes], bytes]] = [
+    lambda body: body[:-3],
+    lambda body: body[:20] + b"\xff" + body[21:],
+    lambda _: b"",
+    lambda _: b"\0" * 50,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_segment_that_the_disk_damaged_is_put_aside(collector: Collector, spool: Spool, damage: Callable[[bytes], bytes]) -> None:
+    """Cut short, flipped, empty, zeros: not sent, kept for whoever wants to look, counted; the others arrive."""
+    fill(spool, 3)
+    middle = sorted(spool.directory.glob("*.gz"))[1]
+    middle.write_bytes(damage(middle.read_bytes()))
+    uplink, _ = drain(spool, collector.url)
+    assert [headers["Isochrone-Sequence"] for headers, _ in collector.requests] == ["0", "2"]
+    assert uplink.quarantined_measurements == 2
+    assert [path.name for path in (spool.directory / QUARANTINE).iterdir()] == [middle.name]
+    assert spool.size_bytes == 0
 
 
 @pytest.mark.parametrize("status", [409, 413])
