@@ -1,6 +1,6 @@
 """Whose failure a measurement shows, as far as one end can tell: resolver, path, target or agent. Pure.
 
-The words are those of probes/http/failure.py, and http results carry theirs. For the others:
+Records that say so themselves are believed (http, throughput, the packets of a ping). For the others:
 
 ==========  ===============================================================================================
 resolver    the name had no address
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 
 from records.batch import Line
 from records.measurement import FailureSource, InferenceResult, PingResult, ThroughputResult, TracerouteResult
@@ -31,6 +32,9 @@ def failure_source(line: Line, *, is_resolved: bool, address: str | None) -> Fai
     is_resolved  the target is an address, or its name led to one
     address      which
     """
+    said: FailureSource | None = getattr(line, "failure_source", None)
+    if said is not None:
+        return said
     if isinstance(line, PingResult | StampResult):
         return _of_ping(line, is_resolved=is_resolved, address=address)
     if isinstance(line, TracerouteResult):
@@ -38,21 +42,26 @@ def failure_source(line: Line, *, is_resolved: bool, address: str | None) -> Fai
             return None
         return "path" if line.hops else ("agent" if is_resolved else "resolver")
     if isinstance(line, ThroughputResult):
-        return None if line.error is None else _of_text(line.error, is_resolved=is_resolved)
+        return None if line.stop_reason != "error" else _of_text(line.error or "", is_resolved=is_resolved)
     if isinstance(line, InferenceResult):
         if line.outcome == "ok":
             return None
         if line.outcome == "connect_failed":
             return _of_text(line.error or "", is_resolved=is_resolved)
         return "path" if line.outcome == "timeout" and line.tcp_ns is None else "target"
-    found: FailureSource | None = getattr(line, "failure_source", None)
-    return found
+    return None
 
 
 def _of_ping(result: PingResult | StampResult, *, is_resolved: bool, address: str | None) -> FailureSource | None:
     outcomes = {sample.outcome for sample in result.samples}
     if not outcomes or "reply" in outcomes:
         return None
+    said: Counter[FailureSource] = Counter()
+    for sample in result.samples:
+        if (source := getattr(sample, "failure_source", None)) is not None:
+            said[source] += 1
+    if said:
+        return said.most_common(1)[0][0]
     if "unreachable" in outcomes:
         responders = {sample.responder for sample in result.samples if sample.outcome == "unreachable"}
         return "target" if responders == {address} else "path"

@@ -33,7 +33,11 @@ def check_collector_url(url: str) -> tuple[str, str | None]:
 
     Accepts ``http://host:port``, ``https://host:port`` and ``http+unix:///path/to.sock``; raises ConfigError otherwise.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError(f"collector address {url!r} is none: {error}; give one such as http://HOST:PORT") from None
     if parts.scheme == "http+unix" and parts.path.startswith("/") and not parts.netloc:
         return "http://collector", parts.path
     if parts.scheme in {"http", "https"} and parts.hostname and parts.username is None and not parts.query:

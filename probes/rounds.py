@@ -152,7 +152,8 @@ class Rounds:
         for probe in config.probes:
             if (runner := kept.get(probe.kind)) is not None:
                 runner.settings, runner.limits, runner.room = probe, limits, rooms[probe.type][1]
-        self._config, self._limits, self._rooms, self._guard.policy = config, limits, rooms, config.policy
+        self._config, self._limits, self._rooms = config, limits, rooms
+        self._guard.change(config.policy)
         self._runners = {probe.kind: kept.get(probe.kind) or fresh[probe.kind] for probe in config.probes}
         self._targets = _targets(config)
         self._mesh.update(config.mesh, *_mesh_parts(config))

@@ -13,7 +13,6 @@ from probes.blame import failure_source
 from probes.guard import Guard, OptedOut
 from probes.limits import PacketLimits
 from probes.model import ProbeType, Target, Vantage, Withheld
-from probes.policy import network_of
 from probes.registry import PROBE_TYPES
 from probes.settings import ProbeSettings
 from records.batch import Line
@@ -135,14 +134,17 @@ class Runner:
 
     async def _once(self, target: Target, vantage: Vantage, *, until_ns: int) -> tuple[Line, ...]:
         factory, config = PROBE_TYPES[self.settings.type], self.settings.config
-        try:
-            async with asyncio.timeout(max(0.0, (until_ns - time.monotonic_ns()) / SECOND)):
-                await self.room.acquire()
-        except TimeoutError:
-            raise Skipped from None
+        if not self.room.locked():
+            await self.room.acquire()  # at once
+        else:
+            try:
+                async with asyncio.timeout(max(0.0, (until_ns - time.monotonic_ns()) / SECOND)):
+                    await self.room.acquire()
+            except TimeoutError:
+                raise Skipped from None
         try:
             try:
-                address = await self.guard.check(self._hosts(target))
+                leads = await self.guard.check(self._hosts(target))
             except OptedOut as entry:
                 self.tally.opted_out += 1
                 self._say(f"of {target.site} over {target.medium} is left out", entry)
@@ -150,10 +152,9 @@ class Runner:
             except NotPermitted as error:
                 self._failed(target, error)
                 return ()
-            measured = str(address) if address is not None else target.address
-            network = None if address is None else network_of(address)
+            measured = leads.address or target.address
             packets = factory.packets(config)
-            while (wait_ns := self.limits.take(measured, packets, time.monotonic_ns(), network=network)) > 0:
+            while (wait_ns := self.limits.take(measured, packets, time.monotonic_ns(), network=leads.network)) > 0:
                 if time.monotonic_ns() + wait_ns > until_ns:
                     raise Skipped
                 await asyncio.sleep(wait_ns / SECOND)
@@ -167,7 +168,7 @@ class Runner:
             except Exception as error:  # noqa: BLE001  one broken probe must never end the daemon
                 self._failed(target, error)
                 return ()
-            self._count(lines, None if address is None else str(address))
+            self._count(lines, leads.address)
             return lines
         finally:
             self.room.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -83,9 +84,21 @@ def _checked(value: object, hint: object, *, where: str, key: str, folder: Path)
                 return tuple(value)
             continue
         if kind is Path and isinstance(value, str) and value:
-            return folder / Path(value).expanduser()
+            return _path(value, where=where, key=key, folder=folder)
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
         if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-            return str(folder / Path(value).expanduser()) if isinstance(value, str) and value and key.endswith("_file") else value
+            is_path = isinstance(value, str) and value and key.endswith("_file")
+            return str(_path(str(value), where=where, key=key, folder=folder)) if is_path else value
     raise ConfigError(f"{where}: {key} is {value!r}; give {_describe(hint)}")
+
+
+def _path(value: str, *, where: str, key: str, folder: Path) -> Path:
+    try:
+        path = folder / Path(value).expanduser()
+        os.fsencode(path)
+    except (RuntimeError, UnicodeEncodeError) as error:
+        raise ConfigError(f"{where}: {key} is {value!r}, which is no path here: {error}") from None
+    if "\0" in value:
+        raise ConfigError(f"{where}: {key} is {value!r}; a path holds no NUL character")
+    return path

@@ -9,7 +9,9 @@ guessing. Floats are finite; unknown is null or absent.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
+from typing import cast
 
 from records.claims import ServingResult
 from records.measurement import (
@@ -69,19 +71,30 @@ def type_of(record: Line) -> str:
     return _TYPE_NAMES[type(record)]
 
 
+_SCALARS = frozenset({int, str, float, bool, type(None), dict})
+#: The fields of each kind of record that was encoded, each with whether it may be left out.
+_NAMES: dict[type, tuple[tuple[str, bool], ...]] = {}
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
 def _plain(value: object) -> object:
     """A record as JSON-ready values; fields at their default are left out, they decode to the same."""
-    if is_dataclass(value) and not isinstance(value, type):
-        out = {}
-        for field in fields(value):
-            item = getattr(value, field.name)
-            if item is None and field.default is None:
-                continue
-            out[field.name] = _plain(item)
-        return out
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is tuple or kind is list:
+        return [_plain(item) for item in cast("Iterable[object]", value)]
+    names = _NAMES.get(kind)
+    if names is None:
+        if not is_dataclass(value):
+            return value
+        names = _NAMES[kind] = tuple((field.name, field.default is None) for field in fields(value))
+    out = {}
+    for name, may_lack in names:
+        item = getattr(value, name)
+        if item is not None or not may_lack:
+            out[name] = item if type(item) in _SCALARS else _plain(item)
+    return out
 
 
 def encode_line(record: Line) -> bytes:
@@ -91,4 +104,4 @@ def encode_line(record: Line) -> bytes:
     """
     body = _plain(record)
     assert isinstance(body, dict)
-    return json.dumps({"v": SCHEMA_VERSION, "type": type_of(record), **body}, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return _ENCODER.encode({"v": SCHEMA_VERSION, "type": type_of(record), **body}).encode() + b"\n"

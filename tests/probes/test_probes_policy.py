@@ -152,7 +152,7 @@ def test_the_lists_hold_behind_a_name(tmp_path: Path) -> None:
 def test_a_name_without_an_address_is_no_refusal() -> None:
     """It is the probe's to find and to record: the guard lets it pass and knows no address."""
     guard = Guard(Policy(is_private_allowed=False, allowed=None, opted_out=HostList()))
-    assert asyncio.run(guard.check(["no-such-host.invalid"])) is None
+    assert asyncio.run(guard.check(["no-such-host.invalid"])).address is None
 
 
 def ping(*samples: dict[str, object]) -> PingResult:
