@@ -218,6 +218,12 @@ COLUMNS: dict[str, Columns] = {
         **dict.fromkeys(("skipped_rounds", "spool_bytes", "dropped_measurements", "loop_lag_p99_ns", "clock_error_ns"), _INT),
         "grade": _TEXT,
         "reasons": pa.list_(_TEXT),
+        "round_lag_p99_ns": _INT,
+        "steal_ratio": pa.float64(),
+        "stamps": pa.map_(_TEXT, _INT),
+        "failures": pa.map_(_TEXT, _INT),
+        "opted_out_rounds": _INT,
+        "shifts": _INT,
         **_TAIL,
     },
     "reject": {
@@ -375,6 +381,12 @@ def agent_status_rows(s: AgentStatus, batch: BatchName, received_at: datetime) -
             s.clock_error_ns,
             s.grade,
             s.reasons,
+            s.round_lag_p99_ns,
+            s.steal_ratio,
+            None if s.stamps is None else list(s.stamps.items()),
+            None if s.failures is None else list(s.failures.items()),
+            s.opted_out_rounds,
+            s.shifts,
             *_tail(batch, received_at),
         )
     ]

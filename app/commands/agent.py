@@ -11,13 +11,16 @@ from pathlib import Path
 import click
 
 from app.output import emit_json, json_option, note, table
-from probes.check import check_agent
+from probes.check import Check, check_agent
 from probes.config import load_config
 from probes.daemon import run_agent
 from probes.plan import Plan, make_plan
 from records.errors import NoAnswer
 
 __all__ = ["agent"]
+
+#: Of more targets than this only those that are wrong are listed.
+_SHOWN_TARGETS = 20
 
 _config = click.option(
     "--config",
@@ -81,10 +84,19 @@ def check(path: Path, *, as_json: bool) -> None:
         said = {"config": str(path), "agent": config.agent.id, "site": config.agent.site, "ok": not failed, "checks": rows}
         emit_json({**said, "plan": asdict(plan)})
     else:
-        table(["what", "ok", "found"], [[entry.name, entry.is_ok, entry.detail] for entry in checks])
+        few = _few(checks)
+        table(["what", "ok", "found"], [[entry.name, entry.is_ok, entry.detail] for entry in few])
         _show_plan(plan, config.limits.packets_per_second)
     if failed:
         raise NoAnswer(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
+
+
+def _few(checks: list[Check]) -> list[Check]:
+    """The checks to show: of many targets that are all right only how many there are; what is wrong always."""
+    fine = [entry for entry in checks if entry.name.startswith("target ") and entry.is_ok]
+    if len(fine) <= _SHOWN_TARGETS:
+        return checks
+    return [entry for entry in checks if entry not in fine] + [Check(name="targets", is_ok=True, detail=f"{len(fine)} more are all right")]
 
 
 def _show_plan(plan: Plan, limit: int) -> None:

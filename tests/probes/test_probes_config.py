@@ -258,3 +258,17 @@ def test_nothing_private_passes_unless_allowed(address: object) -> None:
 def test_what_is_no_host_name(text: str) -> None:
     """Form only; a bad IPv4 address does not pass for a name."""
     assert not is_host_name(text)
+
+
+def test_every_key_is_in_the_manual() -> None:
+    """docs/agent.md has a row for every setting, in the section it belongs to."""
+    text = (EXAMPLE.parents[1] / "docs" / "agent.md").read_text().partition("## Every key")[2]
+    sections = dict(re.findall(r"(?ms)^### `\[+(\w+)\]+`\n(.*?)(?=^### |\Z)", text))
+    probes = dict(re.findall(r"(?ms)^\*\*(\w+)\*\*(.*?)(?=^\*\*|\Z)", sections["probe"]))
+    tables = {"agent": AgentSettings, "collector": CollectorSettings, "limits": LimitSettings, "policy": PolicySettings}
+    tables |= {"mesh": MeshSettings, "serve": ServeSettings, "target": Target}
+    found = [(sections[name], record) for name, record in tables.items()]
+    found += [(probes[name], factory.config) for name, factory in PROBE_TYPES.items()]
+    for section, record in found:
+        for field in dataclasses.fields(record):
+            assert f"\n| `{field.name}` |" in section, f"{record.__name__}.{field.name} is not in docs/agent.md"

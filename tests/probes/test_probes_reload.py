@@ -90,39 +90,60 @@ def test_a_reload_adds_and_removes_targets_and_moves_nobody(tmp_path: Path) -> N
     assert len(fra) + late_reports[-1] >= (fra[-1] - fra[0]) // interval
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"sites": "fra iad", "probe": PING.replace("count = 1", "cuont = 1")}, "unknown key 'cuont'"),
-        ({"sites": "fra", "agent": "", "extra": '[policy]\nopt_out_file = "none.txt"\n'}, "none.txt cannot be read"),
-        ({"sites": "fra", "port": 1}, "[serve] is changed"),
-        ({"sites": "fra", "probe": PING + '[[probe]]\ntype = "http"\ninterval_s = 1\nca_file = "none.pem"\n'}, "http"),
-    ],
-)
-def test_a_bad_configuration_changes_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, object], said: str
-) -> None:
-    """A misspelt key, a list that cannot be read, what takes a restart, a probe that cannot start: refused, and the old one goes on."""
+REFUSED: list[tuple[dict[str, str], str]] = [
+    ({"sites": "fra iad", "probe": PING.replace("count = 1", "cuont = 1")}, "unknown key 'cuont'"),
+    ({"sites": "iad", "extra": '[policy]\nopt_out_file = "none.txt"\n'}, "none.txt cannot be read"),
+    ({"sites": "iad", "port": "1"}, "[serve] is changed"),
+    ({"sites": "iad", "probe": PING.replace('"udp"', '"icmplib"').replace("ping", "stamp")}, "unknown key 'engine'"),
+]
+
+
+def test_a_bad_configuration_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A misspelt key, a list that cannot be read, what takes a restart, a key of another type: refused, and the old one goes on."""
     port = free_port()
     with served() as collector:
         path = write(tmp_path, collector.url, port, "fra")
 
         async def play(agent: Agent) -> None:
             await until(collector, lambda pings: len(pings) > 1)
-            arguments = {"port": port, **change}
-            write(tmp_path, collector.url, int(str(arguments.pop("port"))), str(arguments.pop("sites")), **arguments)  # type: ignore[arg-type]
+            for number, (change, _) in enumerate(REFUSED, 1):
+                more = {"port": str(port), **change}
+                write(tmp_path, collector.url, int(more.pop("port")), more.pop("sites"), **more)
+                agent.reload_soon()
+                deadline = time.monotonic() + 20
+                while caplog.text.count("not reloaded") < number:
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.02)
+            before = len([line for line in collector.lines() if line["type"] == "ping"])
+            await until(collector, lambda pings: len(pings) > before + 1)
+
+        run(path, play)
+        pings = [line for line in collector.lines() if line["type"] == "ping"]
+    for _, said in REFUSED:
+        assert said in caplog.text
+    assert {line["dst"] for line in pings} == {"fra"}
+
+
+def test_a_probe_that_cannot_start_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A new http probe without its certificates: the reload is refused whole, though its new target is sound."""
+    port = free_port()
+    with served() as collector:
+        path = write(tmp_path, collector.url, port, "fra")
+        broken = PING + '[[probe]]\ntype = "http"\ninterval_s = 60\nca_file = "none.pem"\n'
+
+        async def play(agent: Agent) -> None:
+            await until(collector, lambda pings: len(pings) > 1)
+            write(tmp_path, collector.url, port, "fra iad", probe=broken)
+            path.write_text(path.read_text() + '[[target]]\nsite = "web"\naddress = "127.0.0.1"\nhttp_url = "http://127.0.0.1:9/"\n')
             agent.reload_soon()
             deadline = time.monotonic() + 20
             while "not reloaded" not in caplog.text:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.02)
-            before = len(collector.lines())
-            await until(collector, lambda pings: len(pings) > before)
 
         run(path, play)
-        pings = [line for line in collector.lines() if line["type"] == "ping"]
-    assert said in caplog.text
-    assert {line["dst"] for line in pings} == {"fra"}
+        assert "http cannot start" in caplog.text
+        assert {line["dst"] for line in collector.lines() if line["type"] == "ping"} == {"fra"}
 
 
 def test_a_reload_may_change_the_collector(tmp_path: Path) -> None:

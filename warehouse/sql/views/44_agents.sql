@@ -4,7 +4,9 @@ SELECT
     agent, site, boot, version, reported_at AS last_seen_at, grade, reasons, spool_bytes, skipped_rounds, dropped_measurements,
     loop_lag_p99_ns / 1e6 AS loop_lag_p99_ms,
     clock_error_ns / 1e6 AS clock_error_ms,
-    uptime_ns / 1e9 AS uptime_s
+    uptime_ns / 1e9 AS uptime_s,
+    round_lag_p99_ns / 1e6 AS round_lag_p99_ms,
+    steal_ratio, stamps, failures, opted_out_rounds, shifts
 FROM agent_status
 QUALIFY row_number() OVER (PARTITION BY agent ORDER BY reported_at DESC, received_at DESC) = 1;
 COMMENT ON VIEW agents IS 'Every agent by its newest report';
@@ -21,4 +23,10 @@ INSERT INTO view_column VALUES
 ('agents', 'dropped_measurements', 'Measurements lost since boot to the bound of its spool; never NULL'),
 ('agents', 'loop_lag_p99_ms', 'How late its loop ran, ms; NULL: not known'),
 ('agents', 'clock_error_ms', 'The kernel''s estimate of its clock''s error, ms; NULL: the clock is not synchronised'),
-('agents', 'uptime_s', 'Since its process started, s; never NULL');
+('agents', 'uptime_s', 'Since its process started, s; never NULL'),
+('agents', 'round_lag_p99_ms', 'How late its rounds were started, ms; NULL: none was due, or not known'),
+('agents', 'steal_ratio', 'Share of processor time its hypervisor gave to others, 0 to 1; NULL: not known'),
+('agents', 'stamps', 'RTTs since boot by how they were timed; NULL: not said'),
+('agents', 'failures', 'Measurements since boot that show a failure, by whose it was: resolver, path, target, agent; NULL: not said'),
+('agents', 'opted_out_rounds', 'Rounds since boot not measured because the target opted out; NULL: not said'),
+('agents', 'shifts', 'Times since boot that the RTT of a target moved; NULL: not said');
