@@ -9,6 +9,7 @@ is lost to a limit all the same is told from a silent router by what the other t
 from __future__ import annotations
 
 import asyncio
+import errno
 import heapq
 import itertools
 import random
@@ -40,6 +41,24 @@ Protocol = Literal["icmp", "udp", "tcp"]
 DEFAULT_PORT = 443
 
 _NO_ROOM_RETRY_NS = 1_000_000
+#: What Linux makes of ICMP errors (icmp_err_convert, icmpv6_err_convert). A socket that queues them hands each to the next send as
+#: its failure, whoever that packet is for; while many come in, that befalls even a send that has been tried again at once.
+_MAY_BE_OF_ANOTHER = frozenset(
+    {
+        errno.ENETUNREACH,
+        errno.EHOSTUNREACH,
+        errno.ENOPROTOOPT,
+        errno.ECONNREFUSED,
+        errno.EMSGSIZE,
+        errno.EOPNOTSUPP,
+        errno.EHOSTDOWN,
+        errno.ENONET,
+        errno.EACCES,
+        errno.EPROTO,
+    }
+)
+#: So many in a row, with no packet of the trace accepted between them, and it is the trace's own.
+_REFUSALS = 20
 _DISTANCES_KEPT = 10_000
 _NEIGHBOURS_KEPT = 10_000
 #: A router that answered another trace so long ago is still taken for one that speaks.
@@ -66,6 +85,7 @@ class _Running:
     future: asyncio.Future[None]
     address: str
     numbers: set[int] = field(default_factory=set)
+    refusals: int = 0
     error: str | None = None
 
 
@@ -258,6 +278,11 @@ class TracerouteEngine(LoopDriver):
         except BlockingIOError:
             self._pacer.plan(now_ns + _NO_ROOM_RETRY_NS, (running, ttl))
         except OSError as refused:
+            running.refusals += 1
+            if refused.errno in _MAY_BE_OF_ANOTHER and running.refusals < _REFUSALS:
+                self._pacer.give_back()
+                self._pacer.plan(now_ns + _NO_ROOM_RETRY_NS, (running, ttl))
+                return
             running.error = running.error or errno_name(refused)
             running.trace.refused()
             self.counters.send_failed += 1
@@ -265,6 +290,7 @@ class TracerouteEngine(LoopDriver):
             self._by_number[number] = _Flight(running, ttl, token, sent)
             self._by_token[token] = number
             running.numbers.add(number)
+            running.refusals = 0
             running.trace.sent(ttl, sent.before.mono_ns)
             self.counters.sent += 1
 

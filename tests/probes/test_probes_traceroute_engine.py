@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import itertools
 import socket
 from collections.abc import Callable, Iterator
 
@@ -142,6 +143,20 @@ def test_a_kernel_that_refuses_ends_the_trace(monkeypatch, number):
     (found,), counters, _ = trace(monkeypatch, refuse)
     assert (found.hops, found.reached, found.error) == ((), False, errno.errorcode[number])
     assert counters.sent == 0
+
+
+def test_an_error_about_another_packet_is_not_taken_for_a_refusal(monkeypatch):
+    """Every other send fails with what an ICMP error about an earlier packet makes of it (EHOSTUNREACH): the path is whole all the same."""
+    turn = itertools.count()
+
+    def answer(**packet):
+        if next(turn) % 2:
+            raise OSError(errno.EHOSTUNREACH, "a router said so of another packet")
+        return honest(**packet)
+
+    (found,), counters, _ = trace(monkeypatch, answer)
+    assert [hop.address for hop in found.hops] == [*ROUTERS, TARGET]
+    assert (found.error, counters.send_failed) == (None, 0)
 
 
 def test_a_kernel_without_room_is_asked_again(monkeypatch):
