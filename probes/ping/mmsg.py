@@ -26,7 +26,7 @@ from probes.ping import ancillary as linux
 from probes.ping.clock import clocks
 from probes.ping.timing import Reading
 
-__all__ = ["Inbox", "Incoming"]
+__all__ = ["Inbox", "Incoming", "scoped"]
 
 _SLOTS = 64
 _NAME_BYTES = 32
@@ -136,7 +136,8 @@ class Inbox:
                 if beside.stamp_ns is not None:
                     stamp(beside.tx_number, beside.stamp_ns)
             elif address:
-                found.append(Incoming(data, address[0], address[1], beside, flags != 0, clocks()))
+                host = scoped(address[0], address[3]) if len(address) > 2 and address[3] else address[0]
+                found.append(Incoming(data, host, address[1], beside, flags != 0, clocks()))
         return found
 
     def _batched(self, at_most: int, flags: int, stamp: Callable[[int, int], None] | None) -> list[Incoming]:
@@ -172,11 +173,13 @@ class Inbox:
 
 
 def _host_v6(memory: bytearray, at: int) -> str:
-    """As Python's socket module writes it: a link-local address with its interface."""
     host = socket.inet_ntop(socket.AF_INET6, memory[at + 8 : at + 24])
     scope = _SCOPE.unpack_from(memory, at + 24)[0]
-    if not scope:
-        return host
+    return scoped(host, scope) if scope else host
+
+
+def scoped(host: str, scope: int) -> str:
+    """A link-local address with its interface, as people and getaddrinfo(3) write it; `scope` is the interface's number."""
     try:
         return f"{host}%{socket.if_indextoname(scope)}"
     except OSError:  # the interface is gone; nobody has asked through it lately

@@ -19,7 +19,7 @@ from typing import Literal
 from probes.ping import ancillary as linux
 from probes.ping.clock import clocks
 from probes.ping.filters import Instruction, echo_filter_v4, echo_filter_v6
-from probes.ping.mmsg import Inbox, Incoming
+from probes.ping.mmsg import Inbox, Incoming, scoped
 from probes.ping.timing import Reading, Sent
 from records.errors import NotPermitted
 
@@ -120,7 +120,7 @@ class StampedSocket:
         BlockingIOError when the kernel has no room now, OSError when it refuses the packet for good.
         """
         beside: Sequence[tuple[int, int, bytes]] = () if ttl is None else linux.send_ttl(self.version, ttl)
-        address = (host, port)
+        address = (host, port) if "%" not in host else _scoped_address(host, port)
         for attempt in range(_SEND_TRIES):
             sent = Sent(clocks() if turn is None else turn.later(time.monotonic_ns()))
             try:
@@ -227,6 +227,12 @@ def _await_stamping() -> None:
             time.sleep(0.001)
 
 
+def _scoped_address(host: str, port: int) -> tuple[str, int, int, int]:
+    """A link-local address for a socket call, its interface as a number. Raises OSError when there is no such interface."""
+    bare, _, interface = host.partition("%")
+    return bare, port, 0, int(interface) if interface.isdecimal() else socket.if_nametoindex(interface)
+
+
 def _constant_flow(sock: socket.socket) -> None:
     """Keep the kernel from choosing flow labels: routers hash them."""
     if sock.family == socket.AF_INET6:
@@ -318,4 +324,6 @@ async def resolve(address: str) -> tuple[int, str]:
         except UnicodeError as malformed:  # an empty or overlong label; Python's IDNA codec refuses it before the resolver
             raise socket.gaierror(socket.EAI_NONAME, f"{address!r} is no host name") from malformed
     family, *_, sockaddr = found[0]
+    if family == socket.AF_INET6 and len(sockaddr) == 4 and sockaddr[3]:
+        return 6, scoped(str(sockaddr[0]), int(sockaddr[3]))
     return (4 if family == socket.AF_INET else 6), str(sockaddr[0])

@@ -1,13 +1,14 @@
 """What goes wrong around ping is recorded as what it is, and the engine goes on: real packets on loopback and in namespaces."""
 
 import asyncio
+import json
 import socket
 import time
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from probes_ping_lab import chain, why_not
+from probes_ping_lab import chain, run, why_not
 
 from probes.ping import IcmpEngine, PingConfig, PingProbe, UdpEchoEngine, UdpEchoReflector, clock
 from probes.ping.failure import source_of
@@ -229,3 +230,26 @@ def test_floods_forgeries_and_stumps_are_counted_as_foreign(pair, mode):
     assert all(s["duplicates"] <= 1 for s in samples)
     assert (counters["replies"], counters["duplicates"]) == (5, 5)
     assert counters["foreign"] == 5_000 + 3 * 5
+
+
+LINK_LOCAL = """
+import asyncio, json, sys
+from probes.ping import IcmpEngine
+async def main():
+    engine = IcmpEngine(sys.argv[1])
+    await engine.open()
+    samples = await engine.ping(sys.argv[2], count=3, interval_ns=10_000_000, timeout_ns=2_000_000_000, payload_bytes=56)
+    await engine.close()
+    print(json.dumps([[sample.outcome, sample.ts_source] for sample in samples]))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("mode", ["raw", "dgram"])
+def test_a_link_local_address_is_reached_through_its_interface(pair, mode):
+    """fe80::...%d0, which means nothing without its interface."""
+    pair.allow_ping_sockets(pair.src)
+    shown = json.loads(run("ip", "-n", pair.dst, "-j", "-6", "addr", "show", "dev", "u0", "scope", "link"))
+    address = next(one["local"] for device in shown for one in device.get("addr_info", []) if "local" in one)
+    assert pair.python(pair.src, LINK_LOCAL, mode, f"{address}%d0") == [["reply", "kernel_txrx"]] * 3
