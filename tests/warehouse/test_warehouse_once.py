@@ -161,7 +161,7 @@ def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintain, "GRACE", "0 seconds")
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_killed_again_and_again(tmp_path: Path, empty_warehouse: Path, kills: int) -> None:
     """SIGKILL at random moments while five agents send: before, during and after commits."""
     place, moments = tmp_path / "kept", random.Random(kills)
