@@ -110,7 +110,7 @@ def load_links(
         sites = inventory.sites | {site.id: site for site in queries.sites(warehouse)}
         if warehouse.snapshot_id() == snapshot:  # nothing was committed between the questions
             break
-    return Links(columns.grade(_columns(rows, rates), sites, policy), sites, snapshot, str(warehouse.location))
+    return Links(columns.grade(_columns(rows, rates), sites, policy), sites, snapshot, warehouse.address)
 
 
 def _columns(rows: LinkRows, rates: Mapping[tuple[str, str, str], float]) -> LinkColumns:

@@ -115,7 +115,7 @@ def shell(wh: Warehouse, *, row_limit: int, timeout_s: float, memory_mb: int) ->
     from warehouse.workbench import bounded_process, run
 
     session = _session(words_of(wh))
-    note(f"{wh.location}: reading only; .help says what there is")
+    note(f"{wh.address}: reading only; .help says what there is")
     while True:
         try:
             text = session.prompt().strip().removesuffix(";").strip()

@@ -269,6 +269,7 @@ def link_json(link: LinkEstimate) -> dict[str, Any]:
         "fibre_floor_ms": _ms(link.fibre_floor_ns),
         "inflation": link.inflation,
         "rtt_from": link.rtt_from,
+        "grain": link.grain,
     }
 
 

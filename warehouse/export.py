@@ -13,7 +13,8 @@ from pathlib import Path
 import duckdb
 
 from records.errors import NotPermitted, OutsideError, UserError
-from warehouse.connect import Warehouse, attach, unreadable
+from warehouse.connect import Warehouse, attach
+from warehouse.faults import outside
 from warehouse.statements import folder, statement
 
 __all__ = ["Exported", "export"]
@@ -46,7 +47,7 @@ def export(warehouse: Warehouse, file: str | Path, *, snapshot_id: int | None = 
         raise UserError(f"there is no folder {path.parent} to write {path.name} to")
     # Told apart before DuckDB is asked, for its words name the file beside.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    connection = attach(warehouse.location, "read")
+    connection = attach(warehouse.place, "read")
     try:
         aside.touch(exist_ok=False)
         aside.unlink()
@@ -57,8 +58,8 @@ def export(warehouse: Warehouse, file: str | Path, *, snapshot_id: int | None = 
     except PermissionError as error:
         raise NotPermitted(f"cannot write {file}: {error.strerror}; choose another place, or grant this user write access") from error
     except duckdb.Error as error:
-        if (outside := unreadable(error)) is not None:
-            raise outside from error
+        if (fault := outside(error)) is not None:
+            raise fault from error
         if not isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
             raise
         raise OutsideError(f"cannot write {file}: {str(error).partition(chr(10))[0]}") from error

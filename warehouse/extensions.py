@@ -1,8 +1,9 @@
 """DuckDB's extensions from their wheels: loaded by path, never from the network.
 
-`ducklake` and `sqlite_scanner` come as the wheels ``duckdb-extension-ducklake`` and ``duckdb-extension-sqlite`` of exactly
-DuckDB's version; DuckDB checks their signature. DuckDB derives an extension's entry point from its file name, and the
-sqlite wheel holds the file as ``sqlite.duckdb_extension``: it is presented under the name it needs by a link.
+`ducklake` and `sqlite_scanner` (and `postgres_scanner` and `httpfs`, of the extra ``scale``) come as wheels
+``duckdb-extension-...`` of exactly DuckDB's version; DuckDB checks their signature. DuckDB derives an extension's entry
+point from its file name, and the sqlite wheel holds the file as ``sqlite.duckdb_extension``: it is presented under the
+name it needs by a link.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import duckdb
 
 from records.errors import ToolMissing
 
-__all__ = ["extension_paths"]
+__all__ = ["extension_path"]
 
-_PATHS: tuple[Path, Path] | None = None
+_PATHS: dict[str, Path] = {}
 
 
 def _from_wheel(module: str, file_name: str) -> Path:
@@ -60,14 +61,15 @@ def _link(target: Path, link: Path) -> Path:
     return link
 
 
-def extension_paths() -> tuple[Path, Path]:
-    """Paths of the ducklake and sqlite_scanner extensions, in the order to load them.
+def extension_path(name: str) -> Path:
+    """Path of one extension: ducklake, sqlite_scanner, postgres_scanner or httpfs.
 
-    Raises ToolMissing when a wheel is not installed in DuckDB's own version.
+    Raises ToolMissing when its wheel is not installed in DuckDB's own version.
     """
-    global _PATHS  # noqa: PLW0603 - found once per process
-    if _PATHS is None:
-        ducklake = _from_wheel("duckdb_extension_ducklake", "ducklake.duckdb_extension")
-        sqlite = _from_wheel("duckdb_extension_sqlite", "sqlite.duckdb_extension")
-        _PATHS = (ducklake, _present_as(sqlite, "sqlite_scanner.duckdb_extension"))
-    return _PATHS
+    if name not in _PATHS:  # found once per process
+        if name == "sqlite_scanner":
+            path = _present_as(_from_wheel("duckdb_extension_sqlite", "sqlite.duckdb_extension"), "sqlite_scanner.duckdb_extension")
+        else:
+            path = _from_wheel(f"duckdb_extension_{name}", f"{name}.duckdb_extension")
+        _PATHS[name] = path
+    return _PATHS[name]

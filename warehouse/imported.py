@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from records.link import MEDIA, Grain, RttFrom
-from warehouse.connect import Warehouse, reported
+from warehouse.connect import Warehouse
+from warehouse.faults import reported
 from warehouse.statements import statement
 
 if TYPE_CHECKING:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import duckdb
 
-from warehouse.connect import CATALOG, DATA, Warehouse, exclusive
+from warehouse.connect import CATALOG, Warehouse
+from warehouse.lock import CATALOG_ALIAS
 from warehouse.statements import statement
 
 __all__ = ["MERGE_FROM_FILES", "Status", "TableStatus", "clean_steps", "status", "tidy", "tidy_steps", "verify"]
@@ -72,20 +74,38 @@ def status(warehouse: Warehouse) -> Status:
     assert snapshots is not None
     assert mark is not None
     snapshot_id = warehouse.snapshot_id()
-    catalog = sum(path.stat().st_size for path in warehouse.location.glob(f"{CATALOG}*"))
-    data = sum(path.stat().st_size for path in (warehouse.location / DATA).rglob("*.parquet"))
     return Status(
-        location=str(warehouse.location),
+        location=warehouse.address,
         snapshot_id=snapshot_id,
         schema=schema[0],
-        catalog_bytes=catalog,
-        data_bytes=data,
+        catalog_bytes=_catalog_bytes(warehouse),
+        data_bytes=_data_bytes(warehouse),
         tables=tables,
         snapshot_count=int(snapshots[0]),
         retention=days,
         rolled_at=mark[1],
         unrolled_commits=snapshot_id - mark[0],
     )
+
+
+def _catalog_bytes(warehouse: Warehouse) -> int:
+    if warehouse.place.folder is not None:
+        return sum(path.stat().st_size for path in warehouse.place.folder.glob(f"{CATALOG}*"))
+    with warehouse.cursor() as cursor:
+        row = cursor.execute(f"FROM postgres_query('{CATALOG_ALIAS}', 'SELECT pg_database_size(current_database()) AS size')").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _data_bytes(warehouse: Warehouse) -> int:
+    """All Parquet files, those that wait to be removed too; in S3, those that the catalog still needs."""
+    path = warehouse.data_path
+    if not path.startswith("s3://"):
+        return sum(file.stat().st_size for file in Path(path).rglob("*.parquet"))
+    with warehouse.cursor() as cursor:
+        row = cursor.execute("SELECT coalesce(sum(file_size_bytes), 0) FROM __ducklake_metadata_wh.ducklake_data_file").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _count(cursor: duckdb.DuckDBPyConnection, table: str) -> int:
@@ -122,11 +142,11 @@ def tidy_steps(warehouse: Warehouse, *, least: int = MERGE_FROM_FILES) -> Iterat
     with warehouse.cursor() as cursor:
         inlined = [str(row[0]) for row in cursor.execute(statement("care/inlined")).fetchall()]
         for name in inlined:
-            with exclusive(warehouse.location):
+            with warehouse.lock.held():
                 cursor.execute(f"CALL ducklake_flush_inlined_data('wh', table_name => '{name}')")
             yield f"flush {name}"
         for name in (str(row[0]) for row in cursor.execute(statement("care/deleted_from")).fetchall()):
-            with exclusive(warehouse.location):
+            with warehouse.lock.held():
                 cursor.execute(f"CALL ducklake_rewrite_data_files('wh', '{name}', delete_threshold => {_REWRITE_FROM})")
             yield f"rewrite {name}"
         parameters = {"small_bytes": _SMALL_BYTES, "middle_bytes": _MIDDLE_BYTES, "least": least}
@@ -134,7 +154,7 @@ def tidy_steps(warehouse: Warehouse, *, least: int = MERGE_FROM_FILES) -> Iterat
             low, high = ((0, _SMALL_BYTES), (_SMALL_BYTES, _MIDDLE_BYTES))[size_class]
             is_done = False
             while not is_done:
-                with exclusive(warehouse.location):
+                with warehouse.lock.held():
                     merged = cursor.execute(
                         f"CALL ducklake_merge_adjacent_files('wh', '{name}', min_file_size => {low}, max_file_size => {high}, "
                         "max_compacted_files => 1)"
@@ -155,6 +175,6 @@ def clean_steps(warehouse: Warehouse, *, snapshot_days: int | None) -> Iterator[
         calls.insert(0, ("snapshots", f"CALL ducklake_expire_snapshots('wh', older_than => {older})"))
     with warehouse.cursor() as cursor:
         for name, call in calls:
-            with exclusive(warehouse.location):
+            with warehouse.lock.held():
                 count = len(cursor.execute(call).fetchall())
             yield f"{name} {count}"

@@ -8,7 +8,6 @@ DuckLake sets options of committed tables only.
 from __future__ import annotations
 
 from hashlib import sha256
-from pathlib import Path
 
 import duckdb
 
@@ -29,7 +28,7 @@ def _applied(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return dict(rows)
 
 
-def _refuse_newer(applied: dict[str, str], location: Path) -> None:
+def _refuse_newer(applied: dict[str, str], location: str) -> None:
     ours = {name for name, _ in folder("schema")}
     newer = sorted(name for name in applied if name not in ours and name != _VIEWS)
     if newer:
@@ -42,7 +41,7 @@ def _views_hash() -> str:
     return sha256("\0".join(f"{name}\0{text}" for name, text in folder("views")).encode()).hexdigest()
 
 
-def check(connection: duckdb.DuckDBPyConnection, location: Path) -> bool:
+def check(connection: duckdb.DuckDBPyConnection, location: str) -> bool:
     """Whether the schema is the one this version reads.
 
     Raises UserError when it is of a newer version.
@@ -52,7 +51,7 @@ def check(connection: duckdb.DuckDBPyConnection, location: Path) -> bool:
     return all(name in applied for name, _ in folder("schema")) and _VIEWS in applied
 
 
-def migrate(connection: duckdb.DuckDBPyConnection, location: Path) -> None:
+def migrate(connection: duckdb.DuckDBPyConnection, location: str) -> None:
     """Apply what is missing. The caller holds the writer lock.
 
     Raises UserError when the warehouse is of a newer version.

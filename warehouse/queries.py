@@ -20,7 +20,8 @@ from records.link import Gate, Grain, LinkEstimate, RttFrom
 from records.measurement import Hop, MplsLabel, TracerouteResult
 from records.place import Site
 from records.serving import ServedRequest
-from warehouse.connect import Warehouse, reported
+from warehouse.connect import Warehouse
+from warehouse.faults import reported
 from warehouse.grain import HOUR, MINUTE, RAW_ROWS, Plan, floored, plan, raised
 from warehouse.rollup import FAR_BACK
 from warehouse.statements import bound, statement
@@ -61,7 +62,7 @@ PAIR_RAW_ROWS = 50_000_000
 @contextlib.contextmanager
 def reading(wh: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
     """One snapshot for several questions, in the order they are asked."""
-    with wh.cursor() as cursor:
+    with reported(), wh.cursor() as cursor:
         cursor.execute("BEGIN")
         try:
             yield cursor
@@ -95,7 +96,7 @@ def _rows(wh: Warehouse | duckdb.DuckDBPyConnection, name: str, **parameters: ob
 
 def _written(wh: Warehouse) -> set[str]:
     """The tables that hold rows, or once did. Planning a question over an empty table takes 0.1 s, this takes 0.01 s."""
-    with wh.cursor() as cursor:
+    with reported(), wh.cursor() as cursor:
         return {str(name) for (name,) in cursor.execute(statement("queries/written_tables")).fetchall()}
 
 
@@ -351,7 +352,7 @@ def reject_counts(wh: Warehouse) -> dict[str, int]:
 
 def time_range(wh: Warehouse) -> tuple[datetime, datetime] | None:
     """From the first to the last measurement, UTC; None when there is none."""
-    with wh.cursor() as cursor:
+    with reported(), wh.cursor() as cursor:
         row = cursor.execute(statement("queries/time_range")).fetchone()
     return None if row is None or row[0] is None else (row[0], row[1])
 

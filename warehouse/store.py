@@ -36,7 +36,7 @@ def store(warehouse: Warehouse, batches: Sequence[Batch]) -> list[Outcome]:
     """
     if not batches:
         return []
-    with warehouse.transaction() as cursor:
+    with warehouse.transaction({batch.name.agent for batch in batches}) as cursor:
         known = _known(cursor, batches)
         outcomes, fresh = [], []
         for batch in batches:
@@ -126,6 +126,6 @@ def store_rejected(warehouse: Warehouse, row: Row) -> None:
     table = tables({"reject": [row]})["reject"]
     columns = list(COLUMNS["reject"])
     parameters = {key: row[columns.index(key)] for key in ("content_sha256", "agent")}
-    with warehouse.transaction() as cursor:
+    with warehouse.transaction({str(parameters["agent"])}) as cursor:
         if cursor.execute(statement("ingest/known_reject"), parameters).fetchone() == (0,):
             insert(cursor, "reject", table)

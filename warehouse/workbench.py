@@ -25,7 +25,8 @@ import duckdb
 import pyarrow as pa
 
 from records.errors import UserError
-from warehouse.connect import Warehouse, unreadable
+from warehouse.connect import Warehouse
+from warehouse.faults import outside
 from warehouse.statements import statement
 
 __all__ = ["MEMORY_MB", "TABLE_FUNCTIONS", "ColumnDoc", "SqlResult", "TableDoc", "bounded_process", "run", "schema"]
@@ -161,8 +162,8 @@ def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float 
     except duckdb.Error as error:
         if expired.is_set() or isinstance(error, duckdb.InterruptException):
             raise UserError(f"the query took longer than {timeout_s:g} s; narrow its window or its sites, or raise the limit") from error
-        if (outside := unreadable(error)) is not None:
-            raise outside from error
+        if (fault := outside(error)) is not None:
+            raise fault from error
         raise UserError(_told(error)) from error
     finally:
         timer.cancel()
@@ -246,7 +247,9 @@ def _tables(tree: object) -> Iterator[str]:
         node = stack.pop()
         if isinstance(node, dict):
             if node.get("type") == "BASE_TABLE" or node.get("type") == "SHOW_REF":
-                yield str(node.get("table_name", "")).strip('"')
+                names = [str(node.get(key, "")).strip('"') for key in ("table_name", "schema_name", "catalog_name")]
+                # DuckLake's own tables; in PostgreSQL whatever else the role may read lies beside them.
+                yield f"catalog:{names[0]}" if any(name.lower().startswith("__ducklake_metadata") for name in names) else names[0]
             stack += list(node.values())
         elif isinstance(node, list):
             stack += node

@@ -35,7 +35,7 @@ def status(warehouse: str, as_json: bool) -> None:
 
     with open_warehouse(warehouse) as wh:
         found = read_status(wh)
-        opening = {"duckdb": shell_lines(wh.location), "python": python_lines(wh.location)}
+        opening = {"duckdb": shell_lines(wh.place, wh.data_path), "python": python_lines(wh.place, wh.data_path)}
     if as_json:
         emit_json(asdict(found) | {"open_with": opening})
         return
@@ -177,6 +177,26 @@ def retention(changes: tuple[str, ...], warehouse: str, as_json: bool) -> None:
         emit_json([asdict(kind) for kind in found])
         return
     table(["kind", "days", "what"], [[kind.name, "forever" if kind.keep_days is None else kind.keep_days, kind.meaning] for kind in found])
+
+
+@warehouse.command()
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@json_option
+def copy(source: str, target: str, as_json: bool) -> None:
+    """Copy a warehouse to another place, embedded to scaled out or back; broken off, the same command goes on where it stopped.
+
+    SRC and DST are folders or DuckLake addresses; DST must be empty. Stop the collectors of SRC first: agents keep what they measure.
+
+    Example: isochrone warehouse copy ./isochrone-data 'ducklake:postgres:dbname=isochrone host=db user=isochrone data_path=s3://BUCKET/data'
+    """
+    from warehouse.copy import copy_warehouse
+
+    done = copy_warehouse(source, target, on_chunk=lambda what, rows, total: note(f"{what}: {rows} of {total} rows"))
+    if as_json:
+        emit_json(asdict(done))
+        return
+    click.echo(f"{sum(done.row_counts.values())} rows of {len(done.row_counts)} tables are in {done.target}, counted and checked")
 
 
 def _days(change: str) -> tuple[str, int | None]:

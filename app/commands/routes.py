@@ -140,7 +140,7 @@ def _links_table(chosen: Sequence[LinkEstimate], asked: Sequence[float]) -> tupl
     from app import answers
 
     headers = ["src", "dst", "medium", "min ms", "p50 ms", "p95 ms", "p99 ms", *(f"{answers.quantile_name(q)} ms" for q in asked)]
-    headers += ["loss %", "Mbit/s", "samples", "age s", "evidence", "RTT from", "gate", "floor ms", "inflation"]
+    headers += ["loss %", "Mbit/s", "samples", "age s", "evidence", "RTT from", "grain", "gate", "floor ms", "inflation"]
     rows: list[list[object]] = [
         [
             link.src,
@@ -154,6 +154,7 @@ def _links_table(chosen: Sequence[LinkEstimate], asked: Sequence[float]) -> tupl
             None if link.age_s is None else round(link.age_s),
             link.evidence,
             link.rtt_from,
+            link.grain,
             link.gate,
             ms(link.fibre_floor_ns),
             link.inflation,

