@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from records.histogram import Histogram
 from records.link import Grain
-from warehouse.connect import Warehouse, reported
+from warehouse.connect import Warehouse
+from warehouse.faults import reported
 from warehouse.grain import plan
 from warehouse.queries import EVER, PAIR_RAW_ROWS, reading
 from warehouse.statements import bound
