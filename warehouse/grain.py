@@ -28,10 +28,11 @@ MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a window is answered; `parameters` are those of the SQL on roll-ups, empty for raw rows."""
+    """How a window is answered; `parameters` are those of the SQL on roll-ups, empty for raw rows; `empty` its parts without rows."""
 
     grain: Grain
     parameters: dict[str, Any]
+    empty: frozenset[str] = frozenset()
 
 
 def floored(at: datetime, step: timedelta) -> datetime:
@@ -91,7 +92,11 @@ def plan(
         "touched_from": min(touched) if touched else FAR_BACK,
         "touched_until": max(touched) + HOUR if touched else FAR_BACK,
     }
-    return Plan(grain, parameters)
+    has_hours, has_head = hour_from < hour_until, since < min(hour_from, until)
+    # One part stays, whatever is in it.
+    has_tail = hour_until < until or not (has_hours or has_head)
+    is_there = {"hours": has_hours, "head": has_head, "tail": has_tail, "touched": bool(touched)}
+    return Plan(grain, parameters, frozenset(name for name, is_so in is_there.items() if not is_so))
 
 
 _State = tuple[int, list[datetime], datetime | None, datetime | None]

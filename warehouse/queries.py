@@ -6,7 +6,7 @@ Times in are aware datetimes; times out are UTC. Columns end in their unit; unkn
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ from records.serving import ServedRequest
 from warehouse.connect import Warehouse
 from warehouse.faults import reported
 from warehouse.grain import HOUR, MINUTE, RAW_ROWS, Plan, floored, plan, raised
-from warehouse.rollup import FAR_BACK
+from warehouse.rollup import FAR_AHEAD, FAR_BACK
 from warehouse.statements import bound, statement
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def reading(wh: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
                 cursor.execute("ROLLBACK")
 
 
-def _table(wh: Warehouse | duckdb.DuckDBPyConnection, name: str, **parameters: object) -> pa.Table:
+def _table(wh: Warehouse | duckdb.DuckDBPyConnection, name: str, without: Collection[str] = (), **parameters: object) -> pa.Table:
     _check(parameters)
-    text, parameters = bound(f"queries/{name}", parameters)
+    text, parameters = bound(f"queries/{name}", parameters, without)
     with reported():
         if isinstance(wh, duckdb.DuckDBPyConnection):
             return wh.execute(text, parameters or None).to_arrow_table()
@@ -90,7 +90,7 @@ def _check(parameters: Mapping[str, object]) -> None:
 
 
 def _rows(wh: Warehouse | duckdb.DuckDBPyConnection, name: str, **parameters: object) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = _table(wh, name, **parameters).to_pylist()
+    rows: list[dict[str, Any]] = _table(wh, name, (), **parameters).to_pylist()
     return rows
 
 
@@ -223,7 +223,7 @@ def _asked(
             http = None if visits is None else visits.result()
         else:
             # In the snapshot that the mark was read in, or rows committed since would count twice.
-            both = _table(cursor, "link_rollup", **chosen.parameters)
+            both = _table(cursor, "link_rollup", chosen.empty, **chosen.parameters)
             kind = both.column("probe_type").to_pylist()
             pings, http = (both.filter([at == name for at in kind]) for name in ("ping", "http"))
     rates = {(r["src"], r["dst"], r["medium"]): r["throughput_bps"] for r in throughput.result()}
@@ -288,7 +288,9 @@ def ping_series(
         count = -(-(end - first) // width)
         # Every bucket whole: the window is widened to the last one's end.
         whole = plan(cursor, first, first + count * width, grain=chosen.grain)
-        return _table(cursor, "ping_series_rollup", **link, **whole.parameters, width=width, bucket_count=count, grain=chosen.grain)
+        return _table(
+            cursor, "ping_series_rollup", whole.empty, **link, **whole.parameters, width=width, bucket_count=count, grain=chosen.grain
+        )
 
 
 def throughput_series(wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime) -> pa.Table:
@@ -351,10 +353,27 @@ def reject_counts(wh: Warehouse) -> dict[str, int]:
 
 
 def time_range(wh: Warehouse) -> tuple[datetime, datetime] | None:
-    """From the first to the last measurement, UTC; None when there is none."""
-    with reported(), wh.cursor() as cursor:
-        row = cursor.execute(statement("queries/time_range")).fetchone()
-    return None if row is None or row[0] is None else (row[0], row[1])
+    """From the first to the last measurement, UTC; None when there is none.
+
+    Of packets by the catalog's bounds of each file; only files whose bounds cannot be trusted are read.
+    """
+    with reading(wh) as cursor:
+        first, last, doubtful = _one(cursor, "packet_bounds")
+        if doubtful:
+            firsts = _one(cursor, "packets_before", first=first or FAR_AHEAD)[0], first
+            lasts = _one(cursor, "packets_after", last=last or EVER)[0], last
+            first = min((at for at in firsts if at is not None), default=None)
+            last = max((at for at in lasts if at is not None), default=None)
+        others = _one(cursor, "time_range")
+    bounds = [pair for pair in ((first, last), others) if pair[0] is not None]
+    return (min(at for at, _ in bounds), max(at for _, at in bounds)) if bounds else None
+
+
+def _one(cursor: duckdb.DuckDBPyConnection, name: str, **parameters: object) -> tuple[Any, ...]:
+    text, rest = bound(f"queries/{name}", parameters)
+    row = cursor.execute(text, rest or None).fetchone()
+    assert row is not None
+    return row
 
 
 def delivery(wh: Warehouse) -> pa.Table:

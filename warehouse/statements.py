@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -29,14 +29,28 @@ _PARAMETER = re.compile(r"\$(\w+)")
 _LITERALS = (datetime, timedelta, int, tuple)
 
 
-def bound(name: str, parameters: Mapping[str, object]) -> tuple[str, dict[str, object]]:
+_PART = re.compile(r"^ *-- part (\w+)\n(.*?)^ *-- end\n", re.MULTILINE | re.DOTALL)
+
+
+def bound(name: str, parameters: Mapping[str, object], without: Collection[str] = ()) -> tuple[str, dict[str, object]]:
     """The text of sql/`name`.sql with its times, integers and tables of texts written in, and the parameters that remain to be bound.
+
+    without   parts (from a line ``-- part NAME`` to a line ``-- end``) that are known to be empty: planning one over the lake's files
+              takes longer than finding nothing in it
 
     DuckDB imports pandas to bind a parameter, any parameter: a quarter of a second, once for each process.
     """
     written = {key: _literal(value) for key, value in parameters.items() if type(value) in _LITERALS}
-    text = _PARAMETER.sub(lambda match: written.get(match[1], match[0]), statement(name))
+    text = _PARAMETER.sub(lambda match: written.get(match[1], match[0]), _whole(name, frozenset(without)))
     return text, {key: value for key, value in parameters.items() if key not in written}
+
+
+@cache
+def _whole(name: str, without: frozenset[str]) -> str:
+    if not without:
+        return statement(name)
+    text = _PART.sub(lambda match: "" if match[1] in without else match[2], statement(name))
+    return re.sub(r"\(\s*UNION ALL\b", "(", text)
 
 
 def _literal(value: object) -> str:

@@ -66,7 +66,8 @@ def test_readers_in_other_processes_see_whole_commits_while_one_writes(tmp_path:
         readers = [_python(READER, place, rounds) for _ in range(3)]
         for reader in readers:
             assert reader.stdout is not None
-            assert reader.stdout.readline() == "open\n"
+            # On a slow machine DuckDB draws a progress bar first.
+            assert "open\n" in iter(reader.stdout.readline, "")
         for n in range(1, rounds):
             put(wh, ping(n, [1000, None]))
         assert all(int(_ended_well(reader)) >= 1 for reader in readers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from warehouse_builders import NOW, as_objects, ping, put, report, request, visit
+from warehouse_builders import NOW, as_objects, batch, ping, put, report, request, visit
 
 from records.histogram import RELATIVE_ERROR
 from records.link import Grain, LinkEstimate
@@ -22,7 +23,8 @@ from warehouse import Warehouse, open_warehouse
 from warehouse.grain import HOUR, MINUTE, floored, raised
 from warehouse.maintain import tidy
 from warehouse.queries import link_estimates, ping_series
-from warehouse.rollup import rollup
+from warehouse.rollup import minute_steps, rollup
+from warehouse.store import store
 
 ROOT = Path(__file__).parents[2]
 LATER = NOW + timedelta(hours=3)
@@ -248,3 +250,12 @@ def test_floored_and_raised_are_multiples_since_1970() -> None:
     assert floored(at, MINUTE) == datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
     assert raised(at, HOUR) == datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
     assert floored(NOW, HOUR) == raised(NOW, HOUR) == NOW
+
+
+def test_a_commit_of_several_files_is_one_pass(own: Warehouse) -> None:
+    """A commit with more rows than a pass reads, in files of two days, is rolled up whole, and passes come to an end."""
+    days = [batch([ping(n, [1000, 2000], dst=dst)], received_at=NOW + timedelta(days=n)) for n, dst in enumerate(("fra", "ams"))]
+    store(own, days)
+    put(own, ping(5, [3000]))
+    steps = list(itertools.islice(minute_steps(own, now=NOW, max_rows=1), 6))
+    assert (len(steps), sum(steps)) == (2, 3)

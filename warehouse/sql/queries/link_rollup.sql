@@ -23,22 +23,30 @@ WITH fresh AS (
         AND NOT p.is_duplicate_id AND epoch_us(p.started_at) <= epoch_us(p.received_at) + 86_400_000_000
 ),
 part AS (
+    -- part hours
     SELECT src, dst, medium, probe_type, is_degraded_agent, sent_count, lost_count, reply_count, min_ns, max_ns, newest_at, buckets
     FROM rollup_hour
     WHERE bucket_at >= $hour_from AND bucket_at < $hour_until AND bucket_at NOT IN (SELECT hour_at FROM rollup_touched)
+    -- end
+    -- part head
     UNION ALL
     SELECT src, dst, medium, probe_type, is_degraded_agent, sent_count, lost_count, reply_count, min_ns, max_ns, newest_at, buckets
     FROM rollup_minute
     WHERE bucket_at >= $since AND bucket_at < $head_until
+    -- end
+    -- part tail
     UNION ALL
     SELECT src, dst, medium, probe_type, is_degraded_agent, sent_count, lost_count, reply_count, min_ns, max_ns, newest_at, buckets
     FROM rollup_minute
     WHERE bucket_at >= $tail_from AND bucket_at < $until
+    -- end
+    -- part touched
     UNION ALL
     SELECT src, dst, medium, probe_type, is_degraded_agent, sent_count, lost_count, reply_count, min_ns, max_ns, newest_at, buckets
     FROM rollup_minute
     WHERE bucket_at >= $touched_from AND bucket_at < $touched_until
         AND hour_of(bucket_at) IN (SELECT hour_at FROM rollup_touched)
+    -- end
     UNION ALL
     SELECT
         src, dst, medium, probe_type, is_degraded_agent, if(is_sent, 1, 0), if(is_lost, 1, 0), if(value_ns IS NULL, 0, 1), value_ns, value_ns, sample_at,

@@ -15,22 +15,30 @@ WITH fresh AS (
         AND NOT p.is_duplicate_id AND epoch_us(p.sent_at) <= epoch_us(p.received_at) + 86_400_000_000
 ),
 part AS (
+    -- part hours
     SELECT probe_type, bucket_at, sent_count, lost_count, reply_count, min_ns, max_ns, newest_at, buckets
     FROM rollup_hour
     WHERE src = $src AND dst = $dst AND medium = $medium AND probe_type = 'ping' AND NOT is_degraded_agent AND bucket_at >= $hour_from AND bucket_at < $hour_until AND bucket_at NOT IN (SELECT hour_at FROM rollup_touched)
+    -- end
+    -- part head
     UNION ALL
     SELECT probe_type, bucket_at, sent_count, lost_count, reply_count, min_ns, max_ns, newest_at, buckets
     FROM rollup_minute
     WHERE src = $src AND dst = $dst AND medium = $medium AND probe_type = 'ping' AND NOT is_degraded_agent AND bucket_at >= $since AND bucket_at < $head_until
+    -- end
+    -- part tail
     UNION ALL
     SELECT probe_type, bucket_at, sent_count, lost_count, reply_count, min_ns, max_ns, newest_at, buckets
     FROM rollup_minute
     WHERE src = $src AND dst = $dst AND medium = $medium AND probe_type = 'ping' AND NOT is_degraded_agent AND bucket_at >= $tail_from AND bucket_at < $until
+    -- end
+    -- part touched
     UNION ALL
     SELECT probe_type, bucket_at, sent_count, lost_count, reply_count, min_ns, max_ns, newest_at, buckets
     FROM rollup_minute
     WHERE src = $src AND dst = $dst AND medium = $medium AND probe_type = 'ping' AND NOT is_degraded_agent AND bucket_at >= $touched_from AND bucket_at < $touched_until
         AND hour_of(bucket_at) IN (SELECT hour_at FROM rollup_touched)
+    -- end
     UNION ALL
     SELECT
         probe_type, bucket_at, if(is_sent, 1, 0), if(is_lost, 1, 0), if(value_ns IS NULL, 0, 1), value_ns, value_ns, sample_at,

@@ -8,6 +8,8 @@ FROM (
         lag(reported_at, 1, '-infinity'::TIMESTAMPTZ) OVER life AS degraded_from_at,
         CASE WHEN lead(reported_at) OVER life IS NULL THEN 'infinity'::TIMESTAMPTZ ELSE reported_at END AS degraded_until_at
     FROM agent_status
+    -- Most never fail: their reports need not be put in order.
+    WHERE (agent, boot) IN (SELECT (agent, boot) FROM agent_status WHERE grade = 'degraded')
     WINDOW life AS (PARTITION BY agent, boot ORDER BY reported_at, received_at)
 )
 WHERE grade = 'degraded' AND degraded_from_at < degraded_until_at;
