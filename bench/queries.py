@@ -1,14 +1,15 @@
 """Benchmark: how long the dashboard's questions take on a large warehouse, beside plain DuckDB tables and plain Parquet files.
 
-A seeded generator makes probe packets of every ordered pair of sites, one each `--every` seconds, with a lognormal queue on top of the
-pair's own RTT and 0.2 % loss, an hour to a commit, as many hours as give `--rows`. The warehouse rolls them up. The same rows lie in a
-DuckDB file (one table, in the order of time as they came) and in Parquet files by day. Each question is asked `--repeat` times of each,
-in processes' one thread pool of two; the medians are compared. The others answer the links and the series exactly from raw rows in
-the SQL one would write for them; counts and percentiles of ours are checked against theirs (percentiles within 1 %).
+A seeded fleet (bench/fleet.py) measures hour after hour until there are `--rows` packets; the warehouse rolls them up and compacts
+itself. The columns that the questions need lie in a DuckDB file too (one table, in the order they came), and the warehouse's own
+Parquet files are asked as a glob, without its catalog. Each question is asked `--repeat` times of each, with two threads; the
+medians are compared. The others answer exactly from raw rows in the SQL one would write for them; counts and percentiles of ours
+are checked against theirs (percentiles within 1 %). Last, the same batches are stored into an empty warehouse and into the large
+one: the rate must not fall as it grows.
 
     python bench/queries.py [--rows 50000000] [--sites 50] [--repeat 5] [--folder DIR] [--json]
 
-Needs about 60 bytes of disk a row, three copies and the roll-ups together.
+Needs about 25 bytes of disk a row. With --folder an unfinished filling goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -23,45 +24,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
+from fleet import HOUR, START, packets_an_hour, put_hour, set_layout
 
+from records.batch import BatchName, encode_line
+from records.measurement import PingResult, PingSample
 from warehouse import Warehouse, open_warehouse, queries
+from warehouse.ingest import parse
 from warehouse.maintain import status, tidy
 from warehouse.rollup import rollup
+from warehouse.store import store
 
-START = datetime(2026, 3, 1, tzinfo=UTC)
-HOUR = timedelta(hours=1)
 TARGET_MS = 300.0
-
-#: One hour's packets: $hour_at, $sites, $every, $seed. Hashes of pair and packet make the numbers, the same on any machine.
-PACKETS = """
-INSERT INTO ping_sample BY NAME
-WITH pair AS (
-    SELECT a.i * $sites + b.i AS pair, format('p{:03d}', a.i) AS src, format('p{:03d}', b.i) AS dst,
-        2e6 + 250e6 * (hash(least(a.i, b.i), greatest(a.i, b.i), $seed) % 1000000) / 1e6 AS base_ns
-    FROM range($sites) AS a (i), range($sites) AS b (i) WHERE a.i <> b.i
-),
-packet AS (
-    SELECT pair.*, n.i AS n, hash(pair, n.i, $hour, $seed) AS h, (hash(n.i, pair, $hour, $seed + 1) % 1000000) / 1e6 AS u
-    FROM pair, range(3600 // $every) AS n (i)
-),
-timed AS (
-    SELECT *, make_timestamptz(CAST($hour_us + n * $every * 1000000 + h % 1000000 AS BIGINT)) AS sent_at, h % 500 = 0 AS is_lost FROM packet
-)
-SELECT
-    format('{:016x}-{}', pair, $hour * 3600 + n) AS measurement_id, src || '-1' AS agent, format('{:016x}', pair) AS boot, src, dst,
-    'internet' AS medium, '192.0.2.1' AS target, 'bench/1' AS engine, 'icmp' AS method, sent_at AS started_at, 0 AS sequence,
-    true AS is_round_start, sent_at, if(is_lost, 'timeout', 'reply') AS outcome,
-    CASE WHEN NOT is_lost THEN CAST(base_ns + exp(11 + 2 * u + sin(h % 1000)) AS BIGINT) END AS rtt_ns,
-    CASE WHEN NOT is_lost THEN 'kernel_txrx' END AS ts_source, 1000 AS sched_lag_ns, CASE WHEN NOT is_lost THEN 57 END AS reply_ttl,
-    0 AS duplicates, false AS late, 2000000000 AS timeout_ns, 56 AS payload_bytes, 'b' AS batch_boot, $hour AS batch_sequence,
-    make_timestamptz(epoch_us(sent_at) + 2000000) AS received_at, false AS is_duplicate_id
-FROM timed
-"""
 
 LINKS = """
 SELECT src, dst, medium, min(rtt_ns), quantile_disc(rtt_ns, [0.50, 0.95, 0.99]), count(*) FILTER (outcome <> 'send_failed'),
@@ -78,6 +56,8 @@ GROUP BY bucket ORDER BY bucket
 """
 COUNTS = "SELECT count(*) FROM packets WHERE is_round_start AND NOT is_duplicate_id"
 RANGE = "SELECT min(sent_at), max(sent_at) FROM packets"
+#: What these questions read.
+COLUMNS = "src, dst, medium, sent_at, outcome, rtt_ns, is_round_start, is_duplicate_id"
 
 
 def say(text: str) -> None:
@@ -85,18 +65,60 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def fill(wh: Warehouse, *, rows: int, sites: int, every: int, seed: int) -> int:
-    """Hours of packets until there are `rows`; how many hours."""
-    hours = max(1, round(rows / (sites * (sites - 1) * (3600 // every))))
-    began = time.perf_counter()
-    for hour in range(hours):
-        at = START + hour * HOUR
-        values = {"sites": sites, "every": every, "seed": seed, "hour": hour, "hour_us": int(at.timestamp()) * 10**6}
-        with wh.transaction() as cursor:
-            cursor.execute(PACKETS, values)
-        if hour % 24 == 23 or hour == hours - 1:
-            say(f"{hour + 1} of {hours} hours stored, {time.perf_counter() - began:.0f} s")
-    return hours
+def fill(folder: Path, *, rows: int, sites: int, seed: int) -> int:
+    """Hours of a fleet until there are `rows` packets, rolled up as they come; how many hours."""
+    hours, mark = max(1, round(rows / packets_an_hour(sites))), folder / "hours"
+    done = int(mark.read_text()) if mark.exists() else 0
+    with open_warehouse(folder / "warehouse", mode="write") as wh:
+        with wh.cursor() as cursor:
+            cursor.execute("SET GLOBAL threads = 2")
+        if done < hours:
+            set_layout(wh, is_made_in_order=True)
+            for hour in range(done, hours):
+                began = time.perf_counter()
+                put_hour(wh, hour, sites=sites, seed=seed)
+                rollup(wh, now=START + (hour + 1.5) * HOUR)
+                mark.write_text(str(hour + 1))
+                say(f"{hour + 1} of {hours} hours stored and rolled up, {time.perf_counter() - began:.1f} s")
+            set_layout(wh, is_made_in_order=False)
+        tidy(wh)
+    return max(done, hours)
+
+
+def store_rows_per_s(folder: Path, commits: int = 10, rounds: int = 500) -> float:
+    """Packets stored per second, in commits of `rounds` rounds of ten, by the path that a collector takes behind HTTP."""
+    boot = f"{time.time_ns():016x}"
+    at_ns = int((START + 2000 * HOUR).timestamp()) * 10**9
+    batches = []
+    for number in range(commits):
+        lines = [  # one round each
+            PingResult(
+                id=f"{boot}-{number * rounds + n}",
+                agent="bench-1",
+                src="p001",
+                dst=f"p{n % 50 + 100}",
+                medium="internet",
+                target="192.0.2.1",
+                engine="bench/1",
+                started_at_ns=at_ns + n * 10**9,
+                method="icmp",
+                timeout_ns=2 * 10**9,
+                payload_bytes=56,
+                samples=tuple(
+                    PingSample(sequence=i, outcome="reply", sent_at_ns=at_ns + n * 10**9 + i, rtt_ns=10**7 + n + i, ts_source="kernel_txrx")
+                    for i in range(10)
+                ),
+            )
+            for n in range(rounds)
+        ]
+        content = b"".join(encode_line(line) for line in lines)
+        batches.append(parse(content, BatchName("bench-1", boot, number), received_at=START + 2000 * HOUR))
+    with open_warehouse(folder, mode="write") as wh:
+        store(wh, batches[:1])
+        began = time.perf_counter()
+        for batch in batches[1:]:
+            store(wh, [batch])
+        return (commits - 1) * rounds * 10 / (time.perf_counter() - began)
 
 
 def asked(question: Callable[[], Any], repeat: int) -> tuple[float, Any]:
@@ -156,7 +178,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50_000_000)
     parser.add_argument("--sites", type=int, default=50)
-    parser.add_argument("--every", type=int, default=10, help="seconds between two packets of a pair")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--folder", type=Path, help="where the data are made, kept and found again; without it a temporary folder")
@@ -164,8 +185,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="isochrone-bench-"))
     free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
-    if free < 60 * options.rows:
-        need = f"{options.rows} rows need about {60 * options.rows / 1e9:.0f} GB"
+    if free < 25 * options.rows:
+        need = f"{options.rows} rows need about {25 * options.rows / 1e9:.0f} GB"
         sys.exit(f"{need} and {folder} has {free / 1e9:.0f}; give fewer --rows, or another --folder")
     try:
         report = run(folder, options)
@@ -184,39 +205,27 @@ def main() -> None:
 
 
 def copy(wh: Warehouse, folder: Path) -> None:
-    """The same rows as a table of a DuckDB file and as Parquet files by day."""
+    """The columns that the questions need as a table of a DuckDB file."""
     with wh.cursor() as cursor:
         cursor.execute(f"ATTACH '{folder / 'plain.duckdb'}' AS plain")
-        cursor.execute("CREATE TABLE plain.packets AS FROM wh.ping_sample")
-        by_day = "SELECT *, CAST(received_at AS DATE) AS day FROM wh.ping_sample"
-        cursor.execute(f"COPY ({by_day}) TO '{folder / 'parquet'}' (FORMAT parquet, PARTITION_BY (day))")
+        cursor.execute(f"CREATE TABLE plain.packets AS SELECT {COLUMNS} FROM wh.ping_sample")  # noqa: S608
         cursor.execute("DETACH plain")
 
 
 def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Fill the three, ask all of them, and hold the answers against each other."""
-    with open_warehouse(folder / "warehouse", mode="write") as wh:
-        with wh.cursor() as cursor:
-            cursor.execute("SET GLOBAL threads = 2")
-        began = time.perf_counter()
-        if not (folder / "hours").exists():
-            hours = fill(wh, rows=options.rows, sites=options.sites, every=options.every, seed=options.seed)
-            (folder / "hours").write_text(f"{hours} {time.perf_counter() - began}")
-        hours, filled_s = (float(part) for part in (folder / "hours").read_text().split())
-        end = START + hours * HOUR
-        began = time.perf_counter()
-        rolled = rollup(wh, now=end + HOUR)
-        rolled_s = time.perf_counter() - began
-        say(f"rolled up: {rolled}, {rolled_s:.0f} s")
-        tidy(wh)
+    """Fill the warehouse, copy it, ask all of them, and hold the answers against each other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    hours = fill(folder, rows=options.rows, sites=options.sites, seed=options.seed)
+    filled_s = time.perf_counter() - began
+    end = START + hours * HOUR
+    with open_warehouse(folder / "warehouse") as wh:
         sizes = {table.name: table for table in status(wh).tables}
-        began = time.perf_counter()
+        files = f"{wh.data_path}main/ping_sample/**/*.parquet"
         if not (folder / "copied").exists():
-            shutil.rmtree(folder / "parquet", ignore_errors=True)
             (folder / "plain.duckdb").unlink(missing_ok=True)
             copy(wh, folder)
             (folder / "copied").touch()
-        say(f"copied, {time.perf_counter() - began:.0f} s")
     windows = {"1 h": HOUR, "24 h": 24 * HOUR, "all": hours * HOUR}
     with open_warehouse(folder / "warehouse") as wh:
         with wh.cursor() as cursor:
@@ -234,12 +243,16 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         connection = duckdb.connect(str(folder / "plain.duckdb") if other == "duckdb_tables" else ":memory:", config={"threads": 2})
         connection.execute("SET TimeZone = 'UTC'")
         if other == "parquet_glob":
-            connection.execute(f"CREATE VIEW packets AS FROM read_parquet('{folder / 'parquet'}/*/*.parquet')")
+            connection.execute(f"CREATE VIEW packets AS FROM read_parquet('{files}')")
         found = {name: asked(question, options.repeat) for name, question in plain(connection, end, windows).items()}
         for name in windows:
             worst = max(worst, agree(answers[f"links {name}"][1], found[f"links {name}"][1].to_pylist()))
         others[other] = {name: ms for name, (ms, _) in found.items()}
         connection.close()
+        say(f"{other}: { ({name: round(ms) for name, ms in others[other].items()}) }")
+    small = folder / "small"
+    shutil.rmtree(small, ignore_errors=True)
+    rates = {"empty": store_rows_per_s(small), "full": store_rows_per_s(folder / "warehouse")}
     mine = {name: ms for name, (ms, _) in answers.items()}
     slowest = max(mine.values())
     ratios = {other: statistics.median(ms / mine[name] for name, ms in found.items()) for other, found in others.items()}
@@ -251,8 +264,8 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             "median_ms": mine,
             "grain": grain,
             "worst_percentile_error": worst,
-            "fill_rows_per_s": count / filled_s,
-            "rollup_rows_per_s": count / rolled_s if sum(rolled.values()) else None,
+            "filled_s": filled_s,
+            "store_rows_per_s": rates,
             "bytes": {name: sizes[name].file_bytes for name in ("ping_sample", "rollup_minute", "rollup_hour")},
             "rollup_rows": {name: sizes[name].row_count for name in ("rollup_minute", "rollup_hour")},
         },
@@ -260,7 +273,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             "duckdb_tables": {"median_ms": others["duckdb_tables"], "bytes": (folder / "plain.duckdb").stat().st_size},
             "parquet_glob": {
                 "median_ms": others["parquet_glob"],
-                "bytes": sum(p.stat().st_size for p in (folder / "parquet").rglob("*.parquet")),
+                "bytes": sizes["ping_sample"].file_bytes,
             },
         },
         "ratio": ratios,

@@ -120,10 +120,10 @@ def _chunks(cursor: duckdb.DuckDBPyConnection, table: str, time: str | None, sna
     key, label, sizes = "0", "", dict[int, int]()
     for step, name in ((0, ""), (_DAY_US, "day"), (_HOUR_US, "hour")):
         key, label = (f"epoch_us({time}) // {step}" if step else "0"), name
-        sizes = dict(cursor.execute(f"SELECT {key}, count(*) FROM {source} WHERE {rolled} GROUP BY ALL ORDER BY ALL").fetchall())
+        sizes = _sizes(cursor, f"SELECT {key}, count(*) FROM {source} WHERE {rolled} GROUP BY ALL ORDER BY ALL")
         if time is None or max(sizes.values(), default=0) <= _CHUNK_ROWS:
             break
-    present = dict(cursor.execute(f'SELECT {key}, count(*) FROM "{table}" WHERE {there} GROUP BY ALL').fetchall())
+    present = _sizes(cursor, f'SELECT {key}, count(*) FROM "{table}" WHERE {there} GROUP BY ALL')
     for at, rows in present.items():
         if sizes.get(at) != rows:
             raise UserError(
@@ -132,6 +132,11 @@ def _chunks(cursor: duckdb.DuckDBPyConnection, table: str, time: str | None, sna
     for number, (at, rows) in enumerate(sizes.items(), 1):
         what = f"{table}, {label} {number} of {len(sizes)}" if label else table
         yield _Chunk(f"{rolled} AND {key} = {at}", 0 if at in present else rows, what)
+
+
+def _sizes(cursor: duckdb.DuckDBPyConnection, query: str) -> dict[int, int]:
+    """Rows by chunk; an empty table has none (a constant as its key makes one row of it)."""
+    return {int(at): int(rows) for at, rows in cursor.execute(query).fetchall() if rows}
 
 
 def _source(table: str, snapshot: int) -> str:
