@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import re
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from collector_process import Process, running, start
 from hypothesis import HealthCheck, given, settings
@@ -18,10 +20,10 @@ from hypothesis import strategies as st
 from warehouse_builders import BOOT, NOW, batch, content, ping, post, reading, report, request, stamped, trace, transfer, visit
 
 from records.errors import OutsideError, UserError
-from warehouse import open_warehouse
+from warehouse import Warehouse, intake, open_warehouse
 from warehouse.collector import serve
 from warehouse.ingest import MAX_BODY_BYTES
-from warehouse.intake import MAX_COMPRESSED_BYTES
+from warehouse.intake import MAX_COMPRESSED_BYTES, make_app
 from warehouse.maintain import status, verify
 from warehouse.metrics import METRICS, render
 from warehouse.queries import measurement_counts, reject_counts
@@ -257,6 +259,24 @@ def test_many_agents_share_commits(collector: Process) -> None:
 _TOTALS = ("isochrone_commits_total", "isochrone_commit_seconds_total")
 
 
+def test_a_collector_that_cannot_keep_up_answers_429(own: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Retry-After, whether the writer's queue is full or too much is coming in at once; afterwards the same batch is stored."""
+    app, parts = make_app(own, tokens=None, commit_interval_s=0.05), post([ping(1, [1])])
+
+    async def talk() -> None:
+        transport = httpx.ASGITransport(app=app)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://collector") as client:
+            for owner, name, value in ((Writer, "is_full", property(lambda _: True)), (intake, "MAX_RECEIVED_BYTES", 10)):
+                with monkeypatch.context() as patched:
+                    patched.setattr(owner, name, value)
+                    answer = await client.post(**parts)
+                    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+            assert "isochrone_received_bytes 0" in (await client.get("/metrics")).text
+            assert (await client.post(**parts)).json() == {"stored": 1, "rejected": 0, "already": False}
+
+    asyncio.run(talk())
+
+
 def test_asked_to_stop_it_commits_what_it_has(tmp_path: Path) -> None:
     """SIGTERM while batches wait for a slow group: they are stored and answered, and the process ends well."""
     collector = start(tmp_path / "kept", tmp_path / "c.sock", '{"commit_interval_s": 30}')
@@ -309,6 +329,21 @@ def test_a_full_queue_is_busy(tmp_path: Path) -> None:
         writer.stop()
         with pytest.raises(Busy):
             writer.submit(batch([ping(4, [1])]))
+
+
+def test_a_queue_full_of_bytes_is_busy(tmp_path: Path) -> None:
+    """What waits is bounded in bytes too, whatever the number of batches; one batch larger than the bound still gets through."""
+    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+        writer = Writer(wh, interval_s=0, max_bytes=1)
+        with wh.lock.held():
+            future = writer.submit(batch([ping(1, [1])]))
+            with pytest.raises(Busy):
+                writer.submit(batch([ping(2, [1])]))
+            assert writer.waiting_bytes > 1
+        assert future.result(60) is Outcome.STORED
+        assert writer.submit(batch([ping(2, [1])])).result(60) is Outcome.STORED
+        assert writer.waiting_bytes == 0
+        writer.stop()
 
 
 def test_one_bad_batch_costs_no_other_of_its_group(tmp_path: Path) -> None:
