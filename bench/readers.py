@@ -149,11 +149,11 @@ def phase(place: Path, port: int, contents: list[bytes], seconds: float) -> dict
     """The three readers for so long, beside what the contents are sent by."""
     over = threading.Event()
     agents = [Agent(number, port, content, over) for number, content in enumerate(contents)]
+    with open_warehouse(place) as wh:
+        alone = "\n".join(python_lines(wh.place, wh.data_path))
     end = place.parent / f"end-{time.monotonic_ns()}"
     readers = {
-        name: subprocess.Popen(
-            [sys.executable, "-c", code, str(place), "\n".join(python_lines(place)), str(end)], cwd=ROOT, stdout=subprocess.PIPE
-        )
+        name: subprocess.Popen([sys.executable, "-c", code, str(place), alone, str(end)], cwd=ROOT, stdout=subprocess.PIPE)
         for name, code in READERS.items()
     }
     began = time.time()

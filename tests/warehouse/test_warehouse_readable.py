@@ -12,6 +12,7 @@ import pytest
 from collector_process import ROOT, running
 from warehouse_builders import NOW, ping, post
 
+from warehouse import open_warehouse
 from warehouse.opening import python_lines
 
 #: Each counts packets again and again and prints what it counted.
@@ -48,6 +49,8 @@ def test_three_readers_beside_a_collector(tmp_path: Path, empty_warehouse: Path)
     """The dashboard's questions, the command line and DuckDB alone, while batches of ten rounds are committed many times a second."""
     place = tmp_path / "kept"
     shutil.copytree(empty_warehouse, place)
+    with open_warehouse(place) as wh:
+        alone = "\n".join(python_lines(wh.place, wh.data_path))
     over = threading.Event()
     answers: list[int] = []
     with running(place, tmp_path / "c.sock", '{"commit_interval_s": 0.05}') as collector:
@@ -64,7 +67,7 @@ def test_three_readers_beside_a_collector(tmp_path: Path, empty_warehouse: Path)
         sender.start()
         readers = {
             name: subprocess.Popen(
-                [sys.executable, "-c", code, str(place), "\n".join(python_lines(place))],
+                [sys.executable, "-c", code, str(place), alone],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
