@@ -56,7 +56,7 @@ __all__ = [
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
 #: One pair's packets lie together in every file: a window may hold this many of all pairs and still be read raw.
-PAIR_RAW_ROWS = 50_000_000
+PAIR_RAW_ROWS = 10_000_000
 
 
 @contextlib.contextmanager
