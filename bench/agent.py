@@ -136,7 +136,7 @@ def ours(targets: list[str], folder: Path, seconds: float) -> dict[str, Any]:
         f'[[probe]]\ntype = "ping"\nengine = "icmp"\ninterval_s = {ROUND_S}\ncount = {COUNT}\ninterval_ms = 100\n{tables}'
     )
     with running([sys.executable, "-m", "app.cli", "agent", "run", "--config", str(config)]) as process:
-        time.sleep(10)
+        time.sleep(ROUND_S + 5)
         found: dict[str, Any] = watched(process, seconds)
         found["threads"] = len(list(Path(f"/proc/{process.pid}/task").iterdir()))
     lines = server.lines  # type: ignore[attr-defined]
