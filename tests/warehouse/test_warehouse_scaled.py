@@ -129,9 +129,10 @@ def test_two_collectors_three_readers_and_one_killed(servers: Servers, tmp_path:
     open_warehouse(address, mode="write").close()
     options = json.dumps({"commit_interval_s": 0.05})
     collectors = [start(address, tmp_path / f"{name}.sock", options) for name in "ab"]
-    readers = [_reader(address) for _ in range(3)]
+    readers: list[subprocess.Popen[str]] = []
     agents = [Sender(number, collectors, batches=8) for number in range(3)]
     try:
+        readers += [_reader(address) for _ in range(3)]
         for agent in agents:
             agent.start()
         for agent in agents:
@@ -340,6 +341,7 @@ def test_addresses() -> None:
             place(text)
 
 
+@pytest.mark.slow
 def test_a_warehouse_moves_there_and_back(servers: Servers, tmp_path: Path, own: Warehouse) -> None:
     """`isochrone warehouse copy`: every row once, roll-ups and what is not rolled up yet too; broken off, it goes on; no full target."""
     _, address = servers.database()
