@@ -22,6 +22,8 @@ __all__ = ["Grid", "draw", "grid", "heat_spec"]
 
 _STEPS = 254
 _HERE = Path(__file__).parent
+#: One script of several files, each for one thing.
+_SCRIPTS = ("canvas.js", "heatmap_draw.js", "heatmap.js")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,10 @@ _HTML = """<div class="heat"><canvas class="cells" tabindex="0" role="applicatio
 @lru_cache(maxsize=1)
 def _component() -> Any:
     return st.components.v2.component(
-        "isochrone_heatmap", html=_HTML, css=(_HERE / "heatmap.css").read_text("utf-8"), js=(_HERE / "heatmap.js").read_text("utf-8")
+        "isochrone_heatmap",
+        html=_HTML,
+        css=(_HERE / "heatmap.css").read_text("utf-8"),
+        js="\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS),
     )
 
 

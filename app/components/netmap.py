@@ -38,6 +38,8 @@ _BOX = tuple(
 _WIDTHS = (1.0, 1.2, 1.6, 2.1, 2.7)
 _RINGS_MS = (25, 50, 100, 150)
 _HERE = Path(__file__).parent
+#: One script of several files, each for one thing.
+_SCRIPTS = ("canvas.js", "netmap_draw.js", "netmap_pick.js", "netmap.js")
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +257,10 @@ _HTML = """<div class="map"><canvas tabindex="0" role="application" aria-label="
 @lru_cache(maxsize=1)
 def _component() -> Any:
     return st.components.v2.component(
-        "isochrone_netmap", html=_HTML, css=(_HERE / "netmap.css").read_text("utf-8"), js=(_HERE / "netmap.js").read_text("utf-8")
+        "isochrone_netmap",
+        html=_HTML,
+        css=(_HERE / "netmap.css").read_text("utf-8"),
+        js="\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS),
     )
 
 
