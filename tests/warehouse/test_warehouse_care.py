@@ -63,6 +63,7 @@ def test_small_files_are_bounded(own: Warehouse) -> None:
     assert verify(own) == []
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 def test_a_week_of_commits(own: Warehouse) -> None:
     """Seven days, of every day 300 one-second commits with the collector's turns: the files of a table stay bounded by the days."""
