@@ -90,6 +90,7 @@ def rows(warehouse: Path, query: str) -> list[dict]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_doubled_over_kills_on_both_sides(tmp_path: Path) -> None:
     """Four lives of an agent, three ended by SIGKILL, and a collector killed and restarted in between.
 

@@ -117,6 +117,7 @@ def test_a_broken_scenario_is_a_sentence(opened: Open, world: Path, word: str, s
     assert says in at.error[0].value
 
 
+@pytest.mark.slow
 def test_every_single_failure_is_ranked(opened: Open, world: Path) -> None:  # noqa: F811
     """The ranking is by harm: nothing lost below something lost; sites with a pool that is used are among the noticed."""
     at = opened(world, "scenario", part="rank")

@@ -55,11 +55,11 @@ def _live_through(wh: Warehouse, *, days: int, commits: int, between: int) -> di
 
 def test_small_files_are_bounded(own: Warehouse) -> None:
     """One commit after the other, across midnight: never more files of a day than came since the last turn and a merge waits for."""
-    most = _live_through(own, days=2, commits=24, between=18)
-    assert max(most.values()) <= 2 * (18 + MERGE_FROM_FILES)
+    most = _live_through(own, days=2, commits=12, between=9)
+    assert max(most.values()) <= 2 * (9 + MERGE_FROM_FILES)
     assert max(_files(own).values()) <= 2 * MERGE_FROM_FILES
-    assert _all(own, "SELECT count(*), count(DISTINCT measurement_id) FROM ping_sample") == [(144, 96)]
-    assert _all(own, "SELECT sum(sent_count)::BIGINT FROM rollup_minute") == [(144,)]
+    assert _all(own, "SELECT count(*), count(DISTINCT measurement_id) FROM ping_sample") == [(72, 48)]
+    assert _all(own, "SELECT sum(sent_count)::BIGINT FROM rollup_minute") == [(72,)]
     assert verify(own) == []
 
 

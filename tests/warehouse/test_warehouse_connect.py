@@ -58,6 +58,7 @@ def _ended_well(process: subprocess.Popen[str]) -> str:
     return out
 
 
+@pytest.mark.slow
 def test_readers_in_other_processes_see_whole_commits_while_one_writes(tmp_path: Path) -> None:
     """Three readers query without an error, and never see less than before, while a writer commits."""
     place, rounds = tmp_path / "kept", 25

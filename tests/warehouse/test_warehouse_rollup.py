@@ -213,6 +213,7 @@ for n in range(int(sys.argv[2]) * 10_000, 10**9):
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_each_packet_is_rolled_up_once(tmp_path: Path, empty_warehouse: Path) -> None:
     """A process that stores, rolls up and tidies is killed again and again; then the roll-ups and the raw rows agree."""
     place = tmp_path / "kept"
