@@ -27,9 +27,9 @@ settings.load_profile("untimed")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What sends packets through a lab or drives a browser runs alone."""
+    """What sends packets through a lab runs alone."""
     for item in items:
-        if item.get_closest_marker("lab") or item.get_closest_marker("browser"):
+        if item.get_closest_marker("lab"):
             item.add_marker("alone")
 
 
