@@ -13,7 +13,7 @@ from typing import Any
 from app.answers import Links, link_prices_of, prices_of, workload_of
 from app.memory import fitted, memory_of
 from inventory.load import Inventory
-from records.errors import InputError, UserError
+from records.errors import InputError, NoAnswer, UserError
 from records.units import ms
 from routing import harm
 from routing.compare import compare_outcomes, single_points, to_json
@@ -30,6 +30,8 @@ __all__ = ["Question", "baseline", "case_names", "compared", "losses", "modelled
 
 #: Demand where nobody says: this share of what all pools of the model can take together.
 USUAL_LOAD = 0.5
+#: From this share on everything is lost.
+_ALL = 1 - 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +121,8 @@ def _settled(question: Question, world: World, options: FleetOptions, before: Fl
 
 
 def compared(question: Question, scenario: Scenario, *, points: bool = True, before: Fleet | None = None) -> dict[str, Any]:
-    """A scenario beside its baseline, as JSON; `points` looks for new single points of failure; `before` is the baseline
-    where it is settled already."""
+    """A scenario beside its baseline, as JSON; `points` looks for new single points of failure, and raises NoAnswer
+    where nobody is left served; `before` is the baseline where it is settled already."""
     options = _options(question, scenario)
     before = before or _settled(question, baseline(question, scenario), options)
     world = before.world
@@ -129,6 +131,8 @@ def compared(question: Question, scenario: Scenario, *, points: bool = True, bef
     after = before if changed == world else _settled(question, changed, options, before)
     was = measure(before, Cache(question.seed))
     now = was if after is before else measure(after, Cache(question.seed))
+    if points and now.lost_share > _ALL and was.lost_share <= _ALL:  # one of many variants may lose all, and its row says so
+        raise NoAnswer(_nobody(scenario, after))
     found = ((), ()) if not points or after is before else (single_points(before), single_points(after))
     change = compare_outcomes(was, now, points=found)
     return to_json(
@@ -142,6 +146,19 @@ def compared(question: Question, scenario: Scenario, *, points: bool = True, bef
         objective=options.objective,
         timeline=_timeline(question, applied, options, before),
     )
+
+
+def _nobody(scenario: Scenario, after: Fleet) -> str:
+    """Why a scenario leaves nobody served, and what to change."""
+    asked = after.workload.model
+    standing = [pool for pool in after.world.pools if pool.model == asked]
+    why = (
+        f"no place can reach one of the {len(standing)} pools of {asked} that stand (no PoP is left to enter at, or a rule forbids each)"
+        if standing
+        else f"every pool of {asked} is gone"
+    )
+    change = "take an edit out, or give it a pool (resize, add_site) or a way in (restore_site)"
+    return f"scenario {scenario.name!r} leaves nobody served: {why}; {change}"
 
 
 def _timeline(question: Question, world: World, options: FleetOptions, before: Fleet) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import pytest
 
 from app.cli import main
 from app.whatif import case_names, read_document
+from inventory.load import load
 
 PAGE = Path(__file__).parents[2] / "docs" / "cases.md"
 BLOCKS = dict(re.findall(r"<!-- isochrone whatif ([\w-]+) -->\n```text\n(.*?)```\n", PAGE.read_text(encoding="utf-8"), re.DOTALL))
@@ -153,6 +154,22 @@ def test_contradictions_are_refused_with_the_next_step(tmp_path, edits, says):
     """Each names the edit's trouble."""
     done = run(written(tmp_path, edits=edits), "--modelled")
     assert (done.returncode, says in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("edits", "says"),
+    [
+        ([{"op": "fail_site", "site": site} for site in sorted({pool.site for pool in load().pools})], "is gone"),
+        ([{"op": "fail_site", "site": pop.id} for pop in load().pops], "no PoP is left"),
+    ],
+)
+def test_failing_everything_is_no_answer_but_what_to_change(tmp_path, edits, says):
+    """Nobody is served: status 1, why, and which edit would help; as one row of a grid it is a row."""
+    done = run(written(tmp_path, edits=edits), "--modelled")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "take an edit out" in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_file_that_is_no_json_is_named_with_its_line(tmp_path):
