@@ -11,7 +11,7 @@ from typing import Literal
 import duckdb
 
 from records.errors import NotPermitted, OutsideError, UserError, WarehouseMissing
-from warehouse.extensions import extension_path
+from warehouse.extensions import is_checked, load
 from warehouse.lock import CATALOG_ALIAS, CatalogLock
 from warehouse.place import CATALOG, DATA, Place, quoted, s3_secret
 
@@ -29,18 +29,23 @@ def attach(place: Place, mode: Mode, **config: str) -> duckdb.DuckDBPyConnection
     A scaled-out one's catalog is there too, as ``wh_catalog``, for its locks. Raises duckdb.Error; WarehouseMissing, UserError,
     NotPermitted or OutsideError where what is wrong can be told before DuckLake is asked.
     """
+    extensions = ("ducklake", "sqlite_scanner" if place.folder is not None else "postgres_scanner")
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         # Made only when a query spills, and removed by DuckDB.
         "temp_directory": str(Path(tempfile.gettempdir()) / f"isochrone-duckdb-{secrets.token_hex(8)}"),
+        # Only where DuckDB has checked these very files before in this process: that reads all of them, a quarter of a second.
+        "allow_unsigned_extensions": all(map(is_checked, extensions)),
         **config,
     }
     connection = duckdb.connect(":memory:", config=settings)
     try:
         connection.execute("SET python_enable_replacements = false")
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        _load(connection, "ducklake")
+        for name in extensions:
+            load(connection, name)
+        connection.execute("SET allow_unsigned_extensions = false")  # and there is no way back
         _attach(connection, place, mode, "wh")
         connection.execute("USE wh")
     except BaseException:
@@ -61,12 +66,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, place: Place, mode: Mode, ali
         _attach_scaled(connection, place, mode, alias)
 
 
-def _load(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    connection.execute(f"LOAD {quoted(extension_path(name))}")
-
-
 def _attach_folder(connection: duckdb.DuckDBPyConnection, folder: Path, mode: Mode, alias: str) -> None:
-    _load(connection, "sqlite_scanner")
+    load(connection, "sqlite_scanner")
     options = "READ_ONLY" if mode == "read" else "META_JOURNAL_MODE 'WAL'"
     connection.execute(
         f"ATTACH {quoted(f'ducklake:sqlite:{folder / CATALOG}')} AS {alias} (DATA_PATH {quoted(f'{folder / DATA}/')}, "
@@ -75,7 +76,7 @@ def _attach_folder(connection: duckdb.DuckDBPyConnection, folder: Path, mode: Mo
 
 
 def _attach_scaled(connection: duckdb.DuckDBPyConnection, place: Place, mode: Mode, alias: str) -> None:
-    _load(connection, "postgres_scanner")
+    load(connection, "postgres_scanner")
     read_only = ", READ_ONLY" if mode == "read" else ""
     connection.execute(f"ATTACH {quoted(place.catalog)} AS {alias}_catalog (TYPE postgres{read_only})")
     # Two collectors may start on a new database at once: one makes the catalog, the other finds it.
@@ -98,7 +99,7 @@ def _attach_lake(connection: duckdb.DuckDBPyConnection, place: Place, mode: Mode
     data_path = recorded or place.data_path
     assert data_path is not None
     if data_path.startswith("s3://"):
-        _load(connection, "httpfs")
+        load(connection, "httpfs")
         # It has taken the keys from the environment into settings that a query could read; a secret is not shown.
         for name in ("s3_access_key_id", "s3_secret_access_key", "s3_session_token"):
             connection.execute(f"SET GLOBAL {name} = ''")

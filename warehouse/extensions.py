@@ -1,7 +1,7 @@
 """DuckDB's extensions from their wheels: loaded by path, never from the network.
 
 `ducklake` and `sqlite_scanner` (and `postgres_scanner` and `httpfs`, of the extra ``scale``) come as wheels
-``duckdb-extension-...`` of exactly DuckDB's version; DuckDB checks their signature. DuckDB derives an extension's entry
+``duckdb-extension-...`` of exactly DuckDB's version; DuckDB checks their signature, of each file once in a process. It derives an extension's entry
 point from its file name, and the sqlite wheel holds the file as ``sqlite.duckdb_extension``: it is presented under the
 name it needs by a link.
 """
@@ -19,10 +19,13 @@ from pathlib import Path
 import duckdb
 
 from records.errors import ToolMissing
+from warehouse.place import quoted
 
-__all__ = ["extension_path"]
+__all__ = ["extension_path", "is_checked", "load"]
 
 _PATHS: dict[str, Path] = {}
+#: Extension -> the file that DuckDB has loaded in this process with its signature checked: device, inode, size, time of change.
+_CHECKED: dict[str, tuple[int, int, int, int]] = {}
 
 
 def _from_wheel(module: str, file_name: str) -> Path:
@@ -73,3 +76,26 @@ def extension_path(name: str) -> Path:
             path = _from_wheel(f"duckdb_extension_{name}", f"{name}.duckdb_extension")
         _PATHS[name] = path
     return _PATHS[name]
+
+
+def is_checked(name: str) -> bool:
+    """Whether DuckDB has checked the signature of this extension's file in this process, and it is that file still.
+
+    The library is mapped by then, and the system takes the same file for the same library.
+    """
+    return _CHECKED.get(name) == _identity(name)
+
+
+def load(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Load an extension; DuckDB checks its signature unless the connection allows unsigned ones (see is_checked).
+
+    Raises ToolMissing and duckdb.Error.
+    """
+    found = _identity(name)
+    connection.execute(f"LOAD {quoted(extension_path(name))}")
+    _CHECKED[name] = found
+
+
+def _identity(name: str) -> tuple[int, int, int, int]:
+    stat = extension_path(name).stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime_ns

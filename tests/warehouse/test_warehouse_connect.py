@@ -10,11 +10,13 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 from warehouse_builders import NOW, ping, put
 
 from records.errors import NotPermitted, OutsideError, UserError, WarehouseMissing
-from warehouse import open_warehouse
+from warehouse import extensions, open_warehouse
+from warehouse.extensions import extension_path
 from warehouse.lock import FolderLock
 from warehouse.queries import measurement_counts
 
@@ -22,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 
 READER = """
 import sys, time
-from warehouse import open_warehouse
+from warehouse import extensions, open_warehouse
+from warehouse.extensions import extension_path
 from warehouse.queries import measurement_counts
 seen = []
 with open_warehouse(sys.argv[1]) as wh:
@@ -36,7 +39,8 @@ print(len(seen))
 WRITER = """
 import sys
 sys.path.insert(0, "tests/warehouse")
-from warehouse import open_warehouse
+from warehouse import extensions, open_warehouse
+from warehouse.extensions import extension_path
 from warehouse_builders import batch, ping
 from warehouse.store import store
 me = sys.argv[2]
@@ -210,7 +214,8 @@ def test_another_users_folder(tmp_path: Path) -> None:
     code = """
 import os, sys
 from records.errors import NotPermitted
-from warehouse import open_warehouse
+from warehouse import extensions, open_warehouse
+from warehouse.extensions import extension_path
 open_warehouse(sys.argv[1]).close()
 os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
 for place, mode in ((sys.argv[1], "read"), (sys.argv[1], "write"), (sys.argv[1] + "/../other", "write")):
@@ -222,3 +227,19 @@ for place, mode in ((sys.argv[1], "read"), (sys.argv[1], "write"), (sys.argv[1] 
         raise SystemExit(f"{mode} {place} was let through")
 """
     _ended_well(_python(code, tmp_path / "kept", nobody.pw_uid))
+
+
+def test_a_changed_extension_is_refused_at_every_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is taken without its signature being checked again only while it is the file that was checked; nobody can load others."""
+    open_warehouse(tmp_path / "kept", mode="write").close()
+    with open_warehouse(tmp_path / "kept") as again, again.cursor() as cursor:
+        assert cursor.execute("SELECT current_setting('allow_unsigned_extensions')").fetchone() == (False,)
+        with pytest.raises(duckdb.Error, match="while database is running"):
+            cursor.execute("SET allow_unsigned_extensions = true")
+    signed = extension_path("ducklake")
+    changed = tmp_path / signed.name
+    changed.write_bytes(signed.read_bytes().replace(b"ducklake_snapshot", b"DUCKLAKE_SNAPSHOT", 1))
+    monkeypatch.setitem(extensions._PATHS, "ducklake", changed)
+    for _ in range(2):
+        with pytest.raises(OutsideError, match="signature"):
+            open_warehouse(tmp_path / "kept")
