@@ -1,9 +1,9 @@
 """DuckDB's extensions from their wheels: loaded by path, never from the network.
 
 `ducklake` and `sqlite_scanner` (and `postgres_scanner` and `httpfs`, of the extra ``scale``) come as wheels
-``duckdb-extension-...`` of exactly DuckDB's version; DuckDB checks their signature, of each file once in a process. It derives an extension's entry
-point from its file name, and the sqlite wheel holds the file as ``sqlite.duckdb_extension``: it is presented under the
-name it needs by a link.
+``duckdb-extension-...`` of exactly DuckDB's version; DuckDB checks their signature, of each file once in a process. It
+derives an extension's entry point from its file name, and the sqlite wheel holds the file as
+``sqlite.duckdb_extension``: it is presented under the name it needs by a link.
 """
 
 from __future__ import annotations
