@@ -25,6 +25,14 @@ settings.register_profile("slow", deadline=None, max_examples=10_000)
 settings.load_profile("untimed")
 
 
+@pytest.fixture(scope="module")
+def all_cores() -> Iterator[None]:
+    """Warehouses as users have them, DuckDB on every core: scripts/run-tests gives it one where two workers share the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ISOCHRONE_DUCKDB_THREADS", raising=False)
+        yield
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What sends packets through a lab runs alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import tempfile
 from pathlib import Path
@@ -20,6 +21,8 @@ __all__ = ["MAKE", "Mode", "attach", "attach_beside"]
 Mode = Literal["read", "write"]
 
 BUSY_TIMEOUT_MS = 20_000
+#: How many threads DuckDB may use for a warehouse; without it as many as there are cores.
+THREADS_VARIABLE = "ISOCHRONE_DUCKDB_THREADS"
 MAKE = "`isochrone demo`, `isochrone collector` and `isochrone import` make one; --warehouse names another place"
 
 
@@ -37,6 +40,7 @@ def attach(place: Place, mode: Mode, **config: str) -> duckdb.DuckDBPyConnection
         "temp_directory": str(Path(tempfile.gettempdir()) / f"isochrone-duckdb-{secrets.token_hex(8)}"),
         # Only where DuckDB has checked these very files before in this process: that reads all of them, a quarter of a second.
         "allow_unsigned_extensions": all(map(is_checked, extensions)),
+        **_threads(),
         **config,
     }
     connection = duckdb.connect(":memory:", config=settings)
@@ -52,6 +56,16 @@ def attach(place: Place, mode: Mode, **config: str) -> duckdb.DuckDBPyConnection
         connection.close()
         raise
     return connection
+
+
+def _threads() -> dict[str, int]:
+    """DuckDB's setting, where the environment says it."""
+    said = os.environ.get(THREADS_VARIABLE)
+    if not said:
+        return {}
+    if not (said.isascii() and said.isdigit() and 1 <= int(said) <= 1024):
+        raise UserError(f"{THREADS_VARIABLE}={said}: give a whole number from 1 to 1024, or unset it for one thread a core")
+    return {"threads": int(said)}
 
 
 def attach_beside(connection: duckdb.DuckDBPyConnection, place: Place, alias: str) -> None:

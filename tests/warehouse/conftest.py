@@ -21,10 +21,16 @@ def empty_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own(tmp_path: Path, empty_warehouse: Path) -> Iterator[Warehouse]:
-    """A new warehouse for one test alone, which may do it harm."""
+def kept(tmp_path: Path, empty_warehouse: Path) -> Path:
+    """The folder of a new warehouse for one test alone; nobody has it open."""
     shutil.copytree(empty_warehouse, tmp_path / "kept")
-    with open_warehouse(tmp_path / "kept", mode="write") as warehouse:
+    return tmp_path / "kept"
+
+
+@pytest.fixture
+def own(kept: Path) -> Iterator[Warehouse]:
+    """A new warehouse for one test alone, which may do it harm."""
+    with open_warehouse(kept, mode="write") as warehouse:
         yield warehouse
 
 

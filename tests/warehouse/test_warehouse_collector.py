@@ -277,9 +277,9 @@ def test_a_collector_that_cannot_keep_up_answers_429(own: Warehouse, monkeypatch
     asyncio.run(talk())
 
 
-def test_asked_to_stop_it_commits_what_it_has(tmp_path: Path) -> None:
+def test_asked_to_stop_it_commits_what_it_has(tmp_path: Path, kept: Path) -> None:
     """SIGTERM while batches wait for a slow group: they are stored and answered, and the process ends well."""
-    collector = start(tmp_path / "kept", tmp_path / "c.sock", '{"commit_interval_s": 30}')
+    collector = start(kept, tmp_path / "c.sock", '{"commit_interval_s": 30}')
     statuses: list[int] = []
 
     def send(sequence: int) -> None:
@@ -297,27 +297,27 @@ def test_asked_to_stop_it_commits_what_it_has(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert collector.process.returncode == 0
-    with open_warehouse(tmp_path / "kept") as wh:
+    with open_warehouse(kept) as wh:
         assert measurement_counts(wh)["ping"] == 4
     assert statuses == [200] * 4
     assert not (tmp_path / "c.sock").exists()
 
 
-def test_an_import_runs_beside_it(tmp_path: Path) -> None:
+def test_an_import_runs_beside_it(tmp_path: Path, kept: Path) -> None:
     """Another process writes to the same warehouse while the collector stores."""
-    with running(tmp_path / "kept", tmp_path / "c.sock", FAST) as collector, collector.client() as client:
+    with running(kept, tmp_path / "c.sock", FAST) as collector, collector.client() as client:
         for n in range(4):
-            with open_warehouse(tmp_path / "kept", mode="write") as wh:
+            with open_warehouse(kept, mode="write") as wh:
                 assert client.post(**post([ping(n, [1])], sequence=n)).status_code == 200
                 with wh.transaction() as cursor:
                     cursor.execute("INSERT INTO view_column VALUES ('a', 'b', 'c')")
-        with open_warehouse(tmp_path / "kept") as wh:
+        with open_warehouse(kept) as wh:
             assert measurement_counts(wh)["ping"] == 4
 
 
-def test_a_full_queue_is_busy(tmp_path: Path) -> None:
+def test_a_full_queue_is_busy(kept: Path) -> None:
     """When the writer cannot keep up, submit refuses instead of filling memory; what was queued is stored."""
-    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+    with open_warehouse(kept, mode="write") as wh:
         writer = Writer(wh, interval_s=0, max_batches=2)
         with wh.lock.held():
             futures = [writer.submit(batch([ping(n, [1])])) for n in (1, 2)]
@@ -331,9 +331,9 @@ def test_a_full_queue_is_busy(tmp_path: Path) -> None:
             writer.submit(batch([ping(4, [1])]))
 
 
-def test_a_queue_full_of_bytes_is_busy(tmp_path: Path) -> None:
+def test_a_queue_full_of_bytes_is_busy(kept: Path) -> None:
     """What waits is bounded in bytes too, whatever the number of batches; one batch larger than the bound still gets through."""
-    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+    with open_warehouse(kept, mode="write") as wh:
         writer = Writer(wh, interval_s=0, max_bytes=1)
         with wh.lock.held():
             future = writer.submit(batch([ping(1, [1])]))
@@ -346,11 +346,11 @@ def test_a_queue_full_of_bytes_is_busy(tmp_path: Path) -> None:
         writer.stop()
 
 
-def test_one_bad_batch_costs_no_other_of_its_group(tmp_path: Path) -> None:
+def test_one_bad_batch_costs_no_other_of_its_group(kept: Path) -> None:
     """A batch the database will not take is told so; those committed with it are stored."""
     broken = batch([trace(2)])
     broken.tables["traceroute"] = broken.tables["traceroute"].drop_columns(["path_hash"])
-    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+    with open_warehouse(kept, mode="write") as wh:
         writer = Writer(wh, interval_s=0.3)
         futures = [writer.submit(one) for one in (batch([ping(0, [1])]), batch([ping(1, [1])]), broken, batch([ping(3, [1])]))]
         with pytest.raises(Unstorable):
@@ -360,9 +360,9 @@ def test_one_bad_batch_costs_no_other_of_its_group(tmp_path: Path) -> None:
         assert measurement_counts(wh)["ping"] == 3
 
 
-def test_maintenance_runs_by_itself(tmp_path: Path) -> None:
+def test_maintenance_runs_by_itself(kept: Path) -> None:
     """The writer tidies up as it goes: many commits leave few files."""
-    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+    with open_warehouse(kept, mode="write") as wh:
         writer = Writer(wh, interval_s=0, care_scale=2.0 / 60)
         for n in range(20):
             writer.submit(batch([ping(n, [1])])).result(60)

@@ -24,8 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 READER = """
 import sys, time
-from warehouse import extensions, open_warehouse
-from warehouse.extensions import extension_path
+from warehouse import open_warehouse
 from warehouse.queries import measurement_counts
 seen = []
 with open_warehouse(sys.argv[1]) as wh:
@@ -39,8 +38,7 @@ print(len(seen))
 WRITER = """
 import sys
 sys.path.insert(0, "tests/warehouse")
-from warehouse import extensions, open_warehouse
-from warehouse.extensions import extension_path
+from warehouse import open_warehouse
 from warehouse_builders import batch, ping
 from warehouse.store import store
 me = sys.argv[2]
@@ -63,12 +61,12 @@ def _ended_well(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.slow
-def test_readers_in_other_processes_see_whole_commits_while_one_writes(tmp_path: Path) -> None:
+def test_readers_in_other_processes_see_whole_commits_while_one_writes(kept: Path) -> None:
     """Three readers query without an error, and never see less than before, while a writer commits."""
-    place, rounds = tmp_path / "kept", 25
-    with open_warehouse(place, mode="write") as wh:
+    rounds = 25
+    with open_warehouse(kept, mode="write") as wh:
         put(wh, ping(0, [1000]))
-        readers = [_python(READER, place, rounds) for _ in range(3)]
+        readers = [_python(READER, kept, rounds) for _ in range(3)]
         for reader in readers:
             assert reader.stdout is not None
             # On a slow machine DuckDB draws a progress bar first.
@@ -108,9 +106,9 @@ def test_a_folder_may_be_moved_and_may_have_an_odd_name(tmp_path: Path) -> None:
         assert measurement_counts(wh)["ping"] == 2
 
 
-def test_snapshot_grows_with_every_commit_and_reading_leaves_it(tmp_path: Path) -> None:
+def test_snapshot_grows_with_every_commit_and_reading_leaves_it(kept: Path) -> None:
     """The snapshot id names a state: same state, same id."""
-    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+    with open_warehouse(kept, mode="write") as wh:
         before = wh.snapshot_id()
         assert wh.snapshot_id() == before
         put(wh, ping(0, [1000]))
@@ -125,11 +123,11 @@ def test_opening_again_migrates_nothing(tmp_path: Path) -> None:
         assert wh.snapshot_id() == before
 
 
-def test_times_come_out_in_utc_whatever_the_machine_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_come_out_in_utc_whatever_the_machine_says(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine's time zone has no part in it."""
     monkeypatch.setenv("TZ", "Asia/Kathmandu")
     at = NOW - timedelta(hours=1)
-    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+    with open_warehouse(kept, mode="write") as wh:
         put(wh, ping(0, [1000], at=at))
         with wh.cursor() as cursor:
             row = cursor.execute("SELECT sent_at, sent_at::VARCHAR FROM ping_sample").fetchone()
@@ -160,62 +158,56 @@ def test_not_a_warehouse(tmp_path: Path) -> None:
             open_warehouse(tmp_path, mode=mode)  # type: ignore[arg-type]
 
 
-def test_a_newer_warehouse_is_left_alone(tmp_path: Path) -> None:
+def test_a_newer_warehouse_is_left_alone(kept: Path) -> None:
     """A schema from a later version is not read and not changed."""
-    place = tmp_path / "kept"
-    with open_warehouse(place, mode="write") as wh, wh.transaction() as cursor:
+    with open_warehouse(kept, mode="write") as wh, wh.transaction() as cursor:
         cursor.execute("INSERT INTO schema_migration VALUES ('999_future', 'x', now())")
     for mode in ("read", "write"):
         with pytest.raises(UserError, match=r"newer version \(it has 999_future"):
-            open_warehouse(place, mode=mode)  # type: ignore[arg-type]
+            open_warehouse(kept, mode=mode)  # type: ignore[arg-type]
 
 
-def test_an_older_warehouse_is_brought_up_to_date_by_a_writer(tmp_path: Path) -> None:
+def test_an_older_warehouse_is_brought_up_to_date_by_a_writer(kept: Path) -> None:
     """Readers say what to do with an older schema; a writer applies what is missing."""
-    place = tmp_path / "kept"
-    with open_warehouse(place, mode="write") as wh, wh.transaction() as cursor:
+    with open_warehouse(kept, mode="write") as wh, wh.transaction() as cursor:
         cursor.execute("DELETE FROM schema_migration WHERE name = 'views'")
         cursor.execute("DROP VIEW links")
     with pytest.raises(UserError, match="older version"):
-        open_warehouse(place)
-    with open_warehouse(place, mode="write") as wh, wh.cursor() as cursor:
+        open_warehouse(kept)
+    with open_warehouse(kept, mode="write") as wh, wh.cursor() as cursor:
         assert cursor.execute("SELECT count(*) FROM links").fetchone() == (0,)
 
 
-def test_readers_cannot_write(tmp_path: Path) -> None:
+def test_readers_cannot_write(kept: Path) -> None:
     """A warehouse open for reading starts no transaction, and DuckDB itself refuses to write."""
-    open_warehouse(tmp_path / "kept", mode="write").close()
-    with open_warehouse(tmp_path / "kept") as wh:
+    with open_warehouse(kept) as wh:
         with pytest.raises(UserError, match="reading only"), wh.transaction():
             pass
         with wh.cursor() as cursor, pytest.raises(Exception, match="read-only"):
             cursor.execute("INSERT INTO view_column VALUES ('a', 'b', 'c')")
 
 
-def test_closed_folders(tmp_path: Path) -> None:
+def test_closed_folders(kept: Path) -> None:
     """A folder closed to this user gives NotPermitted and not a traceback."""
     if os.geteuid() == 0:
         pytest.skip("root may open every folder; the next test asks another user")
-    open_warehouse(tmp_path / "kept", mode="write").close()
-    (tmp_path / "kept").chmod(0)
+    kept.chmod(0)
     with pytest.raises(NotPermitted):
-        open_warehouse(tmp_path / "kept")
+        open_warehouse(kept)
 
 
-def test_another_users_folder(tmp_path: Path) -> None:
+def test_another_users_folder(tmp_path: Path, kept: Path) -> None:
     """A user without rights to the folder is told so, reading and writing."""
     if os.geteuid() != 0:
         pytest.skip("needs root to become another user")
-    open_warehouse(tmp_path / "kept", mode="write").close()
     for folder in (tmp_path, *list(tmp_path.parents)[:2]):
         folder.chmod(0o755)
-    (tmp_path / "kept").chmod(0o700)
+    kept.chmod(0o700)
     nobody = pwd.getpwnam("nobody")
     code = """
 import os, sys
 from records.errors import NotPermitted
-from warehouse import extensions, open_warehouse
-from warehouse.extensions import extension_path
+from warehouse import open_warehouse
 open_warehouse(sys.argv[1]).close()
 os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
 for place, mode in ((sys.argv[1], "read"), (sys.argv[1], "write"), (sys.argv[1] + "/../other", "write")):
@@ -226,13 +218,12 @@ for place, mode in ((sys.argv[1], "read"), (sys.argv[1], "write"), (sys.argv[1] 
     else:
         raise SystemExit(f"{mode} {place} was let through")
 """
-    _ended_well(_python(code, tmp_path / "kept", nobody.pw_uid))
+    _ended_well(_python(code, kept, nobody.pw_uid))
 
 
-def test_a_changed_extension_is_refused_at_every_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_extension_is_refused_at_every_opening(tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is taken without its signature being checked again only while it is the file that was checked; nobody can load others."""
-    open_warehouse(tmp_path / "kept", mode="write").close()
-    with open_warehouse(tmp_path / "kept") as again, again.cursor() as cursor:
+    with open_warehouse(kept) as again, again.cursor() as cursor:
         assert cursor.execute("SELECT current_setting('allow_unsigned_extensions')").fetchone() == (False,)
         with pytest.raises(duckdb.Error, match="while database is running"):
             cursor.execute("SET allow_unsigned_extensions = true")
@@ -242,4 +233,18 @@ def test_a_changed_extension_is_refused_at_every_opening(tmp_path: Path, monkeyp
     monkeypatch.setitem(extensions._PATHS, "ducklake", changed)
     for _ in range(2):
         with pytest.raises(OutsideError, match="signature"):
-            open_warehouse(tmp_path / "kept")
+            open_warehouse(kept)
+
+
+def test_the_environment_bounds_the_threads(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number is DuckDB's setting, nothing is one thread a core (DuckDB's own word for it), anything else is refused."""
+    with duckdb.connect() as alone:
+        (own,) = alone.execute("SELECT current_setting('threads')").fetchone() or (None,)
+    for said, expected in (("1", 1), ("3", 3), ("", own)):
+        monkeypatch.setenv("ISOCHRONE_DUCKDB_THREADS", said)
+        with open_warehouse(kept) as wh, wh.cursor() as cursor:
+            assert cursor.execute("SELECT current_setting('threads')").fetchone() == (expected,)
+    for said in ("0", "-1", "two", "1.5", "99999", "²"):
+        monkeypatch.setenv("ISOCHRONE_DUCKDB_THREADS", said)
+        with pytest.raises(UserError, match=r"ISOCHRONE_DUCKDB_THREADS=.*whole number"):
+            open_warehouse(kept)

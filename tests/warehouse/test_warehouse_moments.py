@@ -8,6 +8,7 @@ from collections import defaultdict
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from warehouse_builders import NOW, ping, put, report
 
@@ -17,6 +18,8 @@ from records.link import Grain
 from warehouse import Warehouse, open_warehouse
 from warehouse.moments import link_moments
 from warehouse.rollup import rollup
+
+pytestmark = pytest.mark.usefixtures("all_cores")
 
 KEYS = [("sin", "fra", "internet"), ("sin", "iad", "internet")]
 

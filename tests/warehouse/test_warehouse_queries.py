@@ -20,6 +20,8 @@ from warehouse import Warehouse, queries
 from warehouse.columns import tables
 from warehouse.store import insert
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 HOUR = timedelta(hours=1)
 
 

@@ -43,6 +43,8 @@ for _ in range(12):
 """,
 }
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 
 @pytest.mark.timeout(400)
 def test_three_readers_beside_a_collector(tmp_path: Path, empty_warehouse: Path) -> None:

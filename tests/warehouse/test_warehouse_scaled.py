@@ -34,7 +34,7 @@ from warehouse.retention import expire_steps, kept, set_kept
 from warehouse.rollup import rollup
 from warehouse.store import Outcome, store
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("all_cores")]
 
 _NUMBERS = itertools.count()
 

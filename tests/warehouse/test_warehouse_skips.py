@@ -12,6 +12,8 @@ from warehouse_builders import NOW
 from warehouse import Warehouse
 from warehouse.connect import DATA
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 DAYS, SITES, EACH = 3, 50, 60
 PAIRS = SITES * (SITES - 1)
 #: Not count(*): that is answered from the statistics of files, without reading one. Each packet has 1000 ns.
