@@ -230,14 +230,14 @@ def plural(number: int, word: str, words: str | None = None) -> str:
 
 
 def usd(value: float | None) -> str:
-    """US dollars with enough digits to compare small sums.
+    """US dollars: digits enough to compare small sums, no cents from a thousand on.
 
-    >>> usd(0.00123), usd(1.5), usd(None)
-    ('$0.0012', '$1.50', '–')
+    >>> usd(0.00123), usd(1.5), usd(36291.22), usd(None)
+    ('$0.0012', '$1.50', '$36,291', '–')
     """
     if value is None or not math.isfinite(value):
         return UNKNOWN
-    return f"${value:,.{2 if abs(value) >= 1 else 4}f}"
+    return f"${value:,.{0 if abs(value) >= 1000 else 2 if abs(value) >= 1 else 4}f}"
 
 
 def clock(at: datetime | None) -> str:

@@ -147,44 +147,39 @@ def _kpis(seen: View) -> list[tuple[str, str, str, bool]]:
 
 
 def _gates(seen: View) -> None:
-    left, right = st.columns(2, gap="medium")
-    with left:
-        st.markdown("#### Gates")
-        st.dataframe(
-            gate_rows(seen.all_links),
-            hide_index=True,
-            height="content",
-            column_config={
-                "gate": "Gate",
-                "links": st.column_config.NumberColumn("Links", width=70),
-                "why": st.column_config.TextColumn("Rule", width="large"),
-            },
-        )
-    with right:
-        st.markdown("#### Kept out of routes")
-        table = kept_out(seen.all_links)
-        if not table["gate"]:
-            st.caption(f"Nothing: all {text.plural(len(seen.all_links), 'link')} passed every gate.")
-            return
-        st.dataframe(
-            table,
-            hide_index=True,
-            height="auto",
-            placeholder=text.UNKNOWN,
-            column_config={
-                "gate": "Gate",
-                "from": "From",
-                "to": "To",
-                "medium": "Medium",
-                "min_ms": st.column_config.NumberColumn("Least (ms)", format="%.2f"),
-                "floor_ms": st.column_config.NumberColumn("Floor (ms)", format="%.2f"),
-                "samples": st.column_config.NumberColumn("Samples"),
-                "age": st.column_config.TextColumn("Age", alignment="right"),
-            },
-        )
-        st.download_button(
-            "CSV", frame.csv_of(table), file_name="kept-out.csv", mime="text/csv", on_click="ignore", icon=":material/download:"
-        )
+    st.markdown("#### Gates")
+    st.dataframe(
+        gate_rows(seen.all_links),
+        hide_index=True,
+        height="content",
+        column_config={
+            "gate": st.column_config.TextColumn("Gate", width=120),
+            "links": st.column_config.NumberColumn("Links", width=80),
+            "why": st.column_config.TextColumn("Rule", width=700),
+        },
+    )
+    st.markdown("#### Kept out of routes")
+    table = kept_out(seen.all_links)
+    if not table["gate"]:
+        st.caption(f"Nothing: all {text.plural(len(seen.all_links), 'link')} passed every gate.")
+        return
+    st.dataframe(
+        table,
+        hide_index=True,
+        height="auto",
+        placeholder=text.UNKNOWN,
+        column_config={
+            "gate": "Gate",
+            "from": "From",
+            "to": "To",
+            "medium": "Medium",
+            "min_ms": st.column_config.NumberColumn("Least (ms)", format="%.2f"),
+            "floor_ms": st.column_config.NumberColumn("Floor (ms)", format="%.2f"),
+            "samples": st.column_config.NumberColumn("Samples"),
+            "age": st.column_config.TextColumn("Age", alignment="right"),
+        },
+    )
+    st.download_button("CSV", frame.csv_of(table), file_name="kept-out.csv", mime="text/csv", on_click="ignore", icon=":material/download:")
 
 
 def _gaps(seen: View) -> None:

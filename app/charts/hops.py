@@ -223,6 +223,15 @@ def diff_rows(before: TracerouteResult, after: TracerouteResult) -> list[dict[st
     return rows
 
 
+def _a_minute_at_least(history: Mapping[str, Sequence[Any]]) -> list[float] | None:
+    """The ends of the time axis in ms since 1970 where the axis would else show fractions of a second; None leaves it to the chart."""
+    times = [at.timestamp() * 1000 for at in history["started_at"]]
+    if not times or max(times) - min(times) >= 60_000:
+        return None
+    middle = (min(times) + max(times)) / 2
+    return [middle - 60_000, middle + 60_000]
+
+
 def changes_figure(history: Mapping[str, Sequence[Any]], theme: Theme) -> go.Figure:
     """Every traceroute on its flow's line: a colour and a symbol for each distinct path, hollow when the target was not reached."""
     order = path_order(history)
@@ -252,7 +261,7 @@ def changes_figure(history: Mapping[str, Sequence[Any]], theme: Theme) -> go.Fig
     figure.update_layout(
         height=110 + 26 * max(1, flows),
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        xaxis={"type": "date", "title": "time (UTC)", "showgrid": False},
+        xaxis={"type": "date", "title": "time (UTC)", "showgrid": False, "nticks": 4, "tickangle": 0, "range": _a_minute_at_least(history)},
         yaxis={"title": "", "type": "category", "gridcolor": theme.line, "categoryorder": "category descending"},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "title": {"text": "path "}},
     )
