@@ -18,8 +18,11 @@ T = TypeVar("T", str, int)
 
 
 def enter(page: str) -> None:
-    """Say which page runs; the first run after a change of page takes its values from the address."""
-    st.session_state["_entered"] = st.session_state.get("_page") != page
+    """Say which page runs; after a change of page each list takes its value from the address, once."""
+    entered = st.session_state.get("_page") != page
+    if entered:
+        st.session_state["_taken"] = set()
+    st.session_state["_entered"] = entered
     st.session_state["_page"] = page
 
 
@@ -41,7 +44,9 @@ def choose(
     """
     known = {str(option): option for option in options}
     asked = st.query_params.get(key)
-    if st.session_state.get("_entered", True) or key not in st.session_state:
+    taken: set[str] = st.session_state.setdefault("_taken", set())
+    if key not in taken or key not in st.session_state:
+        taken.add(key)
         if asked in known:
             st.session_state[key] = known[asked]
         elif asked is not None:

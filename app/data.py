@@ -60,6 +60,7 @@ __all__ = [
     "run_sql",
     "schema",
     "sites",
+    "sites_of",
     "source",
     "throughput",
     "warehouse_sites",
@@ -141,6 +142,11 @@ def _sites(key: tuple[str, int]) -> dict[str, Site]:
 def sites(at: Source) -> dict[str, Site]:
     """Every place by id: the inventory's, and over them what the warehouse says."""
     return _sites(at.key)
+
+
+def sites_of(key: tuple[str, int]) -> dict[str, Site]:
+    """The same by `Source.key`."""
+    return _sites(key)
 
 
 # ---- links

@@ -154,13 +154,18 @@ def _provenance(at: data.Source, newest: datetime | None) -> None:
         st.caption(f"Snapshot **{fresh.snapshot}** · {told}  \n`{fresh.location}`")
 
 
-def view() -> View:
-    """What the page looks at; stops the page with the next step when there is no warehouse or nothing in it."""
+def view(before: Callable[[], None] = lambda: None) -> View:
+    """What the page looks at; stops the page with the next step when there is no warehouse or nothing in it.
+
+    before   what to show above the next step
+    """
     found: View | None = st.session_state.get("view")
     if found is None:
+        before()
         next_step(text.NO_DATA["warehouse"].format(location=data.location()), "isochrone demo", "isochrone up")
         st.stop()
     if not any(data.counts(found.at).values()):
+        before()
         next_step(
             text.NO_DATA["empty"].format(location=data.location()),
             "isochrone demo",

@@ -18,10 +18,22 @@ __all__ = ["by_identity"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class _Kept:
+    """A value that is made once; who asks while it is being made waits for it."""
+
+    __slots__ = ("first", "is_made", "lock", "value")
+
+    def __init__(self, first: object) -> None:
+        self.first = first  # held, so that its identity is not used again
+        self.lock = Lock()
+        self.is_made = False
+        self.value: Any = None
+
+
 def by_identity(entries: int) -> Callable[[F], F]:
     """A decorator: keep the newest results by the identity of the first argument and the values of the others (hashable).
 
-    What is given out is shared: nobody may change it.
+    What is given out is shared: nobody may change it. The decorated function must not call itself with the same arguments.
 
     >>> @by_identity(2)
     ... def size(values, factor=1):
@@ -32,22 +44,26 @@ def by_identity(entries: int) -> Callable[[F], F]:
     """
 
     def decorate(function: F) -> F:
-        kept: OrderedDict[tuple[Any, ...], tuple[Any, Any]] = OrderedDict()
+        kept: OrderedDict[tuple[Any, ...], _Kept] = OrderedDict()
         lock = Lock()
 
         @functools.wraps(function)
         def found(first: Any, *rest: Any, **named: Any) -> Any:
             key = (id(first), rest, tuple(sorted(named.items())))
             with lock:
-                if key in kept:
+                held = kept.get(key)
+                if held is None:
+                    held = kept[key] = _Kept(first)
+                    while len(kept) > entries:
+                        kept.popitem(last=False)
+                else:
                     kept.move_to_end(key)
-                    return kept[key][1]
-            value = function(first, *rest, **named)
-            with lock:
-                kept[key] = (first, value)
-                while len(kept) > entries:
-                    kept.popitem(last=False)
-            return value
+            if not held.is_made:
+                with held.lock:
+                    if not held.is_made:
+                        held.value = function(first, *rest, **named)
+                        held.is_made = True
+            return held.value
 
         return found  # type: ignore[return-value]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from records.place import EARTH_RADIUS_KM, Site
 from records.units import FIBRE_KM_PER_S
 
-__all__ = ["cut_at_antimeridian", "great_circle", "isochrone", "outline", "packed", "project", "robinson"]
+__all__ = ["cut_at_antimeridian", "flat", "great_circle", "isochrone", "outline", "packed", "project", "robinson"]
 
 Points = NDArray[np.float64]
 
@@ -134,8 +134,14 @@ def cut_at_antimeridian(points: Points) -> list[Points]:
     return pieces
 
 
-def packed(lines: Iterable[Points]) -> dict[str, object]:
-    """Lines of degrees as the map component takes them: base64 of projected float32 x, y pairs, and points per line."""
+def flat(lines: Iterable[Points]) -> tuple[bytes, tuple[int, ...]]:
+    """Lines of degrees as little-endian float32 x, y pairs on the map, one after the other, and the points of each line."""
     projected = [project(np.asarray(line, dtype=np.float64).reshape(-1, 2)) for line in lines]
-    flat = np.concatenate(projected).astype("<f4") if projected else np.empty((0, 2), dtype="<f4")
-    return {"xy": base64.b64encode(flat.tobytes()).decode(), "sizes": [len(line) for line in projected]}
+    together = np.concatenate(projected).astype("<f4") if projected else np.empty((0, 2), dtype="<f4")
+    return together.tobytes(), tuple(len(line) for line in projected)
+
+
+def packed(lines: Iterable[Points]) -> dict[str, object]:
+    """Lines of degrees as the map component takes them: base64 of what `flat` gives, and points per line."""
+    points, sizes = flat(lines)
+    return {"xy": base64.b64encode(points).decode(), "sizes": list(sizes)}

@@ -18,6 +18,7 @@ import os
 import platform
 import random
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -39,7 +40,14 @@ from inventory.load import load
 from records.units import ms
 from routing.modelled import model_link
 
-PORT = 8697
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+PORT = _free_port()
 THINK_S = 5.0
 ASKED = {"click_p95_ms": 300.0, "first_map_ms": 1500.0}
 CHROMIUM = "/usr/bin/chromium"
@@ -101,7 +109,9 @@ class Session:
         self.rng = random.Random(number)
         self.clicks_ms: list[float] = []
         self.focus: Any = None
+        self.home = ""  # the fragment that the list is in
         self.ticks: dict[str, float] = {}
+        self.interval_s: dict[str, float] = {}
         self.faults = 0
         self.pages = ""
 
@@ -122,12 +132,12 @@ class Session:
                     break
                 await self._idle(socket, due)
                 if fragment:
-                    self.ticks[fragment] = time.monotonic() + 15.0
-                    await self._ask(socket, self._chosen(), fragment)
+                    self.ticks[fragment] = time.monotonic() + self.interval_s[fragment]
+                    await self._ask(socket, self._chosen(), fragment, auto=True)
                     await self._finished(socket)
                     continue
                 began = time.perf_counter()
-                await self._ask(socket, self._chosen(new=True))
+                await self._ask(socket, self._chosen(new=True), self.home)
                 await self._finished(socket)
                 self.clicks_ms.append((time.perf_counter() - began) * 1000)
                 next_click = time.monotonic() + self.rng.expovariate(1 / THINK_S)
@@ -139,7 +149,7 @@ class Session:
             self.option = self.rng.choice(list(self.focus.options))
         return {self.focus.id: getattr(self, "option", self.focus.options[0])}
 
-    async def _ask(self, socket: ClientConnection, widgets: dict[str, str], fragment: str = "") -> None:
+    async def _ask(self, socket: ClientConnection, widgets: dict[str, str], fragment: str = "", *, auto: bool = False) -> None:
         message = BackMsg()
         message.rerun_script.query_string = ""
         if self.pages:
@@ -148,7 +158,7 @@ class Session:
             message.rerun_script.widget_states.widgets.append(WidgetState(id=name, string_value=value))
         if fragment:
             message.rerun_script.fragment_id = fragment
-            message.rerun_script.is_auto_rerun = True
+            message.rerun_script.is_auto_rerun = auto
         await socket.send(message.SerializeToString())
 
     async def _idle(self, socket: ClientConnection, until: float) -> None:
@@ -169,11 +179,12 @@ class Session:
         if kind == "new_session":
             self.pages = message.new_session.page_script_hash
         elif kind == "auto_rerun":
+            self.interval_s[message.auto_rerun.fragment_id] = message.auto_rerun.interval
             self.ticks.setdefault(message.auto_rerun.fragment_id, time.monotonic() + message.auto_rerun.interval)
         elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
             element = message.delta.new_element
             if element.WhichOneof("type") == "selectbox" and element.selectbox.label == "Focus":
-                self.focus = element.selectbox
+                self.focus, self.home = element.selectbox, message.delta.fragment_id
             elif element.WhichOneof("type") == "exception":
                 self.faults += 1
         return message

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import address, data, frame, health, metrics, text
+from app import address, data, frame, health, metrics, picture, text
 from app.components import netmap
 from app.frame import View
 from records.link import GATES, LinkEstimate
@@ -20,56 +20,6 @@ SPOOL_REMARK_BYTES = 1_000_000
 MAD_TO_SD = 1.4826
 #: A change of loss worth a row.
 LOSS_STEP = 0.01
-
-
-def kpis(seen: View) -> list[tuple[str, str, str, bool]]:
-    """The strip of figures: (name, value, remark, whether it calls for attention)."""
-    known = data.counts(seen.at)
-    measured = [link for link in seen.all_links if link.evidence == "measured"]
-    places = {end for link in measured for end in (link.src, link.dst)}
-    kinds = Counter(seen.sites[place].kind for place in places if place in seen.sites)
-    lossy = metrics.worst_first(seen.usable, metrics.METRICS["loss"])
-    fleet = data.agents(seen.at)
-    silent = [name for name, age in zip(fleet["agent"], fleet["age_s"], strict=True) if age is None or age > data.SILENT_AFTER_S]
-    newest = data.newest(seen.at)
-    kept_out = sum(link.gate != "ok" for link in measured)
-    worst = lossy[0] if lossy else None
-    return [
-        ("Sites", text.count(len(places)), f"{text.plural(kinds['pop'], 'PoP')}, {text.plural(kinds['region'], 'region')}", False),
-        ("Links measured", text.count(len(measured)), f"{text.count(kept_out)} kept out", False),
-        ("Measurements", text.count(sum(known.values())), _kinds(known), False),
-        (
-            "Worst loss",
-            text.percent(worst.loss_ratio) if worst else text.UNKNOWN,
-            f"{worst.src} → {worst.dst}" if worst and worst.loss_ratio else "on every link" if worst else "not measured",
-            bool(worst and (worst.loss_ratio or 0) >= 0.05),
-        ),
-        (
-            "Agents silent",
-            f"{len(silent)} of {len(fleet['agent'])}" if fleet["agent"] else text.UNKNOWN,
-            ", ".join(silent[:2]) + (" …" if len(silent) > 2 else "") if silent else "all report" if fleet["agent"] else "no agent yet",
-            bool(silent),
-        ),
-        (
-            "Newest sample",
-            text.age((seen.at.now - newest).total_seconds()) if newest else text.UNKNOWN,
-            text.clock(newest) if newest else "imports without a date",
-            False,
-        ),
-    ]
-
-
-def _kinds(known: dict[str, int]) -> str:
-    """The most frequent kind of measurement, in words."""
-    kind, number = max(known.items(), key=lambda item: item[1], default=("ping", 0))
-    words = {
-        "ping": "ping rounds",
-        "rtt_matrix": "imported",
-        "traceroute": "traceroutes",
-        "throughput": "transfers",
-        "inference": "requests",
-    }
-    return f"{text.count(number)} {words.get(kind, kind)}"
 
 
 def worst_table(links: list[LinkEstimate], limit: int = 12) -> dict[str, list[object]]:
@@ -112,30 +62,15 @@ def _focus(site: str) -> None:
     st.session_state["site"] = site or ""
 
 
-def _map(seen: View) -> None:
-    places = seen.sites
-    metric = metrics.METRICS[st.session_state.get("metric") or "inflation"]
-    ends = sorted({end for link in seen.usable for end in (link.src, link.dst) if end in places})
-    focus = st.session_state.get("site") or None
-    colours = frame.theme()
-    drawn, total = netmap.link_layer(seen.usable, metric, colours, focus=focus, limit=netmap.LINK_LIMIT)
-    spec = netmap.map_spec(
-        {site: places[site] for site in ends},
-        drawn,
-        colours,
-        legend=netmap.metric_legend(metric, colours),
-        focus=focus,
-        alt=f"World map of links coloured by {metric.title}",
-    )
-    click = netmap.draw(spec, "overview_map", on_site=_focus)
+def _map(seen: View, metric: metrics.Metric, focus: str | None) -> None:
+    drawing, drawn, total = picture.drawing(seen.usable, seen.at.key, metric.name, focus, frame.theme().name)
+    click = netmap.draw(drawing, "overview_map", on_site=_focus)
     subject = f"of {focus}" if focus else "in all"
-    count = f"the {len(drawn)} worst of {total:,} pairs" if total > len(drawn) else f"all {text.plural(total, 'pair')}"
+    count = f"the {drawn} worst of {total:,} pairs" if total > drawn else f"all {text.plural(total, 'pair')}"
     st.caption(
         f"Shown: {count} {subject}; a pair takes the colour of its worse direction. {metric.title}: {metric.explain}. "
         "Click a site to focus it, a link to open it."
     )
-    if click.site is not None:
-        st.rerun()  # the list "Focus" and the address lie outside of this fragment
     if click.link:
         frame.open_pair(*click.link)
 
@@ -285,16 +220,47 @@ def _fleet(seen: View) -> None:
         st.caption("Rows refused on arrival: " + ", ".join(f"{text.count(number)} {reason}" for reason, number in refused.items()))
 
 
+def _head() -> None:
+    frame.head("Overview", "What is wrong now, and where?")
+
+
+@st.fragment
+def _picture(seen: View) -> None:
+    """The head, its controls, the strip and the map. A click here runs this and nothing else: no table, no other page's list."""
+    with frame.guard():
+        title, controls = st.columns([3, 7], vertical_alignment="bottom")
+        with title:
+            _head()
+        with controls, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="top"):
+            metric = address.choose(
+                "Colour links by",
+                ["inflation", "loss", "p50"],
+                key="metric",
+                usual="inflation",
+                titles=lambda name: metrics.METRICS[name].title,
+                widget="segmented_control",
+            )
+            focus = address.choose(
+                "Focus",
+                ["", *picture.ends(seen.usable)],
+                key="site",
+                usual="",
+                titles=lambda site: text.site_label(seen.sites.get(site), site) if site else "All sites",
+                width=200,
+            )
+        frame.strip(picture.kpis(seen))
+        if not seen.all_links:
+            frame.need_links(seen)
+        _map(seen, metrics.METRICS[metric], focus or None)
+
+
 @st.fragment(run_every=REFRESH_S)
 def _live(seen: View) -> None:
     with frame.guard():
         fresh = data.source()
         if fresh is not None:
-            seen = replace(seen, at=fresh, all_links=data.links(fresh, seen.window))
-        frame.strip(kpis(seen))
-        if not seen.all_links:
-            frame.need_links(seen)
-        _map(seen)
+            seen = replace(seen, at=fresh, all_links=data.links(fresh, seen.window), sites=data.sites(fresh))
+        _picture(seen)
         left, right = st.columns([3, 2], gap="medium")
         with left:
             _changed(seen)
@@ -304,30 +270,8 @@ def _live(seen: View) -> None:
 
 
 def page() -> None:
-    """Lay the page out; everything under the controls refreshes by itself."""
-    title, controls = st.columns([3, 7], vertical_alignment="bottom")
-    with title:
-        frame.head("Overview", "What is wrong now, and where?")
-    seen = frame.view()
-    ends = sorted({end for link in seen.usable for end in (link.src, link.dst)})
-    with controls, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="top"):
-        address.choose(
-            "Colour links by",
-            ["inflation", "loss", "p50"],
-            key="metric",
-            usual="inflation",
-            titles=lambda name: metrics.METRICS[name].title,
-            widget="segmented_control",
-        )
-        address.choose(
-            "Focus",
-            ["", *ends],
-            key="site",
-            usual="",
-            titles=lambda site: text.site_label(seen.sites.get(site), site) if site else "All sites",
-            width=200,
-        )
-    _live(seen)
+    """Everything refreshes by itself; a click on the controls or the map is answered by the map alone."""
+    _live(frame.view(_head))
 
 
 page()

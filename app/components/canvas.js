@@ -12,3 +12,9 @@ const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 // What outlives a rerun: the view, the pointer and the listeners. One per mounted element.
 const mounts = new WeakMap();
+
+// What Python sent: bytes of JSON, or the value itself.
+const told = (data) => (data instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(data)) : data);
+
+// Whether two messages say the same, byte for byte.
+const equal = (a, b) => a instanceof Uint8Array && b instanceof Uint8Array && a.length === b.length && a.every((byte, i) => byte === b[i]);

@@ -1,16 +1,6 @@
 // The map of links. `data` is made by app/components/netmap.py; coordinates come projected, y downwards.
 // Sends two triggers: `site` (an id, or "" for open water) and `link` ([src, dst]).
 
-const lines = (packed) => {
-  const xy = decode(packed.xy, "f4");
-  let at = 0;
-  return packed.sizes.map((size) => {
-    const piece = xy.subarray(at * 2, (at + size) * 2);
-    at += size;
-    return piece;
-  });
-};
-
 function mount(parent) {
   const canvas = parent.querySelector("canvas");
   const tip = parent.querySelector(".tip");
@@ -155,12 +145,20 @@ function mount(parent) {
 }
 
 export default function (component) {
-  const { data, parentElement, setTriggerValue } = component;
+  const { parentElement, setTriggerValue } = component;
   let state = mounts.get(parentElement);
   if (!state || !parentElement.contains(state.canvas)) {
     state = mount(parentElement);
     mounts.set(parentElement, state);
   }
+  state.send = (name, value) => setTriggerValue(name, value);
+  if (equal(state.message, component.data)) {
+    // Nothing new: what the pointer is at stays, and nothing is drawn again.
+    state.watch();
+    return state.end;
+  }
+  state.message = component.data;
+  const data = told(component.data);
   const root = parentElement.querySelector(".map");
   root.style.setProperty("--text", data.colours.text);
   root.style.setProperty("--muted", data.colours.muted);
@@ -173,15 +171,14 @@ export default function (component) {
   state.tip.style.opacity = 0;
   const pieces = lines(data.paths);
   state.scene = {
-    sphere: lines(data.sphere),
-    land: lines(data.land),
-    borders: lines(data.borders),
+    sphere: once(data.sphere),
+    land: once(data.land),
+    borders: once(data.borders),
     rings: data.rings.map((ring) => ({ text: ring.text, pieces: lines(ring.line) })),
     sites: data.sites,
     links: data.links.map((link) => ({ ...link, pieces: pieces.slice(link.first, link.first + link.pieces) })),
   };
   if (state.cursor >= data.sites.length) state.cursor = -1;
-  state.send = (name, value) => setTriggerValue(name, value);
   legend(parentElement, data);
   state.watch();
   state.fit();

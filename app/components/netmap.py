@@ -5,6 +5,8 @@ The coastline comes from app.geo, so nothing is fetched. Great circles are compu
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,7 +22,19 @@ from records.link import LinkEstimate
 from records.place import Site
 from records.units import ms
 
-__all__ = ["LINK_LIMIT", "Dot", "DrawnLink", "Legend", "MapClick", "draw", "link_layer", "map_spec", "metric_legend", "route_layer"]
+__all__ = [
+    "LINK_LIMIT",
+    "Dot",
+    "DrawnLink",
+    "Legend",
+    "MapClick",
+    "draw",
+    "encoded",
+    "link_layer",
+    "map_spec",
+    "metric_legend",
+    "route_layer",
+]
 
 #: More great circles than this are a hairball in any renderer.
 LINK_LIMIT = 150
@@ -157,25 +171,27 @@ def map_spec(
             degree[end] = degree.get(end, 0) + 1
     lost = set(failed)
     shown = [site for site in sites.values() if not only_linked or site.id in degree or site.id == focus or site.id in lost]
-    circles: list[Any] = []
+    ways: list[bytes] = []
+    sizes: list[int] = []
     index = {site.id: i for i, site in enumerate(shown)}
     links = []
     for link in drawn:
-        pieces = projection.great_circle(sites[link.src], sites[link.dst])
+        way, points = _way(sites[link.src], sites[link.dst])
         links.append(
-            {"src": link.src, "dst": link.dst, "a": index[link.src], "b": index[link.dst], "first": len(circles), "pieces": len(pieces)}
+            {"src": link.src, "dst": link.dst, "a": index[link.src], "b": index[link.dst], "first": len(sizes), "pieces": len(points)}
             | {"colour": link.colour, "width": link.width, "dash": link.dash, "tip": link.tip}
         )
-        circles += pieces
-    land, borders = _outlines()
+        ways.append(way)
+        sizes += points
+    sphere, land, borders = _outlines()
     centre = sites.get(focus or "")
     legend = legend or Legend()
     return {
         "box": _BOX,
-        "sphere": projection.packed([projection.outline()]),
+        "sphere": sphere,
         "land": land,
         "borders": borders,
-        "paths": projection.packed(circles),
+        "paths": {"xy": base64.b64encode(b"".join(ways)).decode(), "sizes": sizes},
         "rings": [{"text": f"{rtt} ms", "line": projection.packed(projection.isochrone(centre, rtt))} for rtt in _RINGS_MS]
         if centre
         else [],
@@ -198,13 +214,26 @@ def map_spec(
     }
 
 
-def _site(site: Site, degree: int, failed: bool, dot: Dot | None) -> dict[str, Any]:
+@lru_cache(maxsize=16_384)
+def _way(a: Site, b: Site) -> tuple[bytes, tuple[int, ...]]:
+    """The great circle between two sites, projected: float32 x, y pairs, and the points of each piece. Sites do not move."""
+    return projection.flat(projection.great_circle(a, b))
+
+
+@lru_cache(maxsize=4096)
+def _spot(site: Site) -> tuple[float, float, str, tuple[str | tuple[str, ...], ...]]:
+    """What never changes of a site: its place on the map, its label, the head of its tip."""
     x, y = projection.robinson(np.array([site.lon]), np.array([site.lat]))
     label = site.id if site.kind == "pop" else site.id.partition(":")[2] or site.id
     where = ", ".join(part for part in (site.metro if site.metro != site.name else None, site.country) if part)
-    tip = [f"{site.id}", [text.group_of(site).removesuffix("s") if site.kind != "region" else text.group_of(site), site.name]]
-    if where:
-        tip.append(["place", where])
+    group = text.group_of(site).removesuffix("s") if site.kind != "region" else text.group_of(site)
+    tip = (site.id, (group, site.name), *((("place", where),) if where else ()))
+    return float(x[0]), float(y[0]), label, tip
+
+
+def _site(site: Site, degree: int, failed: bool, dot: Dot | None) -> dict[str, Any]:
+    x, y, label, head = _spot(site)
+    tip: list[Any] = list(head)
     if degree or dot is None:
         tip.append(["links drawn", str(degree)])
     if dot is not None:
@@ -215,8 +244,8 @@ def _site(site: Site, degree: int, failed: bool, dot: Dot | None) -> dict[str, A
         "id": site.id,
         "kind": site.kind,
         "label": label,
-        "x": float(x[0]),
-        "y": float(y[0]),
+        "x": x,
+        "y": y,
         "degree": degree,
         "failed": failed,
         "dot": None if dot is None else {"colour": dot.colour, "size": dot.size},
@@ -237,13 +266,14 @@ def _marks(sites: Iterable[Site], theme: Theme, focus: Site | None) -> list[dict
 
 
 @lru_cache(maxsize=1)
-def _outlines() -> tuple[dict[str, object], dict[str, object]]:
-    """Land and borders, projected and packed once per process."""
+def _outlines() -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
+    """The edge of the map, land and borders, projected and packed once per process."""
     from app import geo
 
     land = [np.asarray(ring, dtype=np.float64) for ring in geo.land()]
     borders = [np.asarray(line, dtype=np.float64) for line in geo.borders()]
-    return projection.packed(land), projection.packed([piece for line in borders for piece in projection.cut_at_antimeridian(line)])
+    pieces = [piece for line in borders for piece in projection.cut_at_antimeridian(line)]
+    return projection.packed([projection.outline()]), projection.packed(land), projection.packed(pieces)
 
 
 _HTML = """<div class="map"><canvas tabindex="0" role="application" aria-label="World map of measured links"></canvas>
@@ -264,8 +294,13 @@ def _component() -> Any:
     )
 
 
-def draw(spec: Mapping[str, Any], key: str, *, on_site: Callable[[str], None] = lambda _: None) -> MapClick:
-    """Put the map on the page; zoom and position outlive reruns while the key stays.
+def encoded(spec: Mapping[str, Any]) -> bytes:
+    """A map as it goes to the browser: JSON. What many sessions look at is worth keeping in this form."""
+    return json.dumps(spec, separators=(",", ":")).encode()
+
+
+def draw(spec: Mapping[str, Any] | bytes, key: str, *, on_site: Callable[[str], None] = lambda _: None) -> MapClick:
+    """Put the map on the page, as it is or encoded; zoom and position outlive reruns while the key stays.
 
     on_site is called before the rerun with the site that was clicked (``""`` is open water), so it may set a widget.
     """
@@ -275,6 +310,8 @@ def draw(spec: Mapping[str, Any], key: str, *, on_site: Callable[[str], None] = 
         if site is not None:
             on_site(str(site))
 
-    result = _component()(data=dict(spec), key=key, on_site_change=clicked, on_link_change=lambda: None)
+    # As bytes: a mapping would be turned into JSON three times on every run, for its message and for its identity.
+    data = spec if isinstance(spec, bytes) else encoded(spec)
+    result = _component()(data=data, key=key, on_site_change=clicked, on_link_change=lambda: None)
     site, link = result.site, result.link
     return MapClick(site=site, link=(str(link[0]), str(link[1])) if link else None)

@@ -1,5 +1,23 @@
 // What the map of links looks like. Joined to netmap.js by app/components/netmap.py.
 
+// Packed lines (app/projection.py) as views on their points.
+const lines = (packed) => {
+  const xy = decode(packed.xy, "f4");
+  let at = 0;
+  return packed.sizes.map((size) => {
+    const piece = xy.subarray(at * 2, (at + size) * 2);
+    at += size;
+    return piece;
+  });
+};
+
+// What is the same on every map of the page is decoded once.
+const world = new Map();
+const once = (packed) => {
+  if (!world.has(packed.xy)) world.set(packed.xy, lines(packed));
+  return world.get(packed.xy);
+};
+
 // Gives the function that draws `state`: the world, isochrones, links, sites, and as many labels as fit without touching.
 function painter(state, view) {
   const context = state.canvas.getContext("2d");
