@@ -62,9 +62,12 @@ def serving(handle: Callable[[socket.socket], None], context: ssl.SSLContext | N
 
 
 def forbid(connection: socket.socket) -> None:
-    """An HTTP server that refuses everybody."""
-    while b"\r\n\r\n" not in connection.recv(4096):
-        pass
+    """An HTTP server that refuses everybody who asks; who only connects asks nothing."""
+    heard = b""
+    while b"\r\n\r\n" not in heard:
+        if not (more := connection.recv(4096)):
+            return
+        heard += more
     connection.sendall(ANSWER)
 
 
