@@ -4,10 +4,10 @@ A seeded fleet (bench/fleet.py) measures hour after hour until there are `--rows
 itself. The columns that the questions need lie in a DuckDB file too (one table, in the order they came), and the warehouse's own
 Parquet files are asked as a glob, without its catalog. Each question is asked `--repeat` times of each, with two threads; the
 medians are compared. The others answer exactly from raw rows in the SQL one would write for them; counts and percentiles of ours
-are checked against theirs (percentiles within 1 %). Last, the same batches are stored into an empty warehouse and into the large
+are checked against theirs (percentiles within 1 %). Last, the same batches are stored into a warehouse of one hour and into the large
 one: the rate must not fall as it grows.
 
-    python bench/queries.py [--rows 50000000] [--sites 50] [--repeat 5] [--folder DIR] [--json]
+    python bench/queries.py [--rows 50000000] [--sites 50] [--repeat 5] [--folder DIR] [--fill-only] [--json]
 
 Needs about 25 bytes of disk a row. With --folder an unfinished filling goes on where it stopped.
 """
@@ -33,13 +33,15 @@ from fleet import HOUR, START, packets_an_hour, put_hour, set_layout
 
 from records.batch import BatchName, encode_line
 from records.measurement import PingResult, PingSample
-from warehouse import Warehouse, open_warehouse, queries
+from warehouse import Warehouse, health, open_warehouse, queries
 from warehouse.ingest import parse
 from warehouse.maintain import status, tidy
+from warehouse.moments import link_moments
 from warehouse.rollup import rollup
 from warehouse.store import store
 
 TARGET_MS = 300.0
+ENOUGH_S = 2.0
 
 LINKS = """
 SELECT src, dst, medium, min(rtt_ns), quantile_disc(rtt_ns, [0.50, 0.95, 0.99]), count(*) FILTER (outcome <> 'send_failed'),
@@ -122,10 +124,14 @@ def store_rows_per_s(folder: Path, commits: int = 10, rounds: int = 500) -> floa
 
 
 def asked(question: Callable[[], Any], repeat: int) -> tuple[float, Any]:
-    """(median ms, answer); one more time before, to warm up."""
+    """(median ms, answer); one more time before, to warm up. What takes seconds is asked less often, from ENOUGH_S on once."""
+    began = time.perf_counter()
     answer = question()
+    first_s = time.perf_counter() - began
+    if first_s > ENOUGH_S:
+        return 1e3 * first_s, answer
     took = []
-    for _ in range(repeat):
+    for _ in range(max(1, min(repeat, int(ENOUGH_S / first_s)))):
         began = time.perf_counter()
         answer = question()
         took.append(1e3 * (time.perf_counter() - began))
@@ -146,18 +152,35 @@ def plain(connection: duckdb.DuckDBPyConnection, end: datetime, windows: dict[st
 def ours(wh: Warehouse, end: datetime, windows: dict[str, timedelta]) -> dict[str, Callable[[], Any]]:
     """The dashboard's own functions."""
     pair = ("p001", "p002", "internet")
+    route = [pair, ("p001", "p003", "internet"), ("p003", "p002", "internet")]
     found: dict[str, Callable[[], Any]] = {}
     for name, window in windows.items():
-        found[f"links {name}"] = lambda window=window: queries.link_estimates(wh, now=end, window=window)
-        found[f"series {name}"] = lambda window=window: queries.ping_series(wh, *pair, start=end - window, end=end, bucket_count=300)
+        span = {"start": end - window, "end": end}
+        found |= {
+            f"links {name}": lambda window=window: queries.link_estimates(wh, now=end, window=window),
+            f"series {name}": lambda span=span: queries.ping_series(wh, *pair, **span, bucket_count=300),
+            f"moments {name}": lambda window=window: link_moments(wh, route, now=end, window=window),
+            f"inference {name}": lambda window=window: queries.inference_latest(wh, now=end, window=window),
+            f"pools {name}": lambda span=span: health.inference_pools(wh, since=span["start"], until=end),
+            f"requests {name}": lambda span=span: queries.inference_series(wh, *pair, **span),
+            f"throughput {name}": lambda span=span: queries.throughput_series(wh, *pair, **span),
+            f"path history {name}": lambda window=window: queries.path_history(wh, *pair, end - window, end),
+        }
+    # As the dashboard asks them: of a week at most, or of an hour.
+    week = max(START, end - timedelta(days=7))
     return found | {
         "counts": lambda: queries.measurement_counts(wh),
         "time range": lambda: queries.time_range(wh),
+        "changes": lambda: health.link_changes(wh, now=end),
+        "path changes": lambda: health.path_changes(wh, since=end - HOUR, until=end),
+        "gaps": lambda: health.sent_by_time(wh, since=week, until=end, bucket_count=120),
+        "timing": lambda: health.timing_sources(wh, since=end - HOUR, until=end),
+        "reports": lambda: health.agent_reports(wh, since=week, until=end, agent="p001-1"),
         "agents": lambda: queries.agents(wh, end),
-        "inference": lambda: queries.inference_latest(wh, now=end),
-        "throughput": lambda: queries.throughput_series(wh, *pair, start=START, end=end),
         "paths": lambda: queries.latest_paths(wh, *pair),
         "rejects": lambda: queries.reject_counts(wh),
+        "reject lines": lambda: queries.rejects(wh),
+        "sites": lambda: queries.sites(wh),
     }
 
 
@@ -181,13 +204,19 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--folder", type=Path, help="where the data are made, kept and found again; without it a temporary folder")
+    parser.add_argument("--fill-only", action="store_true", help="make the data in --folder, ask nothing")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.fill_only and options.folder is None:
+        sys.exit("--fill-only needs a --folder to keep the data in")
     folder = options.folder or Path(tempfile.mkdtemp(prefix="isochrone-bench-"))
     free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
-    if free < 25 * options.rows:
+    if free < 25 * options.rows and not (folder / "hours").exists():
         need = f"{options.rows} rows need about {25 * options.rows / 1e9:.0f} GB"
         sys.exit(f"{need} and {folder} has {free / 1e9:.0f}; give fewer --rows, or another --folder")
+    if options.fill_only:
+        say(f"{prepare(folder, options)} hours are there")
+        return
     try:
         report = run(folder, options)
     finally:
@@ -201,7 +230,7 @@ def main() -> None:
         others = "  ".join(
             f"{other} {found['median_ms'][name]:8.0f}" for other, found in report["others"].items() if name in found["median_ms"]
         )
-        print(f"{name:14} {value:8.0f} ms  ({report['ours']['grain'].get(name, '-'):6})  {others}")
+        print(f"{name:18} {value:8.0f} ms  ({report['ours']['grain'].get(name, '-'):6})  {others}")
 
 
 def copy(wh: Warehouse, folder: Path) -> None:
@@ -212,20 +241,30 @@ def copy(wh: Warehouse, folder: Path) -> None:
         cursor.execute("DETACH plain")
 
 
-def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Fill the warehouse, copy it, ask all of them, and hold the answers against each other."""
+def prepare(folder: Path, options: argparse.Namespace) -> int:
+    """Fill the warehouse, a small one too, and copy the large one; how many hours it holds."""
     folder.mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
     hours = fill(folder, rows=options.rows, sites=options.sites, seed=options.seed)
-    filled_s = time.perf_counter() - began
+    if not (folder / "small" / "hours").exists():
+        (folder / "small").mkdir(exist_ok=True)
+        fill(folder / "small", rows=packets_an_hour(options.sites), sites=options.sites, seed=options.seed)
+    if not (folder / "copied").exists():
+        (folder / "plain.duckdb").unlink(missing_ok=True)
+        with open_warehouse(folder / "warehouse") as wh:
+            copy(wh, folder)
+        (folder / "copied").touch()
+    return hours
+
+
+def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Fill the warehouses, ask all of them, and hold the answers against each other."""
+    began = time.perf_counter()
+    hours = prepare(folder, options)
+    prepared_s = time.perf_counter() - began
     end = START + hours * HOUR
     with open_warehouse(folder / "warehouse") as wh:
         sizes = {table.name: table for table in status(wh).tables}
         files = f"{wh.data_path}main/ping_sample/**/*.parquet"
-        if not (folder / "copied").exists():
-            (folder / "plain.duckdb").unlink(missing_ok=True)
-            copy(wh, folder)
-            (folder / "copied").touch()
     windows = {"1 h": HOUR, "24 h": 24 * HOUR, "all": hours * HOUR}
     with open_warehouse(folder / "warehouse") as wh:
         with wh.cursor() as cursor:
@@ -250,21 +289,21 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         others[other] = {name: ms for name, (ms, _) in found.items()}
         connection.close()
         say(f"{other}: { ({name: round(ms) for name, ms in others[other].items()}) }")
-    small = folder / "small"
-    shutil.rmtree(small, ignore_errors=True)
-    rates = {"empty": store_rows_per_s(small), "full": store_rows_per_s(folder / "warehouse")}
+    rates = {"an hour": store_rows_per_s(folder / "small" / "warehouse"), "full": store_rows_per_s(folder / "warehouse")}
     mine = {name: ms for name, (ms, _) in answers.items()}
-    slowest = max(mine.values())
+    slowest = max(mine, key=mine.__getitem__)
+    late = sorted(name for name, ms in mine.items() if ms >= TARGET_MS)
     ratios = {other: statistics.median(ms / mine[name] for name, ms in found.items()) for other, found in others.items()}
     count = sizes["ping_sample"].row_count
     return {
         "claim": f"every question of the dashboard under {TARGET_MS:.0f} ms (median, two threads) over {count / 1e6:.0f} M packets of "
-        f"{options.sites * (options.sites - 1)} pairs: {'yes' if slowest < TARGET_MS else 'no'}, the slowest takes {slowest:.0f} ms",
+        f"{options.sites * (options.sites - 1)} pairs: {'no, not ' + ', '.join(late) if late else 'yes'}; the slowest, {slowest}, takes "
+        f"{mine[slowest]:.0f} ms",
         "ours": {
             "median_ms": mine,
             "grain": grain,
             "worst_percentile_error": worst,
-            "filled_s": filled_s,
+            "prepared_s": prepared_s,
             "store_rows_per_s": rates,
             "bytes": {name: sizes[name].file_bytes for name in ("ping_sample", "rollup_minute", "rollup_hour")},
             "rollup_rows": {name: sizes[name].row_count for name in ("rollup_minute", "rollup_hour")},

@@ -10,17 +10,24 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from records.measurement import TracerouteResult
+from warehouse.asking import answer_rows, answer_table, check_parameters, reading, traceroute_of
 from warehouse.connect import Warehouse
-from warehouse.queries import _check, _rows, _table, _traceroute, reading
+from warehouse.grain import HOUR, floored, raised
+from warehouse.rollup import FAR_BACK
 
 __all__ = ["agent_reports", "inference_pools", "link_changes", "path_at", "path_changes", "sent_by_time", "timing_sources"]
+
+#: Minutes, or hours, that a link must have been measured in to be compared.
+_LEAST = 5
+#: From this many hours on, rolled up, a day is compared by its hours: it holds sixty times as many minutes.
+_HOURS_FROM = timedelta(hours=6)
 
 
 def agent_reports(wh: Warehouse, *, since: datetime, until: datetime, agent: str | None = None) -> pa.Table:
     """What the agents (or one) reported in (since, until]: reported_at, agent, site, grade, spool_bytes, skipped_rounds,
     dropped_measurements, loop_lag_p99_ms, clock_error_ms.
     """
-    return _table(wh, "agent_reports", since=since, until=until, agent=agent)
+    return answer_table(wh, "agent_reports", since=since, until=until, agent=agent)
 
 
 def sent_by_time(wh: Warehouse, *, since: datetime, until: datetime, bucket_count: int) -> pa.Table:
@@ -28,38 +35,58 @@ def sent_by_time(wh: Warehouse, *, since: datetime, until: datetime, bucket_coun
 
     Buckets narrower than a minute show the minutes' packets at their start.
     """
-    _check({"since": since, "until": until})
+    check_parameters({"since": since, "until": until})
     width = max(timedelta(microseconds=1), (until - since) / bucket_count)
     with reading(wh) as cursor:
-        mark = int(_rows(cursor, "rollup_state")[0]["mark"])
-        return _table(cursor, "sent_by_time", since=since, until=until, width=width, mark=mark)
+        mark = int(answer_rows(cursor, "rollup_state")[0]["mark"])
+        return answer_table(cursor, "sent_by_time", since=since, until=until, width=width, mark=mark)
 
 
 def timing_sources(wh: Warehouse, *, since: datetime, until: datetime) -> pa.Table:
     """How the answered packets of (since, until] were timed: agent, ts_source, n."""
-    return _table(wh, "timing_sources", since=since, until=until)
+    return answer_table(wh, "timing_sources", since=since, until=until)
 
 
 def inference_pools(wh: Warehouse, *, since: datetime, until: datetime) -> pa.Table:
     """Serving by (src, dst, medium, model, connection): the TTFT's parts, tokens, errors; see sql/queries/inference_pools.sql."""
-    return _table(wh, "inference_pools", since=since, until=until)
+    return answer_table(wh, "inference_pools", since=since, until=until)
 
 
 def link_changes(
     wh: Warehouse, *, now: datetime, span: timedelta = timedelta(hours=1), before: timedelta = timedelta(hours=24)
 ) -> pa.Table:
     """Links of the last `span` against the `before` that precedes it: src, dst, medium, was_ms, now_ms, change_ms, was_mad_ms, was_loss,
-    now_loss, now_minutes, was_minutes; the greatest change first. Only links with five minutes or more in both.
+    now_loss, now_minutes, was_minutes, was_hours; the greatest change first. Only links with five minutes or more now, and five minutes
+    before, or five hours where six hours or more of before are rolled up: then was_ms and was_mad_ms are of the hours' means and
+    was_minutes is NULL, else they are of the minutes' and was_hours is.
     """
-    return _table(wh, "link_changes", before=now - span - before, since=now - span, until=now, least=5)
+    check_parameters({"now": now})
+    since = now - span
+    hour_from, hour_until = raised(since - before, HOUR), floored(since, HOUR)
+    with reading(wh) as cursor:
+        first = answer_rows(cursor, "hours_from", since=hour_from, until=hour_until)[0]["first_at"] if hour_from < hour_until else None
+        if first is None or hour_until - first < _HOURS_FROM:
+            return answer_table(cursor, "link_changes", before=since - before, since=since, until=now, least=_LEAST)
+        touched = [hour for hour in answer_rows(cursor, "rollup_state")[0]["touched"] if first <= hour < hour_until]
+        return answer_table(
+            cursor,
+            "link_changes_hours",
+            since=since,
+            until=now,
+            hour_from=hour_from,
+            hour_until=hour_until,
+            touched_from=min(touched, default=FAR_BACK),
+            touched_until=max(touched) + HOUR if touched else FAR_BACK,
+            least=_LEAST,
+        )
 
 
 def path_changes(wh: Warehouse, *, since: datetime, until: datetime) -> pa.Table:
     """Pairs whose flows took more than one path in (since, until]: src, dst, medium, changes, last_at; the most first."""
-    return _table(wh, "path_changes", since=since, until=until)
+    return answer_table(wh, "path_changes", since=since, until=until)
 
 
 def path_at(wh: Warehouse, src: str, dst: str, medium: str, flow: int, at: datetime) -> TracerouteResult | None:
     """The trace of a flow that began at a time, to the microsecond; None when there is none."""
-    found = _rows(wh, "path_at", src=src, dst=dst, medium=medium, flow=flow, at=at)
-    return _traceroute(found[0]) if found else None
+    found = answer_rows(wh, "path_at", src=src, dst=dst, medium=medium, flow=flow, at=at)
+    return traceroute_of(found[0]) if found else None

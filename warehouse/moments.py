@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 
 from records.histogram import Histogram
 from records.link import Grain
+from warehouse.asking import reading
 from warehouse.connect import Warehouse
 from warehouse.faults import reported
 from warehouse.grain import plan
-from warehouse.queries import EVER, PAIR_RAW_ROWS, reading
+from warehouse.queries import EVER, PAIR_RAW_ROWS
 from warehouse.statements import bound
 
 __all__ = ["Moments", "link_moments"]

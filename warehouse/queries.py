@@ -5,8 +5,7 @@ Times in are aware datetimes; times out are UTC. Columns end in their unit; unkn
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,9 +16,10 @@ import duckdb
 from records.errors import UserError
 from records.histogram import Histogram
 from records.link import Gate, Grain, LinkEstimate, RttFrom
-from records.measurement import Hop, MplsLabel, TracerouteResult
+from records.measurement import TracerouteResult
 from records.place import Site
 from records.serving import ServedRequest
+from warehouse.asking import answer_rows, answer_table, check_parameters, reading, traceroute_of
 from warehouse.connect import Warehouse
 from warehouse.faults import reported
 from warehouse.grain import HOUR, MINUTE, RAW_ROWS, Plan, floored, plan, raised
@@ -59,47 +59,13 @@ EVER = datetime(1970, 1, 1, tzinfo=UTC)
 PAIR_RAW_ROWS = 10_000_000
 
 
-@contextlib.contextmanager
-def reading(wh: Warehouse) -> Iterator[duckdb.DuckDBPyConnection]:
-    """One snapshot for several questions, in the order they are asked."""
-    with reported(), wh.cursor() as cursor:
-        cursor.execute("BEGIN")
-        try:
-            yield cursor
-        finally:
-            with contextlib.suppress(duckdb.Error):
-                cursor.execute("ROLLBACK")
-
-
-def _table(wh: Warehouse | duckdb.DuckDBPyConnection, name: str, without: Collection[str] = (), **parameters: object) -> pa.Table:
-    _check(parameters)
-    text, parameters = bound(f"queries/{name}", parameters, without)
-    with reported():
-        if isinstance(wh, duckdb.DuckDBPyConnection):
-            return wh.execute(text, parameters or None).to_arrow_table()
-        with wh.cursor() as cursor:
-            return cursor.execute(text, parameters or None).to_arrow_table()
-
-
-def _check(parameters: Mapping[str, object]) -> None:
-    for key, value in parameters.items():
-        if isinstance(value, datetime) and value.tzinfo is None:
-            raise UserError(f"{key} {value.isoformat()} has no time zone; give UTC, as in {value.isoformat()}+00:00")
-        if isinstance(value, str) and "\0" in value:
-            raise UserError(f"{key} {value!r} holds a NUL character")
-
-
-def _rows(wh: Warehouse | duckdb.DuckDBPyConnection, name: str, **parameters: object) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = _table(wh, name, (), **parameters).to_pylist()
-    return rows
-
-
 def _written(wh: Warehouse) -> set[str]:
     """The tables that hold rows, or once did. Planning a question over an empty table takes 0.1 s, this takes 0.01 s."""
     with reported(), wh.cursor() as cursor:
         return {str(name) for (name,) in cursor.execute(statement("queries/written_tables")).fetchall()}
 
 
+_COUNTED = frozenset({"ping_sample", "traceroute", "throughput", "inference", "http", "stamp", "serving"})
 #: The rows of a question that need not be asked.
 _NOTHING: Future[list[dict[str, Any]]] = Future()
 _NOTHING.set_result([])
@@ -143,7 +109,7 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
     without a date age_s None.
     """
     none: list[dict[str, Any]] = []
-    asked = _asked(wh, now, window, grain, lambda: _rows(wh, "link_imports"), lambda: none)
+    asked = _asked(wh, now, window, grain, lambda: answer_rows(wh, "link_imports"), lambda: none)
     rates = asked.rates
     links: dict[tuple[str, str, str], LinkEstimate] = {}
     for row in asked.imported:
@@ -207,23 +173,23 @@ def _asked(
 ) -> _Asked[_T]:
     """`none` gives the imports of a warehouse without any."""
     since = EVER if window is None else now - window
-    _check({"now": now})
+    check_parameters({"now": now})
     http: pa.Table | None = None
     pings: pa.Table | None = None
     # Side by side: planning each over the lake's files takes longer than running it.
     written = _written(wh)
     with ThreadPoolExecutor(4) as threads, reading(wh) as cursor:
-        throughput = threads.submit(_rows, wh, "link_throughput", since=since, now=now) if "throughput" in written else _NOTHING
+        throughput = threads.submit(answer_rows, wh, "link_throughput", since=since, now=now) if "throughput" in written else _NOTHING
         imported = threads.submit(imports if "rtt_matrix" in written else none)
         is_measured = bool(written & {"ping_sample", "http"})
         chosen = plan(cursor, since, now, grain=grain, raw_rows=RAW_ROWS) if is_measured else Plan("raw", {})
         if chosen.grain == "raw":
-            visits = threads.submit(_table, wh, "link_http", since=since, now=now) if "http" in written else None
-            pings = _table(wh, "link_pings", since=since, now=now) if "ping_sample" in written else None
+            visits = threads.submit(answer_table, wh, "link_http", since=since, now=now) if "http" in written else None
+            pings = answer_table(wh, "link_pings", since=since, now=now) if "ping_sample" in written else None
             http = None if visits is None else visits.result()
         else:
             # In the snapshot that the mark was read in, or rows committed since would count twice.
-            both = _table(cursor, "link_rollup", chosen.empty, **chosen.parameters)
+            both = answer_table(cursor, "link_rollup", chosen.empty, **chosen.parameters)
             kind = both.column("probe_type").to_pylist()
             pings, http = (both.filter([at == name for at in kind]) for name in ("ping", "http"))
     rates = {(r["src"], r["dst"], r["medium"]): r["throughput_bps"] for r in throughput.result()}
@@ -256,7 +222,11 @@ def _estimate(row: dict[str, Any], newest: datetime, now: datetime, rate: float 
 
 def measurement_counts(wh: Warehouse) -> dict[str, int]:
     """Measurements by type (ping: rounds, not packets) and imported rows, as ``rtt_matrix``."""
-    return dict(_rows(wh, "measurement_counts")[0])
+    with reading(wh) as cursor:
+        written = {str(name) for (name,) in cursor.execute(statement("queries/written_tables")).fetchall()}
+        mark = int(answer_rows(cursor, "rollup_state")[0]["mark"])
+        (row,) = answer_table(cursor, "measurement_counts", _COUNTED - written, mark=mark).to_pylist()
+        return dict(row)
 
 
 def ping_series(
@@ -281,53 +251,48 @@ def ping_series(
             if grain is None and chosen.grain == "hour" and width < HOUR:
                 chosen = plan(cursor, start, end, grain="minute")
         if chosen.grain == "raw":
-            return _table(cursor, "ping_series", **link, start=start, end=end, bucket_count=bucket_count)
+            return answer_table(cursor, "ping_series", **link, start=start, end=end, bucket_count=bucket_count)
         step = HOUR if chosen.grain == "hour" else MINUTE
         first = floored(start, step)
         width = raised(FAR_BACK + width, step) - FAR_BACK
         count = -(-(end - first) // width)
         # Every bucket whole: the window is widened to the last one's end.
         whole = plan(cursor, first, first + count * width, grain=chosen.grain)
-        return _table(
+        return answer_table(
             cursor, "ping_series_rollup", whole.empty, **link, **whole.parameters, width=width, bucket_count=count, grain=chosen.grain
         )
 
 
 def throughput_series(wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime) -> pa.Table:
     """Every throughput test of a link in [start, end): started_at, direction, tool, throughput_bps, tcp_rtt_ms, error, ..."""
-    return _table(wh, "throughput_series", src=src, dst=dst, medium=medium, start=start, end=end)
+    return answer_table(wh, "throughput_series", src=src, dst=dst, medium=medium, start=start, end=end)
 
 
 def inference_series(wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime) -> pa.Table:
     """Every inference request of a link in [start, end): started_at, model, outcome, ttft_ms, tpot_ms, e2e_ms, tcp_rtt_ms, ..."""
-    return _table(wh, "inference_series", src=src, dst=dst, medium=medium, start=start, end=end)
+    return answer_table(wh, "inference_series", src=src, dst=dst, medium=medium, start=start, end=end)
 
 
 def latest_paths(wh: Warehouse, src: str, dst: str, medium: str | None = None) -> list[TracerouteResult]:
     """The newest trace of every flow from src to dst, over one medium or all of them."""
-    return [_traceroute(row) for row in _rows(wh, "latest_paths", src=src, dst=dst, medium=medium)]
-
-
-def _traceroute(row: dict[str, Any]) -> TracerouteResult:
-    hops = tuple(Hop(**{**hop, "mpls": tuple(MplsLabel(**entry) for entry in hop["mpls"])}) for hop in row.pop("hops"))
-    return TracerouteResult(id=row.pop("measurement_id"), hops=hops, **row)
+    return [traceroute_of(row) for row in answer_rows(wh, "latest_paths", src=src, dst=dst, medium=medium)]
 
 
 def path_history(wh: Warehouse, src: str, dst: str, medium: str, start: datetime, end: datetime) -> pa.Table:
     """Every trace of a link in [start, end): started_at, flow, path_hash, hop_count, reached."""
-    return _table(wh, "path_history", src=src, dst=dst, medium=medium, start=start, end=end)
+    return answer_table(wh, "path_history", src=src, dst=dst, medium=medium, start=start, end=end)
 
 
 def inference_latest(wh: Warehouse, *, now: datetime, window: timedelta | None = None) -> pa.Table:
     """Serving by (src, dst, medium, model) over (now - window, now]: count, errors, ttft_p50_ms, ttft_p95_ms, tpot_p50_ms,
     tcp_rtt_p50_ms, last_at.
     """
-    return _table(wh, "inference_latest", since=EVER if window is None else now - window, now=now)
+    return answer_table(wh, "inference_latest", since=EVER if window is None else now - window, now=now)
 
 
 def served_requests(wh: Warehouse, site: str, *, now: datetime, window: timedelta | None = None) -> dict[str, list[ServedRequest]]:
     """Model -> every answered inference request to it at a site in (now - window, now], in order of time."""
-    rows = _rows(wh, "served_requests", site=site, since=EVER if window is None else now - window, now=now)
+    rows = answer_rows(wh, "served_requests", site=site, since=EVER if window is None else now - window, now=now)
     found: dict[str, list[ServedRequest]] = {}
     for row in rows:
         model = row.pop("model")
@@ -339,17 +304,17 @@ def agents(wh: Warehouse, now: datetime) -> pa.Table:
     """Every agent by its newest report: agent, site, version, last_seen_at, age_s, grade, reasons, spool_bytes,
     skipped_rounds, loop_lag_p99_ms, clock_error_ms, dropped_measurements.
     """
-    return _table(wh, "agents", now=now)
+    return answer_table(wh, "agents", now=now)
 
 
 def rejects(wh: Warehouse, limit: int = 200) -> pa.Table:
     """What could not be stored, newest first: received_at, source, agent, boot, batch_sequence, line_number, reason, detail, line."""
-    return _table(wh, "rejects", limit=limit)
+    return answer_table(wh, "rejects", limit=limit)
 
 
 def reject_counts(wh: Warehouse) -> dict[str, int]:
     """Rejects by reason, the most frequent first."""
-    return {row["reason"]: row["n"] for row in _rows(wh, "reject_counts")}
+    return {row["reason"]: row["n"] for row in answer_rows(wh, "reject_counts")}
 
 
 def time_range(wh: Warehouse) -> tuple[datetime, datetime] | None:
@@ -381,4 +346,4 @@ def delivery(wh: Warehouse) -> pa.Table:
 
     Lost is produced - (stored - duplicated), once the agent has stopped and its spool is empty.
     """
-    return _table(wh, "delivery")
+    return answer_table(wh, "delivery")

@@ -119,6 +119,9 @@ def _expire(cursor: duckdb.DuckDBPyConnection, rule: _Rule, before: datetime, no
         cursor.execute(f"DELETE {where}", {"before_at": before})
         parameters = {"table_name": rule.table, "before_at": before, "row_count": count, "expired_at": now}
         cursor.execute(statement("care/expired"), parameters)
+        # Days of arrival go whole: what is counted of them goes with them.
+        counted = {"table_name": rule.table, "before_at": before}
+        cursor.execute("DELETE FROM measurement_count WHERE table_name = $table_name AND day_at < $before_at", counted)
     return Expired(table=rule.table, before_at=before, row_count=count, waits=waits)
 
 

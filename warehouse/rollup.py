@@ -69,10 +69,20 @@ def _pass(warehouse: Warehouse, now: datetime, max_rows: int) -> tuple[int, bool
         if joined.num_rows:
             _use(cursor, "minute", incoming=joined)
             _use(cursor, "touch", incoming=joined)
+        counts = _arrow(cursor, "counts", mark=mark, upper=upper)
+        if counts.num_rows:
+            _add_counts(cursor, counts)
         # Without rows the mark stays, unless it has to pass them by: an idle warehouse makes no snapshots.
-        if joined.num_rows or again is not None or upper < newest:
+        if joined.num_rows or counts.num_rows or again is not None or upper < newest:
             cursor.execute(statement("rollup/mark"), {"upper": upper, "now": now})
         return joined.num_rows, upper >= newest
+
+
+def _add_counts(cursor: duckdb.DuckDBPyConnection, counts: pa.Table) -> None:
+    """Add measurements to the days they arrived on: a row for each table and day, so that there are few."""
+    whole = _arrow(cursor, "count", incoming=counts)
+    _use(cursor, "count_delete", incoming=counts)
+    _use(cursor, "count_insert", incoming=whole)
 
 
 def _again(cursor: duckdb.DuckDBPyConnection, mark: int) -> pa.Table | None:

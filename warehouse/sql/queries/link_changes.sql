@@ -24,7 +24,8 @@ part AS (
     FROM minute
     GROUP BY src, dst, medium
 )
-SELECT src, dst, medium, was_ms, now_ms, now_ms - was_ms AS change_ms, was_mad_ms, was_loss, now_loss, now_minutes, was_minutes
+SELECT src, dst, medium, was_ms, now_ms, now_ms - was_ms AS change_ms, was_mad_ms, was_loss, now_loss, now_minutes, was_minutes,
+    CAST(NULL AS BIGINT) AS was_hours
 FROM part
 WHERE now_minutes >= $least AND was_minutes >= $least
 ORDER BY abs(now_ms - was_ms) DESC, src, dst, medium;

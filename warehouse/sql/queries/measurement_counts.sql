@@ -1,10 +1,43 @@
 -- Question: how much is there? Grain: one row. Units: measurements (a ping round is one); repeated ids count once.
+-- From the days counted up to the roll-ups' mark, and the rows committed after snapshot $mark.
+WITH counted AS (
+    SELECT table_name, sum(n) AS n FROM measurement_count GROUP BY ALL
+    -- part ping_sample
+    UNION ALL
+    SELECT 'ping_sample', count(*) FROM ping_sample WHERE snapshot_id > $mark AND is_round_start AND NOT is_duplicate_id
+    -- end
+    -- part traceroute
+    UNION ALL
+    SELECT 'traceroute', count(*) FROM traceroute WHERE snapshot_id > $mark AND NOT is_duplicate_id
+    -- end
+    -- part throughput
+    UNION ALL
+    SELECT 'throughput', count(*) FROM throughput WHERE snapshot_id > $mark AND NOT is_duplicate_id
+    -- end
+    -- part inference
+    UNION ALL
+    SELECT 'inference', count(*) FROM inference WHERE snapshot_id > $mark AND NOT is_duplicate_id
+    -- end
+    -- part http
+    UNION ALL
+    SELECT 'http', count(*) FROM http WHERE snapshot_id > $mark AND NOT is_duplicate_id
+    -- end
+    -- part stamp
+    UNION ALL
+    SELECT 'stamp', count(*) FROM stamp WHERE snapshot_id > $mark AND NOT is_duplicate_id
+    -- end
+    -- part serving
+    UNION ALL
+    SELECT 'serving', count(*) FROM serving WHERE snapshot_id > $mark AND NOT is_duplicate_id
+    -- end
+)
 SELECT
-    (SELECT count(*) FROM ping_sample WHERE is_round_start AND NOT is_duplicate_id) AS ping,
-    (SELECT count(*) FROM traceroute WHERE NOT is_duplicate_id) AS traceroute,
-    (SELECT count(*) FROM throughput WHERE NOT is_duplicate_id) AS throughput,
-    (SELECT count(*) FROM inference WHERE NOT is_duplicate_id) AS inference,
-    (SELECT count(*) FROM http WHERE NOT is_duplicate_id) AS http,
-    (SELECT count(*) FROM stamp WHERE NOT is_duplicate_id) AS stamp,
-    (SELECT count(*) FROM serving WHERE NOT is_duplicate_id) AS serving,
-    (SELECT count(*) FROM rtt_matrix) AS rtt_matrix;
+    CAST(coalesce(sum(n) FILTER (table_name = 'ping_sample'), 0) AS BIGINT) AS ping,
+    CAST(coalesce(sum(n) FILTER (table_name = 'traceroute'), 0) AS BIGINT) AS traceroute,
+    CAST(coalesce(sum(n) FILTER (table_name = 'throughput'), 0) AS BIGINT) AS throughput,
+    CAST(coalesce(sum(n) FILTER (table_name = 'inference'), 0) AS BIGINT) AS inference,
+    CAST(coalesce(sum(n) FILTER (table_name = 'http'), 0) AS BIGINT) AS http,
+    CAST(coalesce(sum(n) FILTER (table_name = 'stamp'), 0) AS BIGINT) AS stamp,
+    CAST(coalesce(sum(n) FILTER (table_name = 'serving'), 0) AS BIGINT) AS serving,
+    (SELECT count(*) FROM rtt_matrix) AS rtt_matrix
+FROM counted;

@@ -1,0 +1,2 @@
+-- Add days.
+INSERT INTO measurement_count BY NAME SELECT * FROM incoming;
