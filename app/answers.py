@@ -38,12 +38,14 @@ from warehouse import Warehouse, queries
 if TYPE_CHECKING:
     from routing.scenario import Scenario, WhatIf
     from warehouse.imported import LinkRows
+    from warehouse.queries import LinkSnapshot
 
 __all__ = [
     "MATRIX_COLUMNS",
     "Links",
     "MomentsOf",
     "availabilities",
+    "graded",
     "link_prices_of",
     "links_json",
     "load_links",
@@ -64,7 +66,6 @@ __all__ = [
 
 MATRIX_COLUMNS = ("src", "dst", "direct_ms", "best_ms", "relays", "evidence")
 
-_TRIES = 3
 #: Keys of links -> their samples by time bucket.
 MomentsOf = Callable[[Collection[tuple[str, str, str]]], Mapping[tuple[str, str, str], Series]]
 
@@ -103,14 +104,13 @@ def load_links(
 
     Links between places that neither the warehouse nor the inventory describes keep their RTT but have no floor.
     """
-    inventory = inventory or load()
-    for _ in range(_TRIES):
-        snapshot = warehouse.snapshot_id()
-        rows, rates = queries.link_columns(warehouse, now=now, window=window)
-        sites = inventory.sites | {site.id: site for site in queries.sites(warehouse)}
-        if warehouse.snapshot_id() == snapshot:  # nothing was committed between the questions
-            break
-    return Links(columns.grade(_columns(rows, rates), sites, policy), sites, snapshot, warehouse.address)
+    return graded(queries.link_snapshot(warehouse, now=now, window=window), warehouse.address, policy=policy, inventory=inventory)
+
+
+def graded(found: LinkSnapshot, location: str, *, policy: GatePolicy | None = None, inventory: Inventory | None = None) -> Links:
+    """What a warehouse says of links, graded."""
+    sites = (inventory or load()).sites | {site.id: site for site in found.sites}
+    return Links(columns.grade(_columns(found.rows, found.rates), sites, policy), sites, found.snapshot, location)
 
 
 def _columns(rows: LinkRows, rates: Mapping[tuple[str, str, str], float]) -> LinkColumns:

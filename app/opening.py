@@ -1,5 +1,5 @@
-"""A warehouse opened beside the rest of a command's start: half of a short command is DuckDB loading its extensions,
-which needs no Python, while Python loads NumPy and the planner and reads the inventory.
+"""A warehouse opened and asked beside the rest of a command's start: half of a short command is DuckDB loading its extensions and
+reading links, which needs little Python, while Python loads the planner and reads the inventory.
 """
 
 from __future__ import annotations
@@ -17,53 +17,61 @@ if TYPE_CHECKING:
     from app import answers
     from records.histogram import Histogram
     from warehouse import Warehouse
+    from warehouse.queries import LinkSnapshot
 
 __all__ = ["Opening", "load_links"]
 
 
 class Opening:
-    """A warehouse that is being opened for reading; `links` waits for it and says why it could not be."""
+    """A warehouse that is being opened and asked for its links; `links` waits for it and says why it could not be.
 
-    def __init__(self, warehouse: str) -> None:
+    The window and the age are those of app.commands.routes.evidence_options.
+    """
+
+    def __init__(self, warehouse: str, window_s: float, max_age_s: float) -> None:
+        self._policy = GatePolicy(max_age_s=None if math.isinf(max_age_s) else max_age_s)
+        window = None if math.isinf(window_s) else timedelta(seconds=window_s)
         threads = ThreadPoolExecutor(1)
         self._opened = threads.submit(_open, warehouse)
+        self._found = threads.submit(lambda: _ask(self._opened.result(), window))
         threads.shutdown(wait=False)
-
-    def links(self, window_s: float, max_age_s: float) -> answers.Links:
-        """The graded links, as the options of app.commands.routes.evidence_options say; the warehouse is closed then."""
-        with self:
-            return self.links_and_more(window_s, max_age_s)[0]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._opened.exception() is None:
+        if self._found.exception() is None or self._opened.exception() is None:
             self._opened.result().close()
 
-    def links_and_more(self, window_s: float, max_age_s: float) -> tuple[answers.Links, answers.MomentsOf]:
-        """The graded links, and what gives the samples of some of them by time bucket for as long as the warehouse is open."""
+    def links(self) -> answers.Links:
+        """The graded links."""
         from app import answers
 
         inventory = load()
-        policy = GatePolicy(max_age_s=None if math.isinf(max_age_s) else max_age_s)
-        window = None if math.isinf(window_s) else timedelta(seconds=window_s)
-        opened, now = self._opened.result(), datetime.now(UTC)
+        found = self._found.result()
+        return answers.graded(found, self._opened.result().address, policy=self._policy, inventory=inventory)
 
-        def moments(keys: Collection[tuple[str, str, str]]) -> Mapping[tuple[str, str, str], Mapping[int, Histogram]]:
-            from warehouse.moments import link_moments
+    def moments(self, keys: Collection[tuple[str, str, str]]) -> Mapping[tuple[str, str, str], Mapping[int, Histogram]]:
+        """The samples of some links by time bucket, for as long as the warehouse is open."""
+        from warehouse.moments import link_moments
 
-            return link_moments(opened, keys, now=now, window=window)
-
-        return answers.load_links(opened, now=now, window=window, policy=policy, inventory=inventory), moments
+        found = self._found.result()
+        return link_moments(self._opened.result(), keys, now=found.now, window=found.window)
 
 
 def load_links(warehouse: str, window_s: float, max_age_s: float) -> answers.Links:
     """The graded links of a warehouse; see Opening."""
-    return Opening(warehouse).links(window_s, max_age_s)
+    with Opening(warehouse, window_s, max_age_s) as opening:
+        return opening.links()
 
 
 def _open(warehouse: str) -> Warehouse:
     from warehouse import open_warehouse
 
-    return open_warehouse(warehouse)
+    return open_warehouse(warehouse, check_signatures=False)
+
+
+def _ask(opened: Warehouse, window: timedelta | None) -> LinkSnapshot:
+    from warehouse import queries
+
+    return queries.link_snapshot(opened, now=datetime.now(UTC), window=window)

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import dijkstra
 
 from records.errors import BadRtt
 from records.units import MS
@@ -78,6 +76,9 @@ def k_best(
 
 def any_hop_ms(direct_ms: Floats, *, relay_ms: float = 0.5, allowed: Sequence[int] | None = None) -> Floats:
     """[N, N] the least cost in ms over any number of relays, each of which adds `relay_ms`; inf where nothing joins a pair."""
+    from scipy.sparse import coo_array  # takes longer to load than a route takes to find
+    from scipy.sparse.csgraph import dijkstra
+
     direct, relay = prepared(direct_ms, relays=1, relay_ms=relay_ms, precision="float64")
     count = len(direct)
     if count == 0:

@@ -142,7 +142,8 @@ def grade(links: LinkColumns, sites: Mapping[str, Site], policy: GatePolicy | No
     policy = policy or GatePolicy()
     n = len(links.names)
     key = (links.src * n + links.dst) * len(MEDIA) + links.medium
-    order = np.argsort(key, kind="stable")
+    in_order = bool((key[1:] > key[:-1]).all())  # as a warehouse gives them, mostly
+    order = np.arange(len(key)) if in_order else np.argsort(key, kind="stable")
     ordered = key[order]
     rtts = np.stack([links.rtt_min_ns, links.rtt_p50_ns, links.rtt_p95_ns, *([] if links.rtt_p99_ns is None else [links.rtt_p99_ns])])
     if (ordered[1:] == ordered[:-1]).any() or (rtts < 0).any():
@@ -200,17 +201,20 @@ class Pairs(Mapping[tuple[str, str], LinkEstimate]):
         self._code = {name: i for i, name in enumerate(links.names)}
         rows = np.flatnonzero(links.usable)
         pair = links.src[rows] * len(self._code) + links.dst[rows]
-        by_rank = np.lexsort((links.medium[rows], links.rank_ns[rows], pair))
-        first = np.ones(len(rows), dtype=np.bool_)
-        first[1:] = pair[by_rank][1:] != pair[by_rank][:-1]
-        #: The row of each pair's link, in the order of the links.
-        self._rows = np.sort(rows[by_rank[first]])
         self._row_of = np.full((len(self._code), len(self._code)), -1, dtype=np.int32)
-        self._row_of[links.src[self._rows], links.dst[self._rows]] = self._rows
+        #: The row of each pair's link, in the order of the links.
+        self._rows = rows
         self._parallel: dict[tuple[str, str], list[int]] = {}
-        crowded = np.unique(pair[by_rank][~first])
-        for row in rows[np.isin(pair, crowded)]:
-            self._parallel.setdefault((links.names[links.src[row]], links.names[links.dst[row]]), []).append(int(row))
+        self._row_of.reshape(-1)[pair] = rows
+        if (self._row_of.reshape(-1)[pair] != rows).any():  # pairs with several media, of which the last row stands
+            by_rank = np.lexsort((links.medium[rows], links.rank_ns[rows], pair))
+            first = np.ones(len(rows), dtype=np.bool_)
+            first[1:] = pair[by_rank][1:] != pair[by_rank][:-1]
+            self._rows = np.sort(rows[by_rank[first]])
+            self._row_of[links.src[self._rows], links.dst[self._rows]] = self._rows
+            crowded = np.unique(pair[by_rank][~first])
+            for row in rows[np.isin(pair, crowded)]:
+                self._parallel.setdefault((links.names[links.src[row]], links.names[links.dst[row]]), []).append(int(row))
 
     def _row(self, pair: tuple[str, str]) -> int:
         i, j = self._code.get(pair[0]), self._code.get(pair[1])
@@ -239,8 +243,10 @@ class Pairs(Mapping[tuple[str, str], LinkEstimate]):
 
     def sites(self) -> list[str]:
         """The ends of all pairs, by id."""
-        ends = np.unique(np.concatenate([self._links.src[self._rows], self._links.dst[self._rows]]))
-        return sorted(self._links.names[end] for end in ends)
+        ends = np.bincount(self._links.src[self._rows], minlength=len(self._code)) + np.bincount(
+            self._links.dst[self._rows], minlength=len(self._code)
+        )
+        return sorted(self._links.names[end] for end in np.flatnonzero(ends))
 
     def rank_table_ns(self, index: Mapping[str, int]) -> Floats:
         """[N, N] ranking RTT in ns by the index of names given; inf where there is no link."""
@@ -249,8 +255,17 @@ class Pairs(Mapping[tuple[str, str], LinkEstimate]):
         table[place[self._links.src[self._rows]], place[self._links.dst[self._rows]]] = self._links.rank_ns[self._rows]
         return table
 
-    def kept_out(self) -> dict[tuple[str, str], Gate]:
-        """The verdict on the pairs that have links and none that is usable; of several links the last."""
+    @cached_property
+    def _kept_out(self) -> NDArray[np.int8]:
         links = self._links
-        rows = np.flatnonzero((links.gate != _OK) & (self._row_of[links.src, links.dst] < 0))
-        return {(links.names[links.src[row]], links.names[links.dst[row]]): GATE_NAMES[links.gate[row]] for row in rows}
+        table = np.full(self._row_of.shape, _OK, dtype=np.int8)
+        rows = np.flatnonzero(links.gate != _OK)
+        table[links.src[rows], links.dst[rows]] = links.gate[rows]  # of equal places the last is kept
+        table[self._row_of >= 0] = _OK
+        return table
+
+    def kept_out(self, pair: tuple[str, str]) -> Gate | None:
+        """The verdict on a pair that has links and none that is usable, of several links the last; None for any other."""
+        i, j = self._code.get(pair[0]), self._code.get(pair[1])
+        gate = _OK if i is None or j is None else int(self._kept_out[i, j])
+        return None if gate == _OK else GATE_NAMES[gate]

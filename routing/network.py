@@ -122,11 +122,11 @@ class Network:
         self._measured: Mapping[tuple[str, str], LinkEstimate]
         self._given_models: Mapping[tuple[str, str], LinkEstimate] = {}
         #: Verdict on the pairs that were measured and have nothing usable, for the reasons of a route.
-        self.kept_out: dict[tuple[str, str], Gate]
+        self.kept_out: Callable[[tuple[str, str]], Gate | None]
         if isinstance(links, LinkColumns) and not self._cut:
             self._measured = pairs = Pairs(links)
             self._parallel = pairs.parallel
-            self.kept_out = pairs.kept_out()
+            self.kept_out = pairs.kept_out
             self._names = pairs.sites()
         else:
             links = tuple(link for link in links if (link.src, link.dst) not in self._cut)
@@ -139,7 +139,7 @@ class Network:
             self._parallel = lambda pair: parallel.get(pair, [])
             self.kept_out = {
                 (link.src, link.dst): link.gate for link in links if link.gate != "ok" and (link.src, link.dst) not in self._measured
-            }
+            }.get
             self._names = sorted({name for pair in self._measured for name in pair})
         self._index = {name: i for i, name in enumerate(self._names)}
         may_relay = [name for name in self._names if self._may_relay(name) and (relay_sites is None or name in relay_sites)]

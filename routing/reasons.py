@@ -30,7 +30,7 @@ def _relay(candidate: Candidate, request: Request, network: Network) -> list[str
     start, end = path.sites[1 if path.access else 0], path.sites[-1]
     direct = network.leg(start, end, measured_only=True)
     if direct is None:
-        gate = network.kept_out.get((start, end))
+        gate = network.kept_out((start, end))
         why = f"the direct link was kept out ({GATES[gate]})" if gate else "the direct link is not measured"
         return [f"relay via {via}: {why}"]
     own = path.legs[1:] if path.access else path.legs
@@ -44,7 +44,7 @@ def _relay(candidate: Candidate, request: Request, network: Network) -> list[str
 def _leg(leg: LinkEstimate, network: Network) -> list[str]:
     name = f"leg {leg.src} → {leg.dst}"
     if leg.evidence == "modelled":
-        gate = network.kept_out.get((leg.src, leg.dst))
+        gate = network.kept_out((leg.src, leg.dst))
         why = f"its measurement was kept out ({GATES[gate]})" if gate else "no measurement"
         return [f"{name} modelled: {why}"]
     found = [f"{name} assumed from the measured {leg.dst} → {leg.src}"] if leg.evidence == "assumed" else []

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -166,9 +166,12 @@ def _make_folder(location: Path) -> None:
         raise OutsideError(f"cannot make a warehouse at {location}: {error.strerror}") from error
 
 
-def open_warehouse(location: str | Path, *, mode: Mode = "read") -> Warehouse:
+def open_warehouse(location: str | Path, *, mode: Mode = "read", check_signatures: bool = True) -> Warehouse:
     """Open the warehouse in the folder or at the DuckLake address `location`; mode ``write`` makes it where it is absent and brings its
     schema up to date.
+
+    check_signatures   let DuckDB check those of its extensions: half of the work of opening. They are files of installed wheels, as
+                       DuckDB itself is, that Python loads unchecked; a short command that runs no SQL of the user's may do without
 
     Raises WarehouseMissing (read, and there is none), UserError (not a warehouse, made by a newer version, another data path),
     NotPermitted, OutsideError (PostgreSQL or S3 do not answer).
@@ -181,7 +184,7 @@ def open_warehouse(location: str | Path, *, mode: Mode = "read") -> Warehouse:
         if mode == "read" or (folder / CATALOG).exists():
             _check_folder(folder)
     try:
-        connection, lock = _ready(where, mode)
+        connection, lock = _ready(where, mode, {} if check_signatures else {"allow_unsigned_extensions": "true"})
     except duckdb.Error as error:
         if folder is not None and not os.access(folder, os.W_OK):
             raise NotPermitted(
@@ -191,12 +194,12 @@ def open_warehouse(location: str | Path, *, mode: Mode = "read") -> Warehouse:
     return Warehouse(where, mode, connection, lock)
 
 
-def _ready(where: Place, mode: Mode) -> tuple[duckdb.DuckDBPyConnection, Lock]:
+def _ready(where: Place, mode: Mode, config: Mapping[str, str]) -> tuple[duckdb.DuckDBPyConnection, Lock]:
     """A connection whose schema is of this version, and the lock."""
     if mode == "write":
-        return _migrated(where)
+        return _migrated(where, config)
     for is_last in (False, True):
-        connection = attach(where, mode)
+        connection = attach(where, mode, **config)
         lock = _lock(where, connection)
         try:
             if check(connection, where.address):
@@ -212,14 +215,14 @@ def _ready(where: Place, mode: Mode) -> tuple[duckdb.DuckDBPyConnection, Lock]:
     raise UserError(f"the warehouse at {where.address} is of an older version; starting `isochrone collector` on it brings it up to date")
 
 
-def _migrated(where: Place) -> tuple[duckdb.DuckDBPyConnection, Lock]:
+def _migrated(where: Place, config: Mapping[str, str]) -> tuple[duckdb.DuckDBPyConnection, Lock]:
     if where.folder is not None:
         lock: Lock = FolderLock(where.folder)
         with lock.held():
-            connection = attach(where, "write")
+            connection = attach(where, "write", **config)
             migrate(connection, where.address)
         return connection, lock
-    connection = attach(where, "write")
+    connection = attach(where, "write", **config)
     lock = CatalogLock(connection)
     try:
         with lock.held():

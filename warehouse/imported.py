@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ __all__ = ["LinkRows", "imported_rows", "measured_rows", "merged"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_KEY = ("src", "dst", "medium")
+_GIVEN = ("rtt_min_ns", "rtt_p50_ns", "rtt_p95_ns", "loss_ratio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +64,28 @@ class LinkRows:
 
 
 def imported_rows(wh: Warehouse | None, now: datetime) -> LinkRows:
-    """A warehouse's imports; none for no warehouse."""
-    found: dict[str, Any] = {}
+    """A warehouse's imports, as view imported_links has them, by (src, dst, medium); none for no warehouse."""
+    names: list[str] = []
+    found: dict[str, Any] = dict.fromkeys((*_KEY, *_GIVEN, "measured_us"), np.empty(0))
     if wh is not None:
         with reported(), wh.cursor() as cursor:
-            found = cursor.execute(statement("queries/link_import_columns")).fetchnumpy()
-    index: dict[str, int] = {}
-    src, dst = (_codes(found.get(name, ()), index) for name in ("src", "dst"))
-    count = len(src)
+            cursor.execute("BEGIN")  # of one snapshot: every row's ids are among the names
+            try:
+                listed = cursor.execute(statement("queries/link_import_names")).fetchall()
+                rows = cursor.execute(statement("queries/link_import_columns")).fetchnumpy()
+            finally:
+                cursor.execute("ROLLBACK")
+            names = [name for name, _ in listed]
+            found = _newest(_coded(rows, np.array([hashed for _, hashed in listed], dtype=np.uint64)))
+    count = len(found["src"])
     unknown = np.full(count, np.nan)
     return LinkRows(
-        names=list(index),
-        src=src,
-        dst=dst,
-        medium=_codes(found.get("medium", ()), _media()),
-        **{name: _floats(found.get(name, ())) for name in ("rtt_min_ns", "rtt_p50_ns", "rtt_p95_ns", "loss_ratio")},
+        names=names,
+        **{name: found[name].astype(np.intp, copy=False) for name in _KEY},
+        **{name: found[name] for name in _GIVEN},
         rtt_p99_ns=unknown,
         sample_count=unknown,
-        age_s=(_us(now) - _floats(found.get("measured_us", ()))) / 1e6,
+        age_s=(_us(now) - found["measured_us"]) / 1e6,
         is_ungraded=np.zeros(count, dtype=np.bool_),
         rtt_from=np.full(count, "import", dtype=np.object_),
         grain=np.full(count, None, dtype=np.object_),
@@ -87,6 +93,52 @@ def imported_rows(wh: Warehouse | None, now: datetime) -> LinkRows:
         bucket_until=np.full(count, -1),
         buckets=np.empty((0, 2), dtype=np.int64),
     )
+
+
+def _coded(rows: Mapping[str, Any], hashes: NDArray[np.uint64]) -> dict[str, Any]:
+    """The columns of queries/link_import_columns, ends by their place among the names of these hashes."""
+    order = np.argsort(hashes)
+    ordered = hashes[order]
+    assert (ordered[1:] != ordered[:-1]).all()  # 64 bits: once in 10^13 times for a thousand ids
+    columns = {name: np.asarray(values) for name, values in rows.items()}  # nothing is masked: there is no NULL
+    ends = {end: order[np.searchsorted(ordered, columns[end])] for end in ("src", "dst")}
+    return columns | ends | {"medium": columns["medium"].astype(np.intp) - 1}
+
+
+def _newest(rows: dict[str, Any]) -> dict[str, Any]:
+    """One row for each (src, dst, medium), in their order: of its rows of the newest import the medians and the least RTT."""
+    by_name = np.array([sorted(MEDIA).index(name) for name in MEDIA])
+    sites = int(max(rows["src"].max(initial=0), rows["dst"].max(initial=0))) + 1
+    link = (rows["src"] * sites + rows["dst"]) * len(MEDIA) + by_name[rows["medium"]]
+    if not (link[1:] > link[:-1]).all():  # files are mostly in order
+        order = np.argsort(link, kind="stable")
+        link, rows = link[order], {name: values[order] for name, values in rows.items()}
+    first = np.ones(len(link), dtype=np.bool_)
+    first[1:] = link[1:] != link[:-1]
+    if first.all():
+        return rows
+    group = np.cumsum(first) - 1
+    newest = rows["received_us"] == np.maximum.reduceat(rows["received_us"], np.flatnonzero(first))[group]
+    group, rows = group[newest], {name: values[newest] for name, values in rows.items()}
+    starts = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1])))
+    found = {name: rows[name][starts] for name in _KEY}
+    for name in ("rtt_p50_ns", "rtt_p95_ns", "loss_ratio"):
+        found[name] = _medians(rows[name], group, starts)
+    for name in ("rtt_p50_ns", "rtt_p95_ns"):
+        found[name] = np.rint(found[name])
+    return found | {
+        "rtt_min_ns": np.fmin.reduceat(rows["rtt_min_ns"], starts),
+        "measured_us": np.fmax.reduceat(rows["measured_us"], starts),
+    }
+
+
+def _medians(values: Floats, group: Ints, starts: Ints) -> Floats:
+    """The median of what is known in each group (rising numbers, from `starts` on); NaN where nothing is."""
+    ordered = values[np.lexsort((values, group))]  # what is not known comes last
+    known = np.add.reduceat(~np.isnan(values), starts, dtype=np.int64)
+    low, high = (ordered[starts + np.maximum(0, known - 1 + up) // 2] for up in (0, 1))
+    found: Floats = np.where(known > 0, low + (high - low) * 0.5, np.nan)
+    return found
 
 
 def measured_rows(table: pa.Table, now: datetime, rtt_from: RttFrom, grain: Grain) -> LinkRows:
@@ -177,7 +229,3 @@ def _us(at: datetime) -> int:
 def _column(table: pa.Table, name: str) -> Floats:
     """Integers below 2^53 are exact."""
     return np.asarray(table.column(name).to_numpy(), dtype=np.float64)
-
-
-def _floats(values: Any) -> Floats:
-    return np.asarray(np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan), dtype=np.float64)

@@ -41,6 +41,7 @@ __all__ = [
     "latest_paths",
     "link_columns",
     "link_estimates",
+    "link_snapshot",
     "measurement_counts",
     "path_history",
     "ping_series",
@@ -148,6 +149,32 @@ def link_columns(
     tcp = none if asked.http is None else measured_rows(asked.http, now, "tcp", asked.grain)
     pings = none if asked.pings is None else measured_rows(asked.pings, now, "ping", asked.grain)
     return merged(asked.imported, tcp, pings), asked.rates
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSnapshot:
+    """What one snapshot says of links (link_columns, as of `now` over `window`) and places."""
+
+    snapshot: int
+    now: datetime
+    window: timedelta | None
+    rows: LinkRows
+    rates: dict[tuple[str, str, str], float]
+    sites: list[Site]
+
+
+_TRIES = 3
+
+
+def link_snapshot(wh: Warehouse, *, now: datetime, window: timedelta | None = None) -> LinkSnapshot:
+    """Links and places of the newest snapshot; asked again while others commit, and of the last two where they do at every turn."""
+    for _ in range(_TRIES):
+        snapshot = wh.snapshot_id()
+        rows, rates = link_columns(wh, now=now, window=window)
+        known = sites(wh)
+        if wh.snapshot_id() == snapshot:  # nothing was committed between the questions
+            break
+    return LinkSnapshot(snapshot, now, window, rows, rates, known)
 
 
 _T = TypeVar("_T")

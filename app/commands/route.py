@@ -117,13 +117,13 @@ def route(
       isochrone route --from metro:lagos --workload voice-agent --objective e2e --json
       isochrone route --from fra --residency gdpr --budget-usd 0.5
     """
-    opening = Opening(warehouse)
+    opening = Opening(warehouse, window_s, max_age_s)
     from app import answers  # beside it, since it takes as long
 
     asked = answers.workload_of(workload)
     more = None if groups is None else risk_groups.read(groups)
     with opening:
-        known, moments = opening.links_and_more(window_s, max_age_s)
+        known = opening.links()
         answers.require_links(known)
         for name in more or ():
             if name not in known.sites:
@@ -152,7 +152,7 @@ def route(
             min_providers=min_providers,
         )
         answer = answers.route_answer(
-            known, request, seed=seed, availability=answers.availabilities(availability, known), groups=more, moments=moments
+            known, request, seed=seed, availability=answers.availabilities(availability, known), groups=more, moments=opening.moments
         )
     country = subject_country or (known.sites[request.source].country if request.source in known.sites else None)
     for rule in request.residency:

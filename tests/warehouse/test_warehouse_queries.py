@@ -12,7 +12,7 @@ from warehouse_builders import BOOT, NOW, SECOND, as_objects, at_ns, batch, ping
 
 from records.errors import UserError
 from records.histogram import Histogram
-from records.link import LinkEstimate
+from records.link import MEDIA, LinkEstimate
 from records.measurement import PingResult, PingSample
 from records.place import Site
 from records.statistics import percentile_ns
@@ -188,6 +188,27 @@ def test_columns_of_links_say_what_the_estimates_say(wh: Warehouse) -> None:
         assert {link.rtt_from for link in truth} == {"ping", "tcp", "import"}
         assert any(link.throughput_bps for link in truth)
         assert any(link.gate == "ungraded" for link in truth)
+
+
+def test_columns_of_imports_say_what_the_view_says(wh: Warehouse) -> None:
+    """Links imported once, several times, and in rows of which each gives something else, in no order: each as view imported_links."""
+    rng = random.Random(5)
+    places = ["sin", "fra", "aws:us-east-1", "per", "cpt"]
+
+    def given(low: float, high: float) -> float | None:
+        return None if rng.random() < 0.3 else rng.uniform(low, high)
+
+    for late in range(3):
+        rows = []
+        for line in range(120):
+            src, dst = rng.sample(places, 2)
+            values = [None if value is None else int(value) for value in (given(1, 50), given(1, 50), given(1, 50), given(1, 50))]
+            at = None if rng.random() < 0.5 else NOW - timedelta(seconds=rng.randrange(10**6))
+            loss, received = given(0, 1), NOW - HOUR + timedelta(minutes=late)
+            rows.append((src, dst, rng.choice(MEDIA), *values, None, loss, at, "m.csv", line, "sha", received))
+        with wh.transaction() as cursor:
+            insert(cursor, "rtt_matrix", tables({"rtt_matrix": rows})["rtt_matrix"])
+        assert as_objects(wh) == queries.link_estimates(wh, now=NOW)
 
 
 def test_of_several_imports_the_newest_wins_link_by_link(wh: Warehouse) -> None:
