@@ -19,12 +19,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, TypeVar
 
 from records.errors import ToolMissing, UserError
 
-__all__ = ["CHUNK_S", "chunk_of", "dask", "processes"]
+__all__ = ["CHUNK_S", "chunk_of", "dask", "prepare", "processes"]
 
 Item = TypeVar("Item")
 
@@ -61,6 +62,17 @@ class _Filed:
 _READ: dict[str, Callable[[Any], Any]] = {}
 
 
+#: What the processes of a sweep need, loaded once and forked: SciPy's solver alone takes half a second.
+_LOADED = ["routing.sweep", "routing.failures", "routing.harm"]
+
+
+def prepare(count: int) -> None:
+    """Begin to load what `processes(count)` will need, beside whatever is done until then."""
+    if count > 1:
+        multiprocessing.get_context("forkserver").set_forkserver_preload(_LOADED)
+        forkserver.ensure_running()
+
+
 @contextlib.contextmanager
 def processes(count: int) -> Iterator[dict[str, Any]]:
     """Processes of this machine; a pool that lost one is replaced by a new one. One process, or none, is this one."""
@@ -68,7 +80,7 @@ def processes(count: int) -> Iterator[dict[str, Any]]:
         yield {"executor": None, "workers": 1}
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["routing.sweep", "routing.failures"])
+    context.set_forkserver_preload(_LOADED)
     pools: list[ProcessPoolExecutor] = []
 
     def make() -> Executor:

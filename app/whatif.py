@@ -30,6 +30,8 @@ __all__ = ["Question", "baseline", "case_names", "compared", "losses", "modelled
 
 #: Demand where nobody says: this share of what all pools of the model can take together.
 USUAL_LOAD = 0.5
+#: Fewer losses than this are worked out sooner than the fleet is handed to other processes.
+_WORTH_SHARING = 8
 #: From this share on everything is lost.
 _ALL = 1 - 1e-9
 
@@ -219,8 +221,9 @@ def ranking(
     memory = memory_of(question.inventory)
 
     def rank(title: str, asked: Sequence[Loss]) -> list[harm.Harm]:
+        scaled = (pool or {}) if len(asked) >= _WORTH_SHARING else {}
         with nullcontext(lambda _count: None) if progress is None else progress(title, len(asked)) as done:
-            return harm.rank(fleet, asked, seed=question.seed, memory=memory, progress=done, **(pool or {}))
+            return harm.rank(fleet, asked, seed=question.seed, memory=memory, progress=done, **scaled)
 
     found = rank("losses", losses(world, single=single or pairs > 0, groups=groups))
     if pairs:

@@ -246,7 +246,7 @@ class Pairs(Mapping[tuple[str, str], LinkEstimate]):
         ends = np.bincount(self._links.src[self._rows], minlength=len(self._code)) + np.bincount(
             self._links.dst[self._rows], minlength=len(self._code)
         )
-        return sorted(self._links.names[end] for end in np.flatnonzero(ends))
+        return sorted(self._links.names[end] for end in np.flatnonzero(ends).tolist())
 
     def rank_table_ns(self, index: Mapping[str, int]) -> Floats:
         """[N, N] ranking RTT in ns by the index of names given; inf where there is no link."""

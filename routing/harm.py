@@ -112,10 +112,23 @@ def rank(
     cache = Cache(seed, SWEEP_DRAWS)
     before = totals(fleet, cache)
     work = partial(_harm, fleet, before, cache, memory)
-    # The whole fleet goes with every chunk, unless it is shared; then small ones, since one loss may take as long as a hundred.
-    parts = max(1, workers) * (1 if scale_out.get("share") is None else 16)
-    found = chunked(work, losses, executor=executor, workers=workers, chunk=max(1, -(-len(losses) // parts)), **scale_out)
+    if executor is not None:
+        # The whole fleet goes with every chunk, unless it is shared; then small ones, since one loss may take as long as a hundred.
+        parts = max(1, workers) * (1 if scale_out.get("share") is None else 16)
+        size = max(1, -(-len(losses) // parts))
+        losses = _dealt(fleet, losses, -(-len(losses) // size))
+        scale_out["chunk"] = size
+    found = chunked(work, losses, executor=executor, workers=workers, **scale_out)
     return sorted(found, key=lambda harm: harm.order)
+
+
+def _dealt(fleet: Fleet, losses: Sequence[Loss], parts: int) -> list[Loss]:
+    """The losses dealt out like cards, those that serve most first: a chunk of all providers would keep everybody waiting."""
+    served: dict[str, float] = defaultdict(float)
+    for pool, load in zip(fleet.pools, fleet.split.load.tolist(), strict=True):
+        served[pool.site] += load
+    heavy = sorted(losses, key=lambda loss: -sum(served.get(name, 0.0) for name in loss.sites))
+    return [loss for part in range(parts) for loss in heavy[part::parts]]
 
 
 def _harm(fleet: Fleet, before: Totals, cache: Cache, memory: MemoryOf | None, loss: Loss) -> Harm:

@@ -15,6 +15,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,7 +52,8 @@ def chunked(
 
     function  importable by name in another process, as is everything bound to it (functools.partial); pure
     executor  None runs it here
-    chunk     items a task; None: four tasks a worker. Choose it so that a task takes 100 ms or more
+    chunk     items a task; None: four tasks a worker. Choose it so that a task takes 100 ms or more. The last tasks are smaller, so
+              that the workers end together
     renew     makes a new executor once workers were lost; None: a loss ends the sweep
     lost      what a future raises when its worker died, as against an error of `function`, which is raised at once
     attempts  how often the sweep may begin on a new executor
@@ -70,7 +72,7 @@ def chunked(
             done_with(1)
         return found
     size = chunk or max(1, math.ceil(len(todo) / (4 * max(1, workers))))
-    chunks = [todo[at : at + size] for at in range(0, len(todo), size)]
+    chunks = _chunks(todo, size, workers)
     done: dict[int, list[Result]] = {}
     for attempt in range(attempts + 1):
         left = [at for at in range(len(chunks)) if at not in done]
@@ -97,6 +99,13 @@ def chunked(
             ) from loss
         executor = renew()
     raise AssertionError("not reached")
+
+
+def _chunks(todo: Sequence[Item], size: int, workers: int) -> list[Sequence[Item]]:
+    """Tasks of `size`, and for the last two of each worker quarters of one: nobody waits long for the last to end."""
+    whole = max(0, len(todo) // size - 2 * max(1, workers)) * size
+    cuts = [*range(0, whole, size), *range(whole, len(todo), max(1, size // 4))]
+    return [todo[start:end] for start, end in pairwise([*cuts, len(todo)])]
 
 
 def _run(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -59,6 +59,8 @@ def failures(
       isochrone failures --pairs --workers 2 --json
     """
     more = None if groups_file is None else risk_groups.read(groups_file)
+    if scheduler is None:
+        pools.prepare(workers)
     known = load_links(warehouse, window_s, max_age_s)
     answers.require_links(known)
     given = link_table(known.links)

@@ -88,6 +88,8 @@ def whatif(
     if rps is not None and not rps > 0:
         raise UserError(f"--rps {rps} is no demand; give requests a second above 0")
     document = None if scenario is None else composed.read_document(scenario)
+    if ranking:
+        pools.prepare(workers)
     known = _known(ctx, warehouse, window_s, max_age_s, modelled)
     if document is not None and "kind" in document:
         if ranking or grids or spreads:

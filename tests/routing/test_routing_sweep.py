@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -104,3 +104,21 @@ def test_nothing_to_do():
     assert chunked(abs, [], executor=None) == []
     (effect,) = failure_effects(np.full((3, 3), 5.0), [()])
     assert (effect.lost_pairs, effect.slower_pairs, effect.added_ms) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize(("count", "chunk", "workers"), [(100, 10, 2), (7, 10, 2), (0, 3, 2), (41, 8, 3), (5, 1, 2), (1000, 50, 2)])
+def test_tasks_hold_every_item_once_in_order_and_the_last_are_small(count, chunk, workers):
+    """No task is above what was asked for; each of the last one for each worker is a quarter of it at most."""
+    sizes: list[int] = []
+
+    class Here(Executor):
+        def submit(self, function, /, *args, **kwargs):
+            sizes.append(len(args[1]))
+            done = Future()
+            done.set_result(function(*args, **kwargs))
+            return done
+
+    assert chunked(abs, range(-count, 0), executor=Here(), chunk=chunk, workers=workers) == list(range(count, 0, -1))
+    assert sum(sizes) == count
+    assert max(sizes, default=0) <= chunk
+    assert all(size <= max(1, chunk // 4) for size in sizes[-workers:])
