@@ -9,13 +9,13 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from records.errors import UserError
 
-__all__ = ["EDITS", "EditForm", "Field", "from_address", "sentence", "to_address"]
+__all__ = ["EDITS", "EditForm", "Field", "from_address", "rows_of", "sentence", "to_address", "with_values"]
 
 Kind = Literal["site", "provider", "country", "number", "whole", "choice", "rules", "workload", "accelerator", "text"]
 
@@ -125,6 +125,68 @@ def sentence(edit: Mapping[str, Any]) -> str:
 
 def _words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _fields(edit: Mapping[str, Any]) -> list[Field]:
+    """The fields of an edit: its form's, then what it holds that no form asks for (which stays as it is)."""
+    form = EDITS.get(str(edit.get("op")))
+    known = list(form.fields) if form else []
+    names = {field.name for field in known}
+    return known + [
+        Field(name, name, "number" if _is_number(value) else "text") for name, value in edit.items() if name not in {"op", *names}
+    ]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def rows_of(edits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The edits as a table: a row for each value, with the number of its change, both titles and the value as text ("" is not given).
+
+    >>> [row["value"] for row in rows_of([{"op": "burst", "factor": 3.0}])]
+    ['3', '', '', '']
+    """
+    rows = []
+    for number, edit in enumerate(edits, start=1):
+        form = EDITS.get(str(edit.get("op")))
+        title = form.title if form else str(edit.get("op"))
+        for field in _fields(edit):
+            value = edit.get(field.name)
+            rows.append({"number": number, "change": title, "field": field.title, "value": "" if value is None else _words(value)})
+    return rows
+
+
+def with_values(edits: Sequence[Mapping[str, Any]], values: Sequence[str | None]) -> list[dict[str, Any]]:
+    """The edits with the values of a table that `rows_of` made, row by row; a value that was not touched stays as it was, "" takes it out.
+
+    Raises UserError for a word that is no value of its field; whether the scenario holds together is for its parser to say.
+    """
+    changed, left = [], iter(values)
+    for number, edit in enumerate(edits, start=1):
+        new = dict(edit)
+        for field in _fields(edit):
+            word, old = (next(left) or "").strip(), edit.get(field.name)
+            if word == ("" if old is None else _words(old)):
+                continue
+            if word:
+                new[field.name] = _value(field, word, number, old)
+            else:
+                new.pop(field.name, None)
+        changed.append(new)
+    return changed
+
+
+def _value(field: Field, word: str, number: int, old: Any) -> Any:
+    if field.kind == "rules" or isinstance(old, list):
+        return [part.strip() for part in word.split(",") if part.strip()]
+    if field.kind not in ("number", "whole"):
+        return word
+    try:
+        return int(word) if field.kind == "whole" else float(word)
+    except ValueError:
+        kind = "a whole number" if field.kind == "whole" else "a number"
+        raise UserError(f"change {number}: {field.title} is {word!r}; give {kind}") from None
 
 
 def to_address(document: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from app.charts import reach
 from app.charts import scenario as figures
 from app.components import netmap
 from app.frame import View
-from app.scenario_form import EDITS, Field, from_address, sentence, to_address
+from app.scenario_form import EDITS, Field, from_address, rows_of, sentence, to_address, with_values
 from app.whatif import case_names, read_document
 from inventory.load import load
 from records.errors import IsochroneError
@@ -138,6 +138,39 @@ def _typed() -> None:
         st.session_state["json_problem"] = "A scenario is a JSON object with a name and edits"
 
 
+def _table(seen: View, edits: Sequence[Mapping[str, Any]]) -> None:
+    """Every value of every change in one table, to be typed over; an empty cell takes an optional value out."""
+    rows = rows_of(edits)
+    if not rows:
+        st.caption("No change has a value yet.")
+        return
+    shown = st.data_editor(
+        rows,
+        key=f"table_{hash(json.dumps(edits, sort_keys=True))}",  # new edits: a new table, without what was typed over the old ones
+        hide_index=True,
+        disabled=["number", "change", "field"],
+        column_config={
+            "number": st.column_config.NumberColumn("#", width=40),
+            "change": "Change",
+            "field": "What",
+            "value": st.column_config.TextColumn("Value", help="Several rules with commas between them. Empty: not given."),
+        },
+    )
+    try:
+        changed = with_values(edits, [row["value"] for row in shown])
+    except IsochroneError as error:
+        st.error(f"{error}.", icon=":material/error:")
+        return
+    if changed == list(edits):
+        return
+    problem = decisions.scenario_problem({"name": "new", "edits": changed}, list(seen.sites))
+    if problem:
+        st.error(problem, icon=":material/error:")
+        return
+    _with(changed)
+    st.rerun()
+
+
 def _build(seen: View, document: Mapping[str, Any]) -> None:
     """What the scenario is: where it comes from, its edits, its text."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -164,6 +197,8 @@ def _build(seen: View, document: Mapping[str, Any]) -> None:
             if st.button("✕", key=f"drop_{number}", type="tertiary", help=f"Take change {number + 1} out"):
                 _with([*edits[:number], *edits[number + 1 :]])
                 st.rerun()
+    with st.expander("As table"):
+        _table(seen, edits)
     with st.expander("As JSON"):
         if "json" not in st.session_state:
             st.session_state["json"] = json.dumps(document, indent=2)

@@ -66,6 +66,19 @@ def test_the_main_tasks(served: str, browser: tuple[Any, list[str]], tmp_path: P
     _settled(page)
     _until(lambda: changes.count() == 2, "both changes from the shared link", page)
     assert before
+    page.get_by_text("As table").click()
+    grid = page.get_by_test_id("stDataFrame").locator("canvas").first
+    _until(lambda: grid.bounding_box() is not None, "the table of changes", page)
+    grid.scroll_into_view_if_needed()
+    size = grid.bounding_box()
+    assert size is not None
+    # A canvas has no cells to click by name; what lies over it takes the click.
+    page.mouse.click(size["x"] + size["width"] * 0.9, size["y"] + 52)  # the first value, under the head
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("iad")
+    page.keyboard.press("Enter")
+    _until(lambda: page.get_by_text("A site fails: iad").count() == 1, "the site typed into the table", page)
 
     page.goto(f"{served}/placement?k=2&kinds=pop")
     _settled(page)
