@@ -33,12 +33,35 @@ def all_cores() -> Iterator[None]:
         yield
 
 
+#: The files that take longest, the longest first: what is begun first leaves no worker alone with it at the end.
+LONGEST = (
+    "test_browser_pages",
+    "test_app_pages",
+    "test_warehouse_scaled",
+    "test_browser_tasks",
+    "test_warehouse_care",
+    "test_warehouse_once",
+    "test_warehouse_collector",
+    "test_app_whatif",
+    "test_warehouse_queries",
+    "test_warehouse_readable",
+    "test_app_decisions",
+    "test_app_routes",
+    "test_warehouse_store",
+    "test_warehouse_rollup",
+    "test_warehouse_connect",
+    "test_warehouse_workbench",
+)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What sends packets through a lab runs alone."""
+    """What sends packets through a lab runs alone; the longest files come first."""
     for item in items:
         if item.get_closest_marker("lab"):
             item.add_marker("alone")
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")

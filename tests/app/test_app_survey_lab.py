@@ -18,7 +18,7 @@ from lab.namespace_lab import NamespaceLab
 from lab.topology import builtin
 from lab.world import start
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.waits]
 
 HOST = "fra"
 #: Region -> the host of the lab that its first name leads to, and which answers.

@@ -20,7 +20,7 @@ from lab.namespace_lab import NamespaceLab
 from lab.routers import RouterChange
 from lab.world import start
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.waits]
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 

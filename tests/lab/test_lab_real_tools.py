@@ -129,6 +129,7 @@ def check(seen: Seen, truth: PairTruth, version: int) -> None:
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"])
 
 
+@pytest.mark.waits
 @VERSIONS
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
 def test_a_tool_sees_the_truth(wan: NamespaceLab, pairs: list[PairTruth], pairs_back: list[PairTruth], tool: Tool, version: int) -> None:
@@ -164,6 +165,7 @@ def serving(lab: NamespaceLab, site: str, *argv: str, ready: str) -> Iterator[No
             server.terminate()
 
 
+@pytest.mark.waits
 @VERSIONS
 def test_curl_opens_in_one_round_trip_and_reads_in_two(wan: NamespaceLab, pairs: list[PairTruth], tmp_path: Path, version: int) -> None:
     """A page from a server at the far end: the hand-shake takes the RTT, the first byte comes an RTT later."""

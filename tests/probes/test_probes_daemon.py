@@ -29,7 +29,7 @@ from records.errors import ConfigError, NotPermitted
 from records.measurement import PingResult, PingSample
 from records.units import MS, SECOND
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 ANYWHERE = Policy(is_private_allowed=True, allowed=None, opted_out=HostList())
 

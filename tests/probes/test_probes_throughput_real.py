@@ -19,7 +19,7 @@ from probes.throughput.wire import GRANT_BYTES, Grant, Hello
 from records.errors import ConfigError, ToolMissing
 from records.measurement import ThroughputResult
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 needs_iperf3 = pytest.mark.skipif(shutil.which("iperf3") is None, reason="iperf3 is not installed")
 BOTH = [pytest.param("iperf3", marks=needs_iperf3), "builtin"]

@@ -9,7 +9,7 @@ import time
 import pytest
 from probes_ping_lab import ROOT, chain, why_not
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.waits]
 
 TRACE = """
 import asyncio, dataclasses, json, sys

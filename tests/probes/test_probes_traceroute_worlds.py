@@ -22,7 +22,7 @@ from lab.topology import Topology, builtin
 from lab.world import start
 from records.measurement import reverse_hop_count
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.waits]
 
 VERSIONS = (4, 6)
 
