@@ -7,10 +7,12 @@ from pathlib import Path
 
 from app.access import ENVIRONMENT as ACCESS
 
-__all__ = ["SCRIPT", "argv", "environment"]
+__all__ = ["SCRIPT", "SERVER", "argv", "environment"]
 
-#: The script Streamlit runs; its settings lie beside it in `.streamlit/config.toml`.
+#: The script Streamlit runs for every session; its settings lie beside it in `.streamlit/config.toml`.
 SCRIPT = Path(__file__).parent / "streamlit_app.py"
+#: What is started: the server of that script.
+SERVER = Path(__file__).parent / "server.py"
 
 
 def argv(host: str, port: int, access: Path | None = None) -> list[str]:
@@ -21,7 +23,7 @@ def argv(host: str, port: int, access: Path | None = None) -> list[str]:
     Ready when ``GET /_stcore/health`` answers 200 with the body ``ok``. Ends on SIGTERM.
     """
     return [
-        *(sys.executable, "-m", "streamlit", "run", str(SCRIPT)),
+        *(sys.executable, "-m", "streamlit", "run", str(SERVER)),
         *("--server.address", host, "--server.port", str(port)),
         *("--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none"),
         *(() if access is None else ("--secrets.files", str(access))),

@@ -9,10 +9,10 @@ from app import data, metrics, text
 from app.components import netmap
 from app.frame import View
 from app.identity import by_identity
-from app.theme import ThemeName, theme_of
+from app.theme import DARK, LIGHT, ThemeName, theme_of
 from records.link import LinkEstimate
 
-__all__ = ["drawing", "ends", "kpis"]
+__all__ = ["drawing", "ends", "kpis", "ready"]
 
 
 @by_identity(16)
@@ -96,3 +96,16 @@ def _kinds(known: dict[str, int]) -> str:
         "inference": "requests",
     }
     return f"{text.count(number)} {words.get(kind, kind)}"
+
+
+def ready() -> None:
+    """Make what a new session opens the Overview with, so that it finds it made; nothing where there is no warehouse."""
+    at = data.source()
+    if at is None or not any(data.counts(at).values()):
+        return
+    window = text.default_window(data.newest(at), at.now)
+    links = data.links(at, window)
+    seen = View(at, window, (metrics.media_of(links) or ["internet"])[0], links, data.sites(at))
+    kpis(seen)
+    for name in (LIGHT.name, DARK.name):
+        drawing(seen.usable, at.key, "inflation", None, name)

@@ -1,8 +1,7 @@
-"""The dashboard: `isochrone dashboard`, or `streamlit run app/streamlit_app.py` with ISOCHRONE_WAREHOUSE set."""
+"""The pages of the dashboard (`isochrone dashboard`); app.server serves them, over the warehouse named by ISOCHRONE_WAREHOUSE."""
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 import streamlit as st
@@ -41,25 +40,7 @@ PAGES = {
 ANALYSTS = {"sql.py"}
 
 
-@st.cache_resource(show_spinner=False)
-def _settle() -> bool:
-    """Once per process: import what the pages draw with, then take all of it out of the garbage collector's sight.
-
-    Without this, every collection walks the modules of Plotly, pandas and NumPy again.
-    """
-    import pandas as pd
-    import plotly.graph_objects as go
-
-    from app.charts import hops, routes, series  # noqa: F401
-
-    go.Figure(go.Scatter(y=pd.Series([1.0])))
-    gc.collect()
-    gc.freeze()
-    return True
-
-
 st.set_page_config(page_title="Isochrone", page_icon=str(STATIC / "icon.png"), layout="wide", initial_sidebar_state=232)
-_settle()
 frame.styles()
 st.logo(str(STATIC / ("logo-dark.svg" if frame.theme().name == "dark" else "logo.svg")), size="large", icon_image=str(STATIC / "mark.svg"))
 with frame.guard():

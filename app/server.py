@@ -1,0 +1,78 @@
+"""The server of the dashboard: Streamlit's own, with what all sessions share made ready before the first one comes.
+
+`streamlit run app/server.py` finds `app` here and serves it; app.dashboard gives the whole command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import streamlit as st
+from starlette.middleware import Middleware
+
+from app.shelf import Shelf, needed
+
+__all__ = ["app"]
+
+#: What is long over is looked at anew with every minute of the clock (app.data); just after that it is made ready for who comes next.
+MINUTE_S = 60.0
+#: What the Overview is made of, down to its map.
+FIRST = ("Html/Html.tsx", "Selectbox/Selectbox.tsx", "ButtonGroup/ButtonGroup.tsx", "BidiComponent/BidiComponent.tsx")
+
+
+def _import() -> None:
+    """Import what the pages draw with, then take all of it out of the garbage collector's sight.
+
+    Without this, every collection walks the modules of Plotly, pandas and NumPy again. Who asks Streamlit for its collection after
+    every run (runner.postScriptGC) gets it whole.
+    """
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from app import picture  # noqa: F401
+    from app.charts import hops, routes, series  # noqa: F401
+
+    go.Figure(go.Scatter(y=pd.Series([1.0])))
+    if not st.get_option("runner.postScriptGC"):
+        gc.collect()
+        gc.freeze()
+
+
+def _look() -> None:
+    """Read and draw what the Overview opens with."""
+    from app import picture
+
+    # No session asks here, and Streamlit says so each time a value is kept.
+    logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context").setLevel(logging.ERROR)
+    picture.ready()
+
+
+async def _keep_ready() -> None:
+    log = logging.getLogger(__name__)
+    await asyncio.to_thread(_import)
+    while True:
+        try:
+            await asyncio.to_thread(_look)
+        except Exception:  # whoever opens a page is told there what is wrong
+            log.debug("the Overview could not be made ready", exc_info=True)
+        await asyncio.sleep(MINUTE_S - time.time() % MINUTE_S)
+
+
+@asynccontextmanager
+async def _alive(_: st.App) -> AsyncIterator[None]:
+    work = asyncio.create_task(_keep_ready())
+    try:
+        yield
+    finally:
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+
+
+app = st.App(Path(__file__).parent / "streamlit_app.py", lifespan=_alive, middleware=[Middleware(Shelf, first=needed(FIRST))])
