@@ -19,6 +19,7 @@ socket module names only some of them. A control message of the error queue::
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ __all__ = [
     "IP_RECVERR_RFC4884",
     "IP_RECVTTL",
     "IP_TTL",
+    "SENT_STAMP",
     "SOL_ICMPV6",
     "SOL_IP",
     "SOL_IPV6",
@@ -40,6 +42,12 @@ __all__ = [
     "SO_TIMESTAMPING",
     "STAMPING_FLAGS",
     "STAMPING_OPT_ID",
+    "STAMP_AND_NUMBER_BYTES",
+    "STAMP_AND_NUMBER_FORMAT",
+    "STAMP_AND_TTL_BYTES",
+    "STAMP_AND_TTL_FORMAT",
+    "STAMP_HEAD",
+    "TTL_HEAD",
     "Ancillary",
     "read_ancillary",
     "read_control",
@@ -81,6 +89,17 @@ _STAMP_CMSG_BYTES = 64
 _CMSG_ALIGN = 8
 _INT = struct.Struct("@i")
 _OFFSET = struct.Struct("@H")
+#: The same as formats, for whoever reads many at once: cmsghdr, seconds, ns; then cmsghdr and TTL, or what SENT_STAMP holds and number.
+STAMP_AND_TTL_FORMAT, STAMP_AND_TTL_BYTES = "16sqq32x16si", 84
+STAMP_AND_NUMBER_FORMAT, STAMP_AND_NUMBER_BYTES = "16sqq32x21s7xI", 112
+STAMP_HEAD = _CMSG.pack(_STAMP_CMSG_BYTES, SOL_SOCKET, SO_TIMESTAMPING)
+#: By IP version.
+TTL_HEAD = {4: _CMSG.pack(_TTL_CMSG_BYTES, SOL_IP, IP_TTL), 6: _CMSG.pack(_TTL_CMSG_BYTES, SOL_IPV6, IPV6_HOPLIMIT)}
+#: A sent packet's: cmsghdr around sock_extended_err and sockaddr_in or sockaddr_in6, then the errno (ENOMSG) and the origin.
+SENT_STAMP = {
+    4: _CMSG.pack(_CMSG.size + 16 + 16, SOL_IP, IP_RECVERR) + struct.pack("@IB", errno.ENOMSG, _ORIGIN_TIMESTAMPING),
+    6: _CMSG.pack(_CMSG.size + 16 + 28, SOL_IPV6, IPV6_RECVERR) + struct.pack("@IB", errno.ENOMSG, _ORIGIN_TIMESTAMPING),
+}
 _SECOND_NS = 1_000_000_000
 _TTL_KINDS = frozenset({(SOL_IP, IP_TTL), (SOL_IPV6, IPV6_HOPLIMIT)})
 _ERROR_KINDS = frozenset({(SOL_IP, IP_RECVERR), (SOL_IPV6, IPV6_RECVERR)})

@@ -14,16 +14,17 @@ import struct
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
 
 from probes.ping.clock import clocks
 from probes.ping.driver import LoopDriver
 from probes.ping.failure import OVERFLOW, source_of
+from probes.ping.outbox import BURST
 from probes.ping.pace import Pacer
 from probes.ping.session import Counters, EchoSession, Probe, Round
 from probes.ping.sockets import StampedSocket
-from probes.ping.timing import Reading, Sent
+from probes.ping.timing import Sent
 from records.ping import PingSample
 
 __all__ = ["EchoEngine", "PingEngine", "errno_name", "gai_name", "unsent"]
@@ -116,8 +117,6 @@ class EchoEngine(LoopDriver):
         self._session = EchoSession(Pacer(packets_per_s=packets_per_s, burst=burst))
         self._intervals: Counter[int] = Counter()
         self._tick_ns = _REST_MOST_NS
-        #: Both clocks at the beginning of a turn that sends.
-        self._turn: Reading | None = None
         self._waiting: dict[Round, asyncio.Future[None]] = {}
 
     @property
@@ -176,13 +175,9 @@ class EchoEngine(LoopDriver):
 
     def _send_due(self, now_ns: int) -> bool:
         taken = 0
-        take = self._session.take
-        while (probe := take(now_ns)) is not None:
-            if not taken:
-                self._turn = clocks()
-            taken += 1
-            self._hand_over(probe)
-        self._turn = None
+        while probes := self._session.take_all(now_ns, BURST):
+            taken += len(probes)
+            self._hand_over_all(probes)
         if self._is_ticking:
             if taken > _TOGETHER:
                 self._tick_ns = max(self._tick_ns // 2, _REST_LEAST_NS)
@@ -217,6 +212,19 @@ class EchoEngine(LoopDriver):
             future = self._waiting.get(done)
             if future is not None and not future.done():
                 future.set_result(None)
+
+    def _transmit_together(self, probes: Sequence[Probe]) -> list[Sent]:
+        """Hand packets to the kernel all at once; what it took, which is the first of them. Nothing where the engine cannot."""
+        return []
+
+    def _hand_over_all(self, probes: list[Probe]) -> None:
+        while probes:
+            sent = self._transmit_together(probes)
+            self._session.sent_all(probes, sent)
+            if len(sent) == len(probes):
+                return
+            self._hand_over(probes[len(sent)])  # finds out what was wrong with it, if anything
+            probes = probes[len(sent) + 1 :]
 
     def _hand_over(self, probe: Probe) -> None:
         try:

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 from probes.ping.engine import EchoEngine, gai_name, unsent
@@ -81,22 +82,40 @@ class IcmpEngine(EchoEngine):
         host = probe.round.peer
         assert isinstance(host, str), "the peer of an ICMP round is a numeric address"
         to = self._sockets[6 if ":" in host else 4]
-        sent = to.send(probe.number, probe.token, host, probe.round.payload_bytes, _CHECKSUMS[probe.round.flow], None, self._turn)
+        sent = to.send(probe.number, probe.token, host, probe.round.payload_bytes, _CHECKSUMS[probe.round.flow])
         to.awaits_until_ns = max(to.awaits_until_ns, sent.before.mono_ns + probe.round.timeout_ns + _LATE_NS)
         return sent
+
+    def _transmit_together(self, probes: Sequence[Probe]) -> list[Sent]:
+        to = self._sockets[6 if ":" in _host(probes[0]) else 4]
+        requests = [(one.number, one.token, _host(one), (of := one.round).payload_bytes, _CHECKSUMS[of.flow]) for one in probes]
+        sent = to.send_together(requests)
+        if sent:
+            longest_ns = max([one.round.timeout_ns for one in probes])
+            to.awaits_until_ns = max(to.awaits_until_ns, sent[-1].before.mono_ns + longest_ns + _LATE_NS)
+        return sent
+
+    def _hand_over_all(self, probes: list[Probe]) -> None:
+        """By address family, so that those of each leave together."""
+        if ":" in "".join([_host(one) for one in probes]):
+            super()._hand_over_all([one for one in probes if ":" not in _host(one)])
+            probes = [one for one in probes if ":" in _host(one)]
+        super()._hand_over_all(probes)
 
     def _absorb(self) -> int:
         came = 0
         session = self._session
+        reply = session.reply
         now_ns = time.monotonic_ns()
         for one in self._sockets.values():
             if self._is_ticking and now_ns > one.awaits_until_ns:
                 continue  # one address family may lie idle; what strays in can wait until the engine listens again
-            for answer in one.read():
-                came += 1
+            answers, batches = one.read_many()
+            came += len(answers)
+            for answer in answers:
                 error = answer.error
                 if error is None:
-                    session.reply(answer.token, answer.host, answer.received_ns, answer.picked_up, answer.ttl)
+                    reply(answer.token, answer.host, answer.received_ns, answer.picked_up, answer.ttl)
                 else:
                     session.error(
                         token=answer.token,
@@ -106,7 +125,17 @@ class IcmpEngine(EchoEngine):
                         icmp_type=error.icmp_type,
                         icmp_code=error.icmp_code,
                     )
+            for picked_up, replies in batches:
+                came += len(replies)
+                for token, host, received_ns, ttl in replies:
+                    reply(token, host, received_ns, picked_up, ttl)
         return came
 
     def _stamped(self) -> list[StampedSocket]:
         return [one.socket for one in self._sockets.values()]
+
+
+def _host(probe: Probe) -> str:
+    peer = probe.round.peer
+    assert isinstance(peer, str), "the peer of an ICMP round is a numeric address"
+    return peer

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from probes.ping import ancillary as linux
 from probes.ping import wire
-from probes.ping.sockets import Incoming, Mode, open_icmp
+from probes.ping.clock import clocks
+from probes.ping.mmsg import HOST_AT
+from probes.ping.outbox import BURST, Outbox
+from probes.ping.sockets import Batch, Incoming, Mode, open_icmp
 from probes.ping.timing import Reading, Sent
 
 __all__ = ["Answer", "ErrorDetail", "IcmpSocket"]
@@ -43,6 +49,11 @@ class Answer:
     error: ErrorDetail | None = None
 
 
+#: The largest payload that leaves in a burst: an Ethernet frame's.
+_BURST_PAYLOAD_BYTES = 1_472
+_HOSTS_KEPT = 65_536
+
+
 class IcmpSocket:
     """One long-lived ICMP socket of one address family. Raises what `open_icmp` raises.
 
@@ -55,6 +66,9 @@ class IcmpSocket:
         self.version = version
         self.socket, self.mode, self._identifier = open_icmp(version, identifier, mode)
         self._family = socket.AF_INET if version == 4 else socket.AF_INET6
+        self._outbox: Outbox | None = None
+        self._hosts: dict[bytes, str] = {}
+        self._usual = self._usual_reply()
 
     def fileno(self) -> int:
         """For the event loop."""
@@ -77,10 +91,87 @@ class IcmpSocket:
         """Hand one echo request to the kernel; `turn` and what it raises are those of StampedSocket.send."""
         return self.socket.send(wire.echo_request(self.version, self._identifier, number, token, payload_bytes, flow), host, 0, ttl, turn)
 
+    def send_together(self, requests: Sequence[tuple[int, int, str, int, int]]) -> list[Sent]:
+        """Hand up to BURST echo requests to the kernel at once; of each: number, token, host, octets of payload, flow.
+
+        Gives the `Sent` of those it took, which are the first ones. Why it did not take the next is for `send` to find out.
+        """
+        if not self.socket.has_stamps:
+            return []  # each packet's own reading of the clocks is all there is then
+        if self._outbox is None:
+            try:
+                self._outbox = Outbox(self.socket.sock, 8 + _BURST_PAYLOAD_BYTES, wire.request_filler(_BURST_PAYLOAD_BYTES))
+            except OSError:
+                return []
+        box, identifier, kind = self._outbox, self._identifier, wire.ECHO_REQUEST[self.version]
+        memory, pack_into, names = box.memory, wire.ECHO.pack_into, box.names
+        slot, of, base, field = 0, None, 0, 0
+        for (number, token, host, payload_bytes, flow), at, name_at in zip(requests[:BURST], box.data_at, box.name_slices, strict=False):
+            if of != (payload_bytes, flow):
+                of = payload_bytes, flow
+                base, field = wire.request_base(self.version, identifier, payload_bytes, flow)
+            name = names.get(host)
+            if name is None or payload_bytes > _BURST_PAYLOAD_BYTES:
+                try:
+                    name = box.name(host)
+                except OSError:
+                    break
+                if payload_bytes > _BURST_PAYLOAD_BYTES:
+                    break
+            pack_into(memory, at, kind, 0, field, identifier, number, token, -(base + number + token) % 0xFFFF)
+            memory[name_at] = name
+            if box.sizes[slot] != 8 + payload_bytes:
+                box.resize(slot, 8 + payload_bytes)
+            slot += 1
+        if not slot:
+            return []
+        before = clocks()
+        return self.socket.sent_together(before, slot, max(0, box.send(slot)))
+
+    def _usual_reply(self) -> tuple[struct.Struct, tuple[int, int], tuple[int, int]] | None:
+        """What nearly all that comes in looks like: its layout, the least octets, and the two octets that tell it."""
+        if not self.socket.is_batched:
+            return None
+        start, end = HOST_AT[self.version]
+        has_header = self.version == 4 and self.mode == "raw"
+        # Behind an IPv4 header without options (its first octet is 45 hex): type, identifier, token. Without: type, code, ...
+        data, told = ("B19xB3x2s2x8s", (0x45, wire.ECHO_REPLY[4])) if has_header else ("BB2x2s2x8s", (wire.ECHO_REPLY[self.version], 0))
+        layout = self.socket.slot_layout(f"{start}x{end - start}s", linux.STAMP_AND_TTL_FORMAT, data)
+        return layout, (linux.STAMP_AND_TTL_BYTES, struct.calcsize("=" + data)), told
+
+    def read_many(self) -> tuple[list[Answer], list[Batch]]:
+        """Every answer that is waiting, where replies may be many: those apart as (token, host, received_ns, ttl)."""
+        if self._usual is None:
+            return list(self.read()), []
+        layout, least_bytes, _ = self._usual
+        incoming, batches = self.socket.read_many(layout, least_bytes, self._sieve)
+        return (list(self._answers(incoming)) if incoming else []), batches
+
+    def _sieve(self, rows: Iterable[tuple[Any, ...]]) -> list[tuple[int, str, int | None, int]] | None:
+        assert self._usual is not None
+        hosts, identifier, (first_told, second_told) = self._hosts, self._identifier.to_bytes(2, "big"), self._usual[2]
+        stamp_head, ttl_head, number_of = linux.STAMP_HEAD, linux.TTL_HEAD[self.version], int.from_bytes
+        found: list[tuple[int, str, int | None, int]] = []
+        for name, head, seconds, nanoseconds, head2, ttl, first, second, its, token in rows:
+            if head != stamp_head or head2 != ttl_head or first != first_told or second != second_told or its != identifier:
+                return None
+            host = hosts.get(name)
+            if host is None:
+                host = self.socket.host(name)
+                if len(hosts) >= _HOSTS_KEPT:
+                    hosts.clear()
+                if "%" not in host:  # an interface's name may change
+                    hosts[name] = host
+            found.append((number_of(token, "big"), host, seconds * 1_000_000_000 + nanoseconds or None, ttl))
+        return found
+
     def read(self) -> Iterator[Answer]:
         """Every answer that is waiting; anything else on the socket is dropped."""
+        return self._answers(self.socket.read())
+
+    def _answers(self, waiting: Iterable[Incoming]) -> Iterator[Answer]:
         version, identifier, has_header = self.version, self._identifier, self.version == 4 and self.mode == "raw"
-        for incoming in self.socket.read():
+        for incoming in waiting:
             data, beside = incoming.data, incoming.beside
             # Nearly all are this: whole echo replies.
             offset = (data[0] & 15) * 4 if has_header and data else 0

@@ -19,23 +19,29 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from probes.ping import ancillary as linux
 from probes.ping.clock import clocks
 from probes.ping.timing import Reading
 
-__all__ = ["Inbox", "Incoming", "scoped"]
+__all__ = ["HOST_AT", "Inbox", "Incoming", "library_call", "scoped"]
 
 _SLOTS = 64
 _NAME_BYTES = 32
+#: How many shapes of messages are remembered: a few lengths of packets, and the stamps of sent ones.
+_SHAPES = 16
 #: Room for a stamp, a TTL, and an ICMP error with its offender; what does not fit the kernel leaves out.
 _CONTROL_BYTES = 256
 _HEADER = struct.Struct("@8xI4x8x8x8xQi4xI4x")
 _POINTERS = struct.Struct("@QI4xQQQQi4xI4x")
 _IOVEC = struct.Struct("@QQ")
+_LENGTH = struct.Struct("@I")
 _SCOPE = struct.Struct("@I")
+#: Where in a name (sockaddr_in, sockaddr_in6) what `Inbox.host` takes lies: IPv4's 4 octets; IPv6's 16 and those of its scope.
+HOST_AT = {4: (4, 8), 6: (8, 28)}
 
 
 @dataclass(slots=True)
@@ -58,17 +64,18 @@ class Incoming:
     picked_up: Reading
 
 
-def _library() -> Callable[..., int] | None:
-    """recvmmsg of the C library; None on another system, or where its structures are laid out otherwise."""
+def library_call(name: str) -> Callable[..., int] | None:
+    """recvmmsg or sendmmsg of the C library; None on another system, or where its structures are laid out otherwise."""
     if sys.platform != "linux" or struct.calcsize("@P") != 8:
         return None
     try:
-        return ctypes.CDLL(None, use_errno=True).recvmmsg
+        found: Callable[..., int] = getattr(ctypes.CDLL(None, use_errno=True), name)
     except (OSError, AttributeError):
         return None
+    return found
 
 
-_recvmmsg = _library()
+_recvmmsg = library_call("recvmmsg")
 
 
 class Inbox:
@@ -77,13 +84,17 @@ class Inbox:
     sock           it stays the caller's
     message_bytes  the most that is kept of a message
     plain          use recvmsg even where recvmmsg is there
+
+    `is_batched` says whether recvmmsg is what reads.
     """
 
     def __init__(self, sock: socket.socket, message_bytes: int, *, plain: bool = False) -> None:
         self._sock = sock
         self._is_v4 = sock.family == socket.AF_INET
         self._message_bytes = message_bytes
+        self._host_at, self._host_end = HOST_AT[4 if self._is_v4 else 6]
         self._call = None if plain else _recvmmsg
+        self.is_batched = self._call is not None
         if self._call is not None:
             self._lay_out()
 
@@ -93,6 +104,7 @@ class Inbox:
         self._first = headers_bytes + iovecs_bytes
         self._stride = _NAME_BYTES + _CONTROL_BYTES + (self._message_bytes + 15) // 16 * 16
         self._memory = bytearray(self._first + _SLOTS * self._stride)
+        self._slots = memoryview(self._memory)[self._first :]
         base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         for slot in range(_SLOTS):
             at = base + self._first + slot * self._stride
@@ -105,6 +117,7 @@ class Inbox:
         # The kernel overwrites lengths and flags of what it fills in; the next call begins from these.
         self._fresh = bytes(self._headers)
         self._used = 0
+        self._shapes: dict[tuple[int, int, int, int], bytes] = {}
 
     def read(self, at_most: int) -> list[Incoming]:
         """The packets that wait, up to about `at_most` of them.
@@ -141,9 +154,22 @@ class Inbox:
         return found
 
     def _batched(self, at_most: int, flags: int, stamp: Callable[[int, int], None] | None) -> list[Incoming]:
-        assert self._call is not None
         found: list[Incoming] = []
-        memory, headers = self._memory, self._headers
+        for count, picked_up in self.batches(at_most, flags):
+            for slot in range(count):
+                one = self.incoming(slot, picked_up, flags != 0, stamp)
+                if one is not None:
+                    found.append(one)
+        return found
+
+    def batches(self, at_most: int, flags: int) -> Iterator[tuple[int, Reading]]:
+        """Read up to about `at_most` messages, some at a time: how many lie in memory now, and the clocks just then.
+
+        Look at them by `rows` or `incoming` before the next batch takes their place. Raises what `read` raises; only where
+        `is_batched`.
+        """
+        assert self._call is not None
+        headers = self._headers
         for came in range(0, at_most, _SLOTS):
             headers[: self._used] = self._fresh[: self._used]
             count = self._call(self._sock.fileno(), self._headers_at, _SLOTS, flags, None)
@@ -151,31 +177,65 @@ class Inbox:
                 self._used = _HEADER.size
                 number = ctypes.get_errno()
                 if came or number in {errno.EAGAIN, errno.EINTR}:
-                    break
+                    return
                 raise OSError(number, os.strerror(number))
             self._used = count * _HEADER.size
-            picked_up = clocks()
-            at = self._first
-            for name_bytes, control_bytes, _, length in _HEADER.iter_unpack(headers[: self._used]):
-                control = at + _NAME_BYTES
-                if stamp is not None and (seen := linux.read_sent_stamp(memory, control, control + control_bytes)) is not None:
-                    stamp(*seen)
-                elif name_bytes:
-                    host = socket.inet_ntoa(memory[at + 4 : at + 8]) if self._is_v4 else _host_v6(memory, at)
-                    data = control + _CONTROL_BYTES
-                    kept = bytes(memory[data : data + length])
-                    beside = linux.read_control(memory, control, control + control_bytes)
-                    found.append(Incoming(kept, host, (memory[at + 2] << 8) | memory[at + 3], beside, flags != 0, picked_up))
-                at += self._stride
+            yield count, clocks()
             if count < _SLOTS:
-                break
-        return found
+                return
 
+    def rows(self, layout: struct.Struct, control_bytes: int, data_bytes: int = 0) -> Iterator[tuple[Any, ...]] | None:
+        """The messages of this batch, all in one pass, each as `layout` takes it apart; None unless they are all of one shape.
 
-def _host_v6(memory: bytearray, at: int) -> str:
-    host = socket.inet_ntop(socket.AF_INET6, memory[at + 8 : at + 24])
-    scope = _SCOPE.unpack_from(memory, at + 24)[0]
-    return scoped(host, scope) if scope else host
+        layout          of a whole slot, see `slot_layout`
+        control_bytes, data_bytes   the least that must lie in each: what an earlier message left in memory is not read
+        """
+        said = bytes(self._headers[: self._used])
+        name_bytes, said_bytes, flags, length = _HEADER.unpack_from(said)
+        shape = (name_bytes, said_bytes, flags, length)
+        alike = self._shapes.get(shape)
+        if alike is None:
+            if len(self._shapes) >= _SHAPES:
+                self._shapes.clear()
+            alike = self._shapes[shape] = self._all_of(*shape)
+        if said_bytes < control_bytes or length < data_bytes or said != alike[: self._used]:
+            return None
+        return layout.iter_unpack(self._slots[: self._used // _HEADER.size * self._stride])
+
+    def _all_of(self, name_bytes: int, control_bytes: int, flags: int, length: int) -> bytes:
+        """The headers as they are when the kernel has filled every slot with a message of this shape."""
+        headers = bytearray(self._fresh)
+        for at in range(0, len(headers), _HEADER.size):
+            for place, value in ((8, name_bytes), (40, control_bytes), (48, flags), (56, length)):
+                _LENGTH.pack_into(headers, at + place, value)
+        return bytes(headers)
+
+    def slot_layout(self, name: str, control: str, data: str) -> struct.Struct:
+        """What `rows` takes a slot apart with, from the formats of the beginning of its address, control messages and data."""
+        parts = ((name, _NAME_BYTES), (control, _CONTROL_BYTES), (data, self._stride - _NAME_BYTES - _CONTROL_BYTES))
+        return struct.Struct("=" + "".join(f"{format_}{size - struct.calcsize('=' + format_)}x" for format_, size in parts))
+
+    def incoming(self, slot: int, picked_up: Reading, is_queued: bool, stamp: Callable[[int, int], None] | None) -> Incoming | None:
+        """One message of this batch; None for a transmit stamp, which goes to `stamp`, and for what has no source."""
+        name_bytes, control_bytes, _, length = _HEADER.unpack_from(self._headers, slot * _HEADER.size)
+        memory, at = self._memory, self._first + slot * self._stride
+        control = at + _NAME_BYTES
+        if stamp is not None and (seen := linux.read_sent_stamp(memory, control, control + control_bytes)) is not None:
+            stamp(*seen)
+            return None
+        if not name_bytes:
+            return None
+        data = bytes(memory[control + _CONTROL_BYTES : control + _CONTROL_BYTES + length])
+        beside = linux.read_control(memory, control, control + control_bytes)
+        host = self.host(memory[at + self._host_at : at + self._host_end])
+        return Incoming(data, host, (memory[at + 2] << 8) | memory[at + 3], beside, is_queued, picked_up)
+
+    def host(self, name: bytes | bytearray) -> str:
+        """The address in the part of a name that HOST_AT tells."""
+        if self._is_v4:
+            return socket.inet_ntoa(name)
+        host, scope = socket.inet_ntop(socket.AF_INET6, name[:16]), _SCOPE.unpack_from(name, 16)[0]
+        return scoped(host, scope) if scope else host
 
 
 def scoped(host: str, scope: int) -> str:

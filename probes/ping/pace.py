@@ -57,6 +57,25 @@ class Pacer(Generic[T]):
             heapq.heapreplace(plan, (following[0], next(self._tie), following[1]))
         return item
 
+    def take_all(self, now_ns: int, at_most: int, then: Callable[[T], tuple[int, T] | None]) -> list[T]:
+        """What `take` would give, one after the other, up to `at_most` of them."""
+        plan, gap_ns, replace, pop, tie = self._plan, self._gap_ns, heapq.heapreplace, heapq.heappop, self._tie
+        least_ns = now_ns - self._slack_ns
+        free_ns = least_ns if self._free_at_ns is None else max(self._free_at_ns, least_ns)
+        taken: list[T] = []
+        while plan and plan[0][0] <= now_ns and free_ns <= now_ns and len(taken) < at_most:
+            free_ns += gap_ns
+            item = plan[0][2]
+            following = then(item)
+            if following is None:
+                pop(plan)
+            else:
+                replace(plan, (following[0], next(tie), following[1]))
+            taken.append(item)
+        if taken:
+            self._free_at_ns = free_ns
+        return taken
+
     def give_back(self) -> None:
         """What `take` handed out last was not sent after all: it does not count against the rate."""
         if self._free_at_ns is not None:

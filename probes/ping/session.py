@@ -19,15 +19,14 @@ hundred entries of the plan, and a packet takes memory from when it leaves.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 
-from probes.ping.failure import source_of
 from probes.ping.pace import Pacer
+from probes.ping.packet import Probe, Round, host_of
 from probes.ping.timing import Reading, Sent, round_trip
-from records.base import TsSource
-from records.ping import PingOutcome, PingSample, answered
+from records.ping import PingOutcome
 
 __all__ = ["Counters", "EchoSession", "Probe", "Round", "Verdict", "host_of"]
 
@@ -57,116 +56,6 @@ class Counters:
     late: int = 0
     errors: int = 0
     foreign: int = 0
-
-
-def host_of(peer: object) -> str:
-    """The address in a round's `peer`, which is that or, with UDP, (address, port)."""
-    return str(peer[0] if isinstance(peer, tuple) else peer)
-
-
-@dataclass(slots=True, eq=False)
-class Probe:
-    """One probe packet. `outcome` is None while it is planned (`sent` is None) or in flight."""
-
-    round: Round
-    sequence: int
-    number: int
-    token: int
-    due_ns: int
-    deadline_ns: int = 0
-    sent: Sent | None = None
-    outcome: PingOutcome | None = None
-    sent_at_ns: int = 0
-    rtt_ns: int | None = None
-    ts_source: TsSource | None = None
-    sched_lag_ns: int | None = None
-    reply_ttl: int | None = None
-    duplicates: int = 0
-    late: bool = False
-    icmp_type: int | None = None
-    icmp_code: int | None = None
-    responder: str | None = None
-    error: str | None = None
-
-    def sample(self) -> PingSample:
-        """The settled packet as a record."""
-        assert self.outcome is not None, "a packet in flight has no outcome yet"
-        if self.outcome == "reply" and self.sent is not None and not self.duplicates:  # nearly all
-            assert self.rtt_ns is not None, "a reply has an RTT"
-            assert self.ts_source is not None, "and a way it was timed"
-            return answered(
-                sequence=self.sequence,
-                sent_at_ns=self.sent.sent_at_ns,
-                rtt_ns=self.rtt_ns,
-                ts_source=self.ts_source,
-                sched_lag_ns=self.sched_lag_ns,
-                reply_ttl=self.reply_ttl,
-            )
-        return PingSample(
-            sequence=self.sequence,
-            outcome=self.outcome,
-            sent_at_ns=self.sent_at_ns if self.sent is None else self.sent.sent_at_ns,
-            rtt_ns=self.rtt_ns,
-            ts_source=self.ts_source,
-            sched_lag_ns=self.sched_lag_ns,
-            reply_ttl=self.reply_ttl,
-            duplicates=self.duplicates,
-            late=self.late,
-            icmp_type=self.icmp_type,
-            icmp_code=self.icmp_code,
-            responder=self.responder,
-            error=self.error,
-            failure_source=source_of(
-                self.outcome,
-                error=self.error,
-                icmp=None if self.icmp_type is None or self.icmp_code is None else (self.icmp_type, self.icmp_code),
-                responder=self.responder,
-                host=host_of(self.round.peer),
-            ),
-        )
-
-
-@dataclass(slots=True, eq=False)
-class Round:
-    """A count of probe packets to one target. `peer` is whatever names the target and its replies' source alike.
-
-    tokens       one for each packet
-    flow         which of the flows to that target its packets belong to
-    first_ns     monotonic time at which the first is due, `interval_ns` before the second
-    probes       the packets that were taken so far, in order
-    open_count   packets without an outcome
-    """
-
-    peer: object
-    timeout_ns: int
-    payload_bytes: int
-    tokens: Sequence[int]
-    first_number: int
-    first_ns: int
-    interval_ns: int
-    flow: int = 0
-    probes: list[Probe] = field(default_factory=list)
-    open_count: int = 0
-    is_cancelled: bool = False
-
-    @property
-    def done(self) -> bool:
-        """Every packet has its outcome."""
-        return self.open_count == 0
-
-    def next_probe(self) -> Probe | None:
-        """The packet after the last one made; None when that was the last."""
-        sequence = len(self.probes)
-        if sequence == len(self.tokens) or self.is_cancelled:
-            return None
-        due_ns = self.first_ns + sequence * self.interval_ns
-        made = Probe(self, sequence, (self.first_number + sequence) & 0xFFFF, self.tokens[sequence], due_ns)
-        self.probes.append(made)
-        return made
-
-    def samples(self) -> tuple[PingSample, ...]:
-        """One sample per packet, in the order of their sequence."""
-        return tuple([probe.sample() for probe in self.probes])
 
 
 def _next_of_round(probe: Probe) -> tuple[int, Probe] | None:
@@ -253,20 +142,34 @@ class EchoSession:
             self._pacer.give_back()
         return None
 
+    def take_all(self, now_ns: int, at_most: int) -> list[Probe]:
+        """The next packets to hand to the kernel now, up to `at_most`; report back with `sent`, `sent_all` or `failed`."""
+        taken = self._pacer.take_all(now_ns, at_most, _next_of_round)
+        wanted = [probe for probe in taken if probe.outcome is None]
+        for _ in range(len(taken) - len(wanted)):
+            self._pacer.give_back()
+        return wanted if wanted or not taken else self.take_all(now_ns, at_most)
+
     def sent(self, probe: Probe, sent: Sent) -> None:
         """The packet was handed to the kernel."""
-        probe.sent = sent
-        mono_ns = sent.before.mono_ns
-        lag_ns = mono_ns - probe.due_ns
-        probe.sched_lag_ns = max(0, lag_ns)
-        timeout_ns = probe.round.timeout_ns
-        probe.deadline_ns = mono_ns + timeout_ns
-        self._by_token[probe.token] = self._by_number[probe.number] = probe
-        self.counters.sent += 1
-        flight = self._flights.get(timeout_ns)
-        if flight is None:
-            flight = self._flights[timeout_ns] = deque()
-        flight.append(probe)
+        self.sent_all((probe,), (sent,))
+
+    def sent_all(self, probes: Iterable[Probe], sent: Sequence[Sent]) -> None:
+        """The first of these packets were handed to the kernel, as many as there are in `sent`."""
+        by_token, by_number, flights = self._by_token, self._by_number, self._flights
+        for probe, one in zip(probes, sent, strict=False):
+            probe.sent = one
+            mono_ns = one.before.mono_ns
+            due_ns = probe.due_ns
+            probe.sched_lag_ns = mono_ns - due_ns if mono_ns > due_ns else 0
+            timeout_ns = probe.round.timeout_ns
+            probe.deadline_ns = mono_ns + timeout_ns
+            by_token[probe.token] = by_number[probe.number] = probe
+            flight = flights.get(timeout_ns)
+            if flight is None:
+                flight = flights[timeout_ns] = deque()
+            flight.append(probe)
+        self.counters.sent += len(sent)
 
     def postpone(self, probe: Probe, until_ns: int) -> None:
         """The kernel had no room: try again later; the delay shows in `sched_lag_ns`."""
@@ -276,7 +179,7 @@ class EchoSession:
         """The kernel refused the packet for good; `error` is the errno's name."""
         probe.sent_at_ns = before.real_ns
         probe.sched_lag_ns = max(0, before.mono_ns - probe.due_ns)
-        probe.error = error
+        probe.oddity().error = error
         self.counters.send_failed += 1
         self._settle(probe, "send_failed")
 
@@ -290,37 +193,39 @@ class EchoSession:
         dwell_ns     what the far end says it spent itself; taken off the RTT
         """
         probe = None if token is None else self._by_token.get(token)
-        if probe is None or probe.round.peer != peer:
+        if probe is None or (of := probe.round).peer != peer:
             self.counters.foreign += 1
             return Verdict.FOREIGN
-        if probe.outcome == "reply":
-            probe.duplicates += 1
+        outcome, sent = probe.outcome, probe.sent
+        if outcome == "reply":
+            probe.oddity().duplicates += 1
             self.counters.duplicates += 1
             return Verdict.DUPLICATE
-        if probe.sent is None or probe.outcome == "timeout" or (probe.outcome == "unreachable" and probe.round.done):
+        if sent is None or outcome == "timeout" or (outcome == "unreachable" and of.done):
             return self._late(probe)  # its outcome is reported, or may be
-        rtt_ns, source = round_trip(probe.sent, received_ns, picked_up)
+        rtt_ns, source = round_trip(sent, received_ns, picked_up)
         # A reply that sat in the socket's buffer while the loop was busy came in time: its RTT says so.
-        if rtt_ns > probe.round.timeout_ns:
+        if rtt_ns > of.timeout_ns:
             return self._late(probe)
         probe.rtt_ns = rtt_ns - dwell_ns if 0 <= dwell_ns <= rtt_ns else rtt_ns
         probe.ts_source = source
         probe.reply_ttl = ttl
-        if probe.outcome == "unreachable":
-            self.counters.errors -= 1
-            probe.icmp_type = probe.icmp_code = probe.responder = None
         self.counters.replies += 1
+        if outcome == "unreachable":
+            self.counters.errors -= 1
+            probe.odd = None
         self._settle(probe, "reply")
         return Verdict.REPLY
 
     def _late(self, probe: Probe) -> Verdict:
         if probe.outcome is None:
             self._settle(probe, "timeout")
-        if probe.late:
-            probe.duplicates += 1
+        odd = probe.oddity()
+        if odd.late:
+            odd.duplicates += 1
             self.counters.duplicates += 1
             return Verdict.DUPLICATE
-        probe.late = True
+        odd.late = True
         self.counters.late += 1
         return Verdict.LATE
 
@@ -335,7 +240,8 @@ class EchoSession:
         if probe is None or probe.round.peer != peer or probe.outcome is not None:
             self.counters.foreign += probe is None or probe.round.peer != peer
             return Verdict.FOREIGN
-        probe.icmp_type, probe.icmp_code, probe.responder = icmp_type, icmp_code, responder
+        odd = probe.oddity()
+        odd.icmp_type, odd.icmp_code, odd.responder = icmp_type, icmp_code, responder
         self.counters.errors += 1
         self._settle(probe, "unreachable")
         return Verdict.ERROR
@@ -349,18 +255,20 @@ class EchoSession:
             while flight and flight[0].deadline_ns <= now_ns:
                 probe = flight.popleft()
                 if probe.outcome is None:
-                    if error is not None:
-                        probe.error = error(probe)
+                    said = None if error is None else error(probe)
+                    if said is not None:
+                        probe.oddity().error = said
                     self._settle(probe, "timeout")
                 self._retire(probe)
             if not flight:
                 del self._flights[timeout_ns]
-        forget = self._forget
-        while forget and (forget[0].deadline_ns + _MEMORY_NS <= now_ns or len(forget) > _REMEMBERED):
+        forget, by_token, by_number = self._forget, self._by_token, self._by_number
+        old_ns = now_ns - _MEMORY_NS
+        while forget and (forget[0].deadline_ns <= old_ns or len(forget) > _REMEMBERED):
             probe = forget.popleft()
-            self._by_token.pop(probe.token, None)
-            if self._by_number.get(probe.number) is probe:
-                del self._by_number[probe.number]
+            by_token.pop(probe.token, None)
+            if by_number.get(probe.number) is probe:
+                del by_number[probe.number]
 
     def finished(self) -> list[Round]:
         """Rounds that became done since the last call."""

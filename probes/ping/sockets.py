@@ -13,8 +13,8 @@ import errno
 import socket
 import struct
 import time
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 from probes.ping import ancillary as linux
 from probes.ping.clock import clocks
@@ -23,8 +23,9 @@ from probes.ping.mmsg import Inbox, Incoming, scoped
 from probes.ping.timing import Reading, Sent
 from records.errors import NotPermitted
 
-__all__ = ["GRANT_ICMP", "Incoming", "Mode", "StampedSocket", "attach_filter", "clocks", "open_icmp", "open_udp", "resolve"]
+__all__ = ["GRANT_ICMP", "Batch", "Incoming", "Mode", "StampedSocket", "attach_filter", "clocks", "open_icmp", "open_udp", "resolve"]
 
+Sieve = Callable[[Iterable[tuple[Any, ...]]], list[tuple[Any, ...]] | None]
 #: dgram: the kernel's ping socket, for ordinary users; raw: needs CAP_NET_RAW.
 Mode = Literal["dgram", "raw"]
 
@@ -55,6 +56,13 @@ _MEMINFO = struct.Struct("@9I")
 _MEMINFO_DROPS = 8
 
 
+class Batch(NamedTuple):
+    """What a sieve made of many packets, and the clocks when the program had them."""
+
+    picked_up: Reading
+    values: list[tuple[Any, ...]]
+
+
 class StampedSocket:
     """A non-blocking socket whose sends and receipts carry kernel timestamps where the kernel gives them.
 
@@ -68,6 +76,10 @@ class StampedSocket:
         self._unread: list[Incoming] = []
         self._next_number = 0
         self._inbox = Inbox(sock, packet_bytes)
+        #: Many messages are read by one system call.
+        self.is_batched = self._inbox.is_batched
+        if self.is_batched:
+            self._stamp_layout = self._inbox.slot_layout("", linux.STAMP_AND_NUMBER_FORMAT, "")
         self._queues_errors = False
         self.has_stamps = True
         #: The last `read` left nothing behind.
@@ -138,13 +150,32 @@ class StampedSocket:
                     raise
             else:
                 break
-        if self.has_stamps:
-            number, unstamped = self._next_number, self._unstamped
-            unstamped[number] = sent
-            self._next_number = (number + 1) & 0xFFFFFFFF
-            if len(unstamped) > _UNSTAMPED_KEPT:
-                del unstamped[next(iter(unstamped))]
+        self._await_stamps((sent,))
         return sent
+
+    def sent_together(self, before: Reading, asked: int, taken: int) -> list[Sent]:
+        """Note that of `asked` packets the kernel has just taken the first `taken`, by a call of the caller's own on this socket.
+
+        before   the clocks just before that call
+        """
+        sent = [Sent(before) for _ in range(taken)]
+        self._await_stamps(sent)
+        if taken < asked:  # as in `send`
+            self._unread += self._read_queue()
+            self._restart_stamps()
+        return sent
+
+    def _await_stamps(self, sent: Sequence[Sent]) -> None:
+        """These packets have left, in this order: their stamps come by the error queue."""
+        if not self.has_stamps:
+            return
+        number, unstamped = self._next_number, self._unstamped
+        for one in sent:
+            unstamped[number] = one
+            number = (number + 1) & 0xFFFFFFFF
+        self._next_number = number
+        while len(unstamped) > _UNSTAMPED_KEPT:
+            del unstamped[next(iter(unstamped))]
 
     def read(self) -> list[Incoming]:
         """What is waiting, up to about READ_AT_MOST packets: ICMP errors of the error queue first, then packets.
@@ -152,20 +183,67 @@ class StampedSocket:
         The packets are taken before the queue is: the transmit stamp of whatever they answer is there by then.
         """
         packets: list[Incoming] = []
+
+        def take() -> int:
+            came = self._inbox.read(READ_AT_MOST)
+            packets.extend(came)
+            return len(came)
+
+        self._drain(take)
+        unread, self._unread = self._unread, []
+        return [*unread, *self._read_queue(), *packets]
+
+    def read_many(self, layout: struct.Struct, least_bytes: tuple[int, int], sieve: Sieve) -> tuple[list[Incoming], list[Batch]]:
+        """The same where nearly all packets are of one shape: everything else as `read` gives it, and these as `sieve` made of them.
+
+        layout, least_bytes   by `slot_layout`, and of control messages and data; see Inbox.rows
+        sieve                 makes values of the rows of a batch; None where one of them is not as usual
+        """
+        if not self._inbox.is_batched:
+            return self.read(), []
+        batches: list[Batch] = []
+        others: list[Incoming] = []
+
+        def take() -> int:
+            came = 0
+            for count, picked_up in self._inbox.batches(READ_AT_MOST, 0):
+                came += count
+                rows = self._inbox.rows(layout, *least_bytes)
+                values = None if rows is None else sieve(rows)
+                if values is not None:
+                    batches.append(Batch(picked_up, values))
+                else:
+                    read = (self._inbox.incoming(slot, picked_up, False, None) for slot in range(count))
+                    others.extend(one for one in read if one is not None)
+            return came
+
+        self._drain(take)
+        unread, self._unread = self._unread, []
+        return [*unread, *self._read_queue(), *others], batches
+
+    def host(self, name: bytes) -> str:
+        """See Inbox."""
+        return self._inbox.host(name)
+
+    def slot_layout(self, name: str, control: str, data: str) -> struct.Struct:
+        """See Inbox."""
+        return self._inbox.slot_layout(name, control, data)
+
+    def _drain(self, take: Callable[[], int]) -> None:
+        """Read packets until none is left or READ_AT_MOST have come, whatever errors are pending."""
+        total = came = 0
         self.is_drained = False
         for _ in range(_PENDING_TRIES):
             try:
-                came = self._inbox.read(READ_AT_MOST)
+                came = take()
+                total += came
             except OSError:  # an ICMP error shown as the socket's error; its details are on the error queue
                 continue
-            packets += came
-            self.is_drained = len(came) < READ_AT_MOST
+            self.is_drained = came < READ_AT_MOST
             if not (came and self.is_drained and self._queues_errors):  # an error ends a read early: there may be more behind it
                 break
-        if len(packets) >= _BACKLOG or (packets and packets[-1].picked_up.mono_ns > self._drops_asked_ns + _DROPS_ASKED_NS):
+        if total >= _BACKLOG or (total and time.monotonic_ns() > self._drops_asked_ns + _DROPS_ASKED_NS):
             self.note_drops()
-        unread, self._unread = self._unread, []
-        return [*unread, *self._read_queue(), *packets]
 
     def note_drops(self) -> None:
         """Ask the kernel whether it has dropped packets here since it was asked last."""
@@ -182,10 +260,38 @@ class StampedSocket:
 
     def _read_queue(self) -> list[Incoming]:
         """Drain the error queue: transmit stamps go to their `Sent`, ICMP errors are returned."""
-        try:
-            return [one for one in self._inbox.read_queue(2 * READ_AT_MOST, self._stamp) if one.beside.icmp_type is not None]
-        except OSError:
+        inbox = self._inbox
+        if not inbox.is_batched:
+            with contextlib.suppress(OSError):
+                return [one for one in inbox.read_queue(2 * READ_AT_MOST, self._stamp) if one.beside.icmp_type is not None]
             return []
+        errors: list[Incoming] = []
+        layout, head, usual = self._stamp_layout, linux.STAMP_HEAD, linux.SENT_STAMP[self.version]
+        pop = self._unstamped.pop
+        with contextlib.suppress(OSError):
+            for count, picked_up in inbox.batches(2 * READ_AT_MOST, socket.MSG_ERRQUEUE):
+                rows = inbox.rows(layout, linux.STAMP_AND_NUMBER_BYTES)
+                if rows is None:
+                    errors += self._queued(range(count), picked_up)
+                    continue
+                for slot, (first, seconds, nanoseconds, second, number) in enumerate(rows):
+                    if first != head or second != usual:
+                        errors += self._queued((slot,), picked_up)
+                        continue
+                    sent = pop(number, None)
+                    if sent is not None:
+                        stamp_ns = seconds * 1_000_000_000 + nanoseconds
+                        before = sent.before
+                        if stamp_ns >= before.real_ns - before.apart_ns:
+                            sent.kernel_ns = stamp_ns
+                        else:  # see _stamp
+                            self._unstamped[number] = sent
+        return errors
+
+    def _queued(self, slots: Iterable[int], picked_up: Reading) -> list[Incoming]:
+        """ICMP errors among these messages of the queue; stamps go where they belong."""
+        found = (self._inbox.incoming(slot, picked_up, True, self._stamp) for slot in slots)
+        return [one for one in found if one is not None and one.beside.icmp_type is not None]
 
     def _stamp(self, number: int, stamp_ns: int) -> None:
         sent = self._unstamped.pop(number, None)

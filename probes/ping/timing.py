@@ -61,14 +61,16 @@ def round_trip(sent: Sent, received_ns: int | None, picked_up: Reading) -> tuple
     received_ns   the kernel's stamp of the reply, None where it gave none
     picked_up     the clocks when the program had the reply in hand
     """
-    before = sent.before
-    user_ns = max(0, picked_up.mono_ns - before.mono_ns)
-    drift_ns = (picked_up.real_ns - picked_up.mono_ns) - (before.real_ns - before.mono_ns)
-    tolerance_ns = STEP_TOLERANCE_NS + before.apart_ns + picked_up.apart_ns
-    if received_ns is not None and -tolerance_ns <= drift_ns <= tolerance_ns:
-        longest_ns = user_ns + tolerance_ns
-        if sent.kernel_ns is not None and 0 <= received_ns - sent.kernel_ns <= longest_ns:
-            return received_ns - sent.kernel_ns, "kernel_txrx"
-        if 0 <= received_ns - before.real_ns <= longest_ns:
-            return received_ns - before.real_ns, "kernel_rx"
+    before, sent_ns = sent.before, sent.kernel_ns
+    picked_ns, before_ns = picked_up.mono_ns, before.mono_ns
+    user_ns = picked_ns - before_ns if picked_ns > before_ns else 0
+    if received_ns is not None:
+        drift_ns = (picked_up.real_ns - picked_ns) - (before.real_ns - before_ns)
+        tolerance_ns = STEP_TOLERANCE_NS + before.apart_ns + picked_up.apart_ns
+        if -tolerance_ns <= drift_ns <= tolerance_ns:
+            longest_ns = user_ns + tolerance_ns
+            if sent_ns is not None and 0 <= received_ns - sent_ns <= longest_ns:
+                return received_ns - sent_ns, "kernel_txrx"
+            if 0 <= received_ns - before.real_ns <= longest_ns:
+                return received_ns - before.real_ns, "kernel_rx"
     return user_ns, "user"

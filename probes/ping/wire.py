@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "DEFAULT_FLOW",
+    "ECHO",
     "ECHO_REPLY",
     "ECHO_REQUEST",
     "ERROR_TYPES",
@@ -42,6 +43,8 @@ __all__ = [
     "echo_request",
     "extension_of",
     "read_echo_reply",
+    "request_base",
+    "request_filler",
     "strip_ipv4",
 ]
 
@@ -61,7 +64,8 @@ DEFAULT_FLOW = 0x1506
 FLOWS = 256
 
 _HEADER = struct.Struct("!BBHHH")
-_ECHO = struct.Struct("!BBHHHQH")
+#: Type, code, checksum, identifier, number, token, balance.
+ECHO = struct.Struct("!BBHHHQH")
 _TOKEN = struct.Struct("!Q")
 _REPLY = struct.Struct("!4xHHQ")
 _FILLER = b"isochrone " * 1000
@@ -107,12 +111,23 @@ def echo_request(version: int, identifier: int, number: int, token: int, payload
     flow                 1 .. 0xfffe. For IPv6 the kernel adds the pseudo-header, so the checksum is constant per
                          pair of addresses and flow instead
     """
-    filler = payload_bytes - MIN_PAYLOAD_BYTES
-    head = ECHO_REQUEST[version] << 8
-    others = (head + identifier + number + token + _filler_sum(filler)) % 0xFFFF
-    # Words of the message, checksum left out, must add up to the complement of the checksum wanted.
-    balance = (0xFFFF - flow - others) % 0xFFFF
-    return _ECHO.pack(head >> 8, 0, flow if version == 4 else 0, identifier, number, token, balance) + _FILLER[:filler]
+    base, field = request_base(version, identifier, payload_bytes, flow)
+    balance = -(base + number + token) % 0xFFFF
+    return ECHO.pack(ECHO_REQUEST[version], 0, field, identifier, number, token, balance) + _FILLER[: payload_bytes - MIN_PAYLOAD_BYTES]
+
+
+def request_base(version: int, identifier: int, payload_bytes: int, flow: int) -> tuple[int, int]:
+    """What the requests of a flow have in common: the sum of all that stays, and what to write in the place of the checksum.
+
+    The words of a message, its checksum included, must add up to ffff; so ``-(sum + number + token) % 0xffff`` is the balance.
+    """
+    total = (ECHO_REQUEST[version] << 8) + identifier + _filler_sum(payload_bytes - MIN_PAYLOAD_BYTES) + flow
+    return total, flow if version == 4 else 0
+
+
+def request_filler(payload_bytes: int) -> bytes:
+    """A request of this size with nothing but its filler, for `ECHO` to be packed into."""
+    return bytes(ECHO.size) + _FILLER[: payload_bytes - MIN_PAYLOAD_BYTES]
 
 
 def checksum_of(flow: int) -> int:
