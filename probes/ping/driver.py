@@ -4,8 +4,8 @@ The kernel's stamps make it irrelevant to an RTT how late the loop is. What matt
 out, so that a reply that came in time while the loop was busy counts as in time. And what may be saved is wake-ups:
 
 * While little happens, the loop wakes up exactly when something is due or comes in.
-* When it wakes up _DENSE times in a row within a rest of each other, the engine ticks: it sends and reads once every rest,
-  and listens to its sockets again only after _QUIET_TICKS ticks without news.
+* When it wakes up _DENSE times in a row within a rest of each other, the engine ticks: it sends and reads at most once every
+  rest, when something is due or _NEWS_NS have passed, and listens to its sockets again only after _QUIET_TICKS ticks without news.
 
 An engine says how long its rest is (`_rest_ns`). Whatever comes in, one turn reads a bounded number of messages: a flood
 costs the loop its ticks and no more.
@@ -14,6 +14,7 @@ costs the loop its ticks and no more.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from abc import ABC, abstractmethod
 
@@ -24,6 +25,8 @@ __all__ = ["LoopDriver"]
 REST_NS = 5_000_000
 _QUIET_TICKS = 4
 _DENSE = 4
+#: How long news may lie in the sockets of an engine that ticks and has nothing else to do.
+_NEWS_NS = 50_000_000
 #: Back so soon when a turn could not read everything; and so long may that go on before packets time out all the same.
 _BACKLOG_NS = 1_000_000
 _BACKLOG_PATIENCE_NS = 1_000_000_000
@@ -130,6 +133,16 @@ class LoopDriver(ABC):
         self._arm()
 
     def _wake(self) -> None:
+        # What a turn makes it keeps, or frees by itself: looking for garbage meanwhile costs a tenth of it and finds nothing.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            self._turn()
+        finally:
+            if collects:
+                gc.enable()
+
+    def _turn(self) -> None:
         self._timer = None
         was_ticking = self._is_ticking
         now_ns = self._note_wake()
@@ -152,8 +165,13 @@ class LoopDriver(ABC):
     def _arm(self) -> None:
         """Set the timer to the next moment, unless it is set to that or an earlier one."""
         at_ns = self._next_ns()
-        if self._is_ticking:
-            at_ns = self._last_wake_ns + (self._rest_ns() if self._is_drained() else _BACKLOG_NS)
+        if self._is_ticking and self._is_drained():
+            # A rest at least; and when nothing is due then, what comes in can wait for some more of them.
+            rest_ns = self._rest_ns()
+            latest_ns = self._last_wake_ns + max(rest_ns, _NEWS_NS)
+            at_ns = latest_ns if at_ns is None else max(self._last_wake_ns + rest_ns, min(at_ns, latest_ns))
+        elif self._is_ticking:
+            at_ns = self._last_wake_ns + _BACKLOG_NS
         if at_ns is None or self._loop is None:
             return
         if self._timer is not None:

@@ -34,7 +34,7 @@ _NO_ROOM_NS = 50_000_000
 _RETRY_NS = 1_000_000
 #: A tick is as long as about _TOGETHER packets take to become due, within these limits, and never longer than a tenth of
 #: the shortest interval under way: packets leave late by so much at most, a few of them together.
-_REST_LEAST_NS, _REST_MOST_NS = 1_000_000, 40_000_000
+_REST_LEAST_NS, _REST_MOST_NS = 1_000_000, 100_000_000
 _TOGETHER = 128
 _INTERVAL_SHARE = 10
 #: How many times what a tick sends the pacer lets through after a delay.

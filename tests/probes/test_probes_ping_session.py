@@ -274,3 +274,36 @@ def test_whatever_happens_every_packet_is_accounted_for_once(count, interval_ms,
     assert {sample.sequence for sample in samples if sample.outcome == "reply"} <= answered
     timeouts = sum(sample.outcome == "timeout" for sample in samples)
     assert counters.replies + counters.errors + counters.send_failed + timeouts == count
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-20, 20), st.sampled_from([1, 2, 3, 5, 7, 11, 13]), st.integers(0, 6)), min_size=1, max_size=12),
+    st.lists(st.tuples(st.integers(0, 15), st.integers(1, 9)), max_size=30),
+)
+def test_packets_leave_in_the_order_they_are_due(rounds, turns):
+    """Rounds of several intervals, some begun in the past, taken a few at a time: always the one due first, as a sorted list gives it."""
+    pacer = Pacer(packets_per_s=1_000_000_000, burst=1000)
+    planned = []
+    now_ns = 1000
+
+    def then(item):
+        due_ns, interval_ns, left = item
+        assert due_ns == min(planned)
+        planned.remove(due_ns)
+        if not left:
+            return None
+        planned.append(due_ns + interval_ns)
+        return due_ns + interval_ns, (due_ns + interval_ns, interval_ns, left - 1)
+
+    for (offset_ns, interval_ns, left), (wait_ns, at_most) in zip(rounds, [*turns, *[(100, 1000)] * len(rounds)], strict=False):
+        planned.append(now_ns + offset_ns)
+        pacer.plan(now_ns + offset_ns, (now_ns + offset_ns, interval_ns, left))
+        taken = pacer.take_all(now_ns, at_most, then)
+        assert all(due_ns <= now_ns for due_ns, *_ in taken)
+        assert len(taken) == at_most or all(due_ns > now_ns for due_ns in planned)
+        assert len(pacer) == len(planned)
+        now_ns += wait_ns
+    pacer.take_all(now_ns + 10_000, 1000, then)
+    assert not planned
+    assert pacer.next_ns() is None
