@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from probes.throughput.load import responsiveness_rpm
 from records.measurement import ThroughputResult
+from records.statistics import responsiveness_rpm
 from records.units import ms
 
 __all__ = ["show_throughput", "throughput_summary"]

@@ -9,11 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from probes.client import CollectorClient
 from probes.hosts import is_host_name, parse_ip
 from probes.model import ProbeType, Target, Vantage
 from probes.policy import refusal
-from probes.uplink import Verdict, judge
 from records.batch import BatchName, Line, encode_line
 from records.errors import OutsideError, UserError
 from records.measurement import Hop, PingSample
@@ -151,6 +149,10 @@ async def store(lines: Iterable[Line], *, url: str, token_file: Path | None, van
     Raises CollectorUnreachable without an answer, UserError when the collector refuses the token, the agent or the
     batch, OutsideError when it cannot take it now.
     """
+    # Only here: an HTTP client takes longer to import than a traceroute takes.
+    from probes.client import CollectorClient
+    from probes.uplink import Verdict, judge
+
     body = gzip.compress(b"".join(encode_line(line) for line in lines), mtime=0)
     client = CollectorClient(url, token_file=token_file)
     try:

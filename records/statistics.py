@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-__all__ = ["ipdv_ns", "jitter_rfc3550_ns", "loss_ratio", "percentile_ns"]
+__all__ = ["ipdv_ns", "jitter_rfc3550_ns", "loss_ratio", "percentile_ns", "responsiveness_rpm"]
 
 
 def loss_ratio(sent: int, lost: int) -> float | None:
@@ -62,3 +62,12 @@ def jitter_rfc3550_ns(rtts_ns: Sequence[int | None]) -> float | None:
     for before, after in itertools.pairwise(received):
         jitter += (abs(after - before) - jitter) / 16
     return jitter
+
+
+def responsiveness_rpm(loaded_rtt_ns: int | None) -> int | None:
+    """Round trips a minute under load.
+
+    >>> responsiveness_rpm(50_000_000)
+    1200
+    """
+    return None if not loaded_rtt_ns else round(60e9 / loaded_rtt_ns)

@@ -25,8 +25,8 @@ __all__ = ["LoopDriver"]
 REST_NS = 5_000_000
 _QUIET_TICKS = 4
 _DENSE = 4
-#: How long news may lie in the sockets of an engine that ticks and has nothing else to do.
-_NEWS_NS = 50_000_000
+#: How long news may lie in the sockets of an engine that ticks and has nothing else to do: so long, or so many rests.
+_NEWS_NS, _NEWS_RESTS = 50_000_000, 4
 #: Back so soon when a turn could not read everything; and so long may that go on before packets time out all the same.
 _BACKLOG_NS = 1_000_000
 _BACKLOG_PATIENCE_NS = 1_000_000_000
@@ -168,7 +168,7 @@ class LoopDriver(ABC):
         if self._is_ticking and self._is_drained():
             # A rest at least; and when nothing is due then, what comes in can wait for some more of them.
             rest_ns = self._rest_ns()
-            latest_ns = self._last_wake_ns + max(rest_ns, _NEWS_NS)
+            latest_ns = self._last_wake_ns + max(rest_ns, min(_NEWS_RESTS * rest_ns, _NEWS_NS))
             at_ns = latest_ns if at_ns is None else max(self._last_wake_ns + rest_ns, min(at_ns, latest_ns))
         elif self._is_ticking:
             at_ns = self._last_wake_ns + _BACKLOG_NS

@@ -16,21 +16,12 @@ from probes.ping.probe import open_best
 from records.errors import NotPermitted
 from records.statistics import percentile_ns
 
-__all__ = ["LoadMeter", "Loaded", "responsiveness_rpm"]
+__all__ = ["LoadMeter", "Loaded"]
 
 _IDLE_COUNT, _IDLE_INTERVAL_NS = 5, 20_000_000
 _INTERVAL_S = 0.05
 _TIMEOUT_NS = 1_500_000_000
 _PAYLOAD_BYTES = 24
-
-
-def responsiveness_rpm(loaded_rtt_ns: int | None) -> int | None:
-    """Round trips a minute under load.
-
-    >>> responsiveness_rpm(50_000_000)
-    1200
-    """
-    return None if not loaded_rtt_ns else round(60e9 / loaded_rtt_ns)
 
 
 @dataclass(frozen=True, slots=True)
