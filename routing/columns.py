@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, overload
@@ -107,6 +107,23 @@ class LinkColumns(Sequence[LinkEstimate]):
         found = np.bincount(self.gate, minlength=len(GATE_NAMES))
         return {gate: int(n) for gate, n in zip(GATE_NAMES, found, strict=True) if n}
 
+    def without(self, names: Collection[str]) -> LinkColumns:
+        """The links that neither begin nor end at a site of `names`; of links looked at before the same objects."""
+        gone = np.array([name in names for name in self.names], dtype=np.bool_)
+        kept = np.flatnonzero(~(gone[self.src] | gone[self.dst]))
+        if len(kept) == len(self):
+            return self
+        given = {name: getattr(self, name) for name in _BY_LINK}
+        columns: dict[str, Any] = {name: values[kept] for name, values in given.items() if values is not None and len(values)}
+        place = {int(at): i for i, at in enumerate(kept)} if self.throughput_bps or self._made else {}
+        made = replace(
+            self,
+            **columns,
+            throughput_bps={place[at]: rate for at, rate in self.throughput_bps.items() if at in place},
+        )
+        made._made.update({place[at]: link for at, link in self._made.items() if at in place})
+        return made
+
     def _histogram(self, at: int) -> Histogram | None:
         if self.bucket_from is None or self.bucket_until is None or self.buckets is None or self.bucket_from[at] < 0:
             return None
@@ -135,6 +152,13 @@ class LinkColumns(Sequence[LinkEstimate]):
         src, dst = self.sites.get(made.src), self.sites.get(made.dst)
         floor_ns = None if src is None or dst is None else fibre_floor_ns(src, dst)
         return replace(made, gate=GATE_NAMES[self.gate[at]], fibre_floor_ns=floor_ns, inflation=gates.inflation(made, floor_ns))
+
+
+#: The fields of LinkColumns with a value for each link.
+_BY_LINK = (
+    *("src", "dst", "medium", "rtt_min_ns", "rtt_p50_ns", "rtt_p95_ns", "rtt_p99_ns", "loss_ratio", "age_s", "gate"),
+    *("sample_count", "is_ungraded", "rtt_from", "grain", "bucket_from", "bucket_until"),
+)
 
 
 def grade(links: LinkColumns, sites: Mapping[str, Site], policy: GatePolicy | None = None) -> LinkColumns:
@@ -249,11 +273,20 @@ class Pairs(Mapping[tuple[str, str], LinkEstimate]):
         return sorted(self._links.names[end] for end in np.flatnonzero(ends).tolist())
 
     def rank_table_ns(self, index: Mapping[str, int]) -> Floats:
-        """[N, N] ranking RTT in ns by the index of names given; inf where there is no link."""
+        """[N, N] ranking RTT in ns by the index of names given; inf where there is no link. Links of other names are left out."""
         place = np.array([index.get(name, -1) for name in self._links.names], dtype=np.intp)
         table = np.full((len(index), len(index)), np.inf)
-        table[place[self._links.src[self._rows]], place[self._links.dst[self._rows]]] = self._links.rank_ns[self._rows]
+        src, dst = place[self._links.src[self._rows]], place[self._links.dst[self._rows]]
+        within = (src >= 0) & (dst >= 0)
+        table[src[within], dst[within]] = self._links.rank_ns[self._rows[within]]
         return table
+
+    def touching(self, names: Collection[str]) -> Iterator[tuple[tuple[str, str], LinkEstimate]]:
+        """The pairs with an end among `names`, and their links."""
+        links = self._links
+        mine = np.array([name in names for name in links.names], dtype=np.bool_)
+        for row in self._rows[mine[links.src[self._rows]] | mine[links.dst[self._rows]]].tolist():
+            yield (links.names[links.src[row]], links.names[links.dst[row]]), links[row]
 
     @cached_property
     def _kept_out(self) -> NDArray[np.int8]:

@@ -16,6 +16,7 @@ from records.link import LinkEstimate
 from records.place import PROVIDERS, Site, great_circle_km
 from records.serving import PerfProfile, ServingPool
 from records.units import MS
+from routing.columns import LinkColumns
 from routing.edits import (
     AddSite,
     BurstDemand,
@@ -70,7 +71,9 @@ def apply_edit(edit: Edit, world: World) -> World:
             return replace(
                 world,
                 all_sites={name: site for name, site in world.all_sites.items() if name != edit.site},
-                all_links=tuple(link for link in world.all_links if edit.site not in (link.src, link.dst)),
+                all_links=world.all_links.without({edit.site})
+                if isinstance(world.all_links, LinkColumns)
+                else tuple(link for link in world.all_links if edit.site not in (link.src, link.dst)),
                 all_pools=tuple(pool for pool in world.all_pools if pool.site != edit.site),
                 down=world.down - {edit.site},
             )

@@ -24,6 +24,7 @@ from records.link import LinkEstimate
 from records.place import EARTH_RADIUS_KM, Site
 from records.residency import ResidencyRule
 from records.units import FIBRE_KM_PER_S, MS, SECOND
+from routing.columns import LinkColumns, Pairs
 from routing.constraints import may_pass, residency_refuses_pool
 from routing.latency import HANDSHAKE_ROUND_TRIPS, INITIAL_WINDOW_SEGMENTS, MSS_BYTES, Connection
 from routing.media import fastest, rank_rtt_ns
@@ -114,12 +115,18 @@ class Reach:
 
     def _legs(self, world: World) -> None:
         """known_ms[v, v]: measured, else assumed from the reverse; direct_ms: else modelled. Cut pairs are inf in both."""
-        chosen = fastest(link for link in world.all_links if link.evidence != "modelled")
-        given = fastest(link for link in world.all_links if link.evidence == "modelled")
-        self.links: dict[tuple[str, str], LinkEstimate] = {**given, **chosen}
         n = len(self.infra)
-        measured = np.full((n, n), np.inf)
-        _fill(measured, chosen, self.index)
+        given: Mapping[tuple[str, str], LinkEstimate] = {}
+        self.links: Mapping[tuple[str, str], LinkEstimate]
+        if isinstance(world.all_links, LinkColumns):  # measured, all of them
+            self.links = pairs = Pairs(world.all_links)
+            measured = pairs.rank_table_ns(self.index) / MS
+        else:
+            chosen = fastest(link for link in world.all_links if link.evidence != "modelled")
+            given = fastest(link for link in world.all_links if link.evidence == "modelled")
+            self.links = {**given, **chosen}
+            measured = np.full((n, n), np.inf)
+            _fill(measured, chosen, self.index)
         assumed = np.where(np.isfinite(measured), measured, measured.T)
         modelled = _model_ms(world, self.infra, self.infra)
         _fill(modelled, given, self.index, over=True)
@@ -141,7 +148,7 @@ class Reach:
             modelled = _model_ms(world, [self.places[i] for i in metros], self.infra)
             rows = {self.places[i]: row for row, i in enumerate(metros)}
             known = np.full_like(modelled, np.inf)
-            for (src, dst), link in self.links.items():
+            for (src, dst), link in self.links.touching(rows) if isinstance(self.links, Pairs) else self.links.items():
                 if src in rows and dst in self.index and link.evidence != "modelled":
                     known[rows[src], self.index[dst]] = (rank_rtt_ns(link) or 0) / MS
                 elif dst in rows and src in self.index and link.evidence == "measured":

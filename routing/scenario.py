@@ -41,6 +41,7 @@ __all__ = [
     "WhatIf",
     "World",
     "apply",
+    "checked",
     "compare",
     "compare_matrix",
     "digest",
@@ -165,7 +166,7 @@ def _edit(edit: Any, number: int, known: set[str] | None) -> Edit:
         takes = ", ".join(needed) + (f"{'; ' if needed else ''}optionally {', '.join(optional)}" if optional else "")
         raise UserError(f"scenario: edit {number} ({op}) takes {takes}; this one has {', '.join(sorted(map(str, given))) or 'none'}")
     where = f"scenario: edit {number} ({op})"
-    values = {name: _value(name, value, where) for name, value in given.items()}
+    values = {name: checked(name, value, where) for name, value in given.items()}
     if known is not None:
         for name in _SITES & set(values):
             if values[name] not in known and not (record is AddSite and name == "site"):
@@ -173,7 +174,7 @@ def _edit(edit: Any, number: int, known: set[str] | None) -> Edit:
     return record(**values)
 
 
-def _value(name: str, value: Any, where: str) -> Any:
+def checked(name: str, value: Any, where: str) -> Any:
     """One field of an edit, checked; raises UserError with what is allowed."""
     if name == "rules":
         if not isinstance(value, list) or not all(isinstance(rule, str) for rule in value):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from records.errors import UserError
-from routing.scenario import Scenario, op_of
+from routing.scenario import Scenario, checked, op_of
 
 __all__ = ["Axis", "Spread", "Variant", "draws", "grid"]
 
@@ -50,7 +50,7 @@ class Variant:
 def grid(scenario: Scenario, axes: Sequence[Axis]) -> list[Variant]:
     """Every combination of the axes' values, the last axis changing fastest. No axis: the scenario itself.
 
-    Raises UserError for an edit or a field that is not there, or more than MOST scenarios.
+    Raises UserError for an edit or a field that is not there, a value it cannot take, or more than MOST scenarios.
     """
     count = math.prod(len(axis.values) for axis in axes)
     if count > MOST or count == 0:
@@ -101,7 +101,7 @@ def _check(scenario: Scenario, edit: int, field: str) -> None:
 def _variant(scenario: Scenario, values: Mapping[tuple[int, str], Any]) -> Variant:
     edits = list(scenario.edits)
     for (edit, field), value in values.items():
-        edits[edit - 1] = replace(edits[edit - 1], **{field: value})
+        edits[edit - 1] = replace(edits[edit - 1], **{field: checked(field, value, f"{edit}.{field}")})
     named = {f"{edit}.{field}": value for (edit, field), value in values.items()}
     label = ", ".join(f"{name}={value}" for name, value in named.items())
     return Variant(named, replace(scenario, name=f"{scenario.name} [{label}]" if label else scenario.name, edits=tuple(edits)))

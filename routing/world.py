@@ -6,7 +6,7 @@ edits (routing.edits) make new ones. `sites`, `links` and `pools` are what stand
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
@@ -15,6 +15,7 @@ from records.link import LinkEstimate
 from records.place import Site
 from records.residency import ResidencyRule
 from records.serving import EgressScope, PerfProfile, ServingPool, Workload
+from routing.columns import LinkColumns
 from routing.cost import EgressPrices, LinkPrices
 
 __all__ = ["MODES", "Burst", "Group", "Mode", "PriceChange", "Push", "Stock", "World"]
@@ -108,7 +109,7 @@ class World:
     """
 
     all_sites: Mapping[str, Site]
-    all_links: tuple[LinkEstimate, ...]
+    all_links: Sequence[LinkEstimate]
     all_pools: tuple[ServingPool, ...]
     down: frozenset[str] = frozenset()
     cut: frozenset[tuple[str, str]] = frozenset()
@@ -126,7 +127,8 @@ class World:
     @classmethod
     def of(cls, sites: Mapping[str, Site], links: Iterable[LinkEstimate], pools: Iterable[ServingPool], **more: object) -> World:
         """The world as it is."""
-        return cls(all_sites=dict(sites), all_links=tuple(links), all_pools=tuple(pools), **more)  # type: ignore[arg-type]
+        kept = links if isinstance(links, LinkColumns) else tuple(links)  # half a million links as objects take ten seconds
+        return cls(all_sites=dict(sites), all_links=kept, all_pools=tuple(pools), **more)  # type: ignore[arg-type]
 
     @cached_property
     def sites(self) -> dict[str, Site]:
@@ -139,10 +141,12 @@ class World:
         return {name: site for name, site in self.all_sites.items() if name in self.down}
 
     @cached_property
-    def links(self) -> tuple[LinkEstimate, ...]:
+    def links(self) -> Sequence[LinkEstimate]:
         """The links of which both ends stand and that are not cut."""
         if not self.down and not self.cut:
             return self.all_links
+        if not self.cut and isinstance(self.all_links, LinkColumns):
+            return self.all_links.without(self.down)
         gone, cut = self.down, self.cut
         return tuple(link for link in self.all_links if link.src not in gone and link.dst not in gone and (link.src, link.dst) not in cut)
 

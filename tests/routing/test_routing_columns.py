@@ -22,7 +22,10 @@ from routing.gates import GatePolicy
 from routing.matrix import link_table, rows
 from routing.media import fastest, usable
 from routing.planner import Planner
+from routing.reach import Reach
 from routing.request import Request
+from routing.scenario import apply, parse
+from routing.world import World
 
 SITES = {
     s.id: s
@@ -172,3 +175,22 @@ def test_a_link_named_twice_or_below_zero_is_refused_in_the_same_words() -> None
 def test_no_links() -> None:
     found = columns.grade(as_columns([]), SITES)
     assert (len(found), list(found), found.counts(), dict(Pairs(found))) == (0, [], {}, {})
+
+
+@given(imports(), st.sets(st.sampled_from(NAMES), max_size=2), st.sampled_from(["", "fail_site", "remove_site", "fail_link", "degrade"]))
+@settings(max_examples=60, deadline=None)
+def test_a_world_of_columns_is_the_world_of_objects(links: list[LinkEstimate], gone: set[str], op: str) -> None:
+    """Links that stand, what all demand can reach over them, and every edit of links: the same as of links as objects."""
+    graded = gates.grade(links, SITES), columns.grade(as_columns(links), SITES)
+    assert list(graded[1].without(gone)) == [f for f in graded[0] if f.src not in gone and f.dst not in gone]
+    places = SITES | {"fra2": replace(SITES["fra2"], kind="metro")}
+    worlds = [World.of(places, given, [pool("fra"), pool("sin")], demand={"fra2": 1.0, "iad": 1.0}) for given in graded]
+    site_of = {"site": "syd"} if op in ("fail_site", "remove_site") else {"src": "fra", "dst": "sin"}
+    edit = {"op": op} | site_of | ({"add_ms": 5} if op == "degrade" else {})
+    if op:
+        worlds = [apply(parse({"name": "x", "edits": [edit]}, known=places), each) for each in worlds]
+    assert list(worlds[1].links) == list(worlds[0].links)
+    by_objects, by_columns = (Reach(each, ["fra", "sin"]) for each in worlds)
+    for name in ("known_ms", "direct_ms", "access_ms", "straight_ms", "total_ms", "ingress"):
+        assert np.array_equal(getattr(by_columns, name), getattr(by_objects, name)), name
+    assert by_columns.leg("fra", "sin") == by_objects.leg("fra", "sin")

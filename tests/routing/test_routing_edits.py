@@ -275,6 +275,8 @@ def test_grids_and_draws():
         [Axis(edit=3, field="x", values=(1,))],
         [Axis(edit=1, field="x", values=(1,))],
         [Axis(edit=1, field="factor", values=())],
+        [Axis(edit=1, field="factor", values=("a",))],
+        [Axis(edit=2, field="add_ms", values=(float("nan"),))],
     ):
         with pytest.raises(UserError):
             grid(scenario, wrong)
