@@ -18,6 +18,7 @@ RAW_SPAN = timedelta(hours=1)
 #: Minutes are kept for this long, and gaps looked for in no more.
 GAP_SPAN = timedelta(days=7)
 GAP_BUCKETS = 120
+_HOUR = timedelta(hours=1)
 
 
 def since_of(at: Source, window: str, most: timedelta | None = None) -> datetime:
@@ -47,9 +48,12 @@ def _sent(key: tuple[str, int], since: datetime, until: datetime) -> Columns:
 def sent(at: Source, window: str) -> tuple[Columns, datetime, datetime]:
     """Probe packets by source and bucket (GAP_BUCKETS of them), and the span they are of."""
     since, until = since_of(at, window, GAP_SPAN), data.newest(at) or at.now
-    # Buckets of whole minutes, for the counts come by the minute.
+    # Buckets of whole minutes, for the counts come by the minute; of whole hours where they are that long: there are fewer of those.
     step = timedelta(minutes=max(1, -(-int((until - since).total_seconds()) // (60 * GAP_BUCKETS))))
     since = since.replace(second=0, microsecond=0)
+    if step > _HOUR:
+        step = -(-step // _HOUR) * _HOUR
+        since = since.replace(minute=0)
     until = since + step * GAP_BUCKETS
     return _sent(at.key, since, until), since, until
 

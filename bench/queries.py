@@ -168,12 +168,13 @@ def ours(wh: Warehouse, end: datetime, windows: dict[str, timedelta]) -> dict[st
         }
     # As the dashboard asks them: of a week at most, or of an hour.
     week = max(START, end - timedelta(days=7))
+    gaps = {"since": week, "until": week + 240 * HOUR, "bucket_count": 120}
     return found | {
         "counts": lambda: queries.measurement_counts(wh),
         "time range": lambda: queries.time_range(wh),
         "changes": lambda: health.link_changes(wh, now=end),
         "path changes": lambda: health.path_changes(wh, since=end - HOUR, until=end),
-        "gaps": lambda: health.sent_by_time(wh, since=week, until=end, bucket_count=120),
+        "gaps": lambda: health.sent_by_time(wh, **gaps),
         "timing": lambda: health.timing_sources(wh, since=end - HOUR, until=end),
         "reports": lambda: health.agent_reports(wh, since=week, until=end, agent="p001-1"),
         "agents": lambda: queries.agents(wh, end),

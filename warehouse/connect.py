@@ -153,11 +153,17 @@ def _check_folder(location: Path) -> None:
         raise OutsideError(f"cannot read the warehouse {location}: {error.strerror}") from error
     if magic and magic != b"SQLite format 3\0":
         raise UserError(f"{catalog} is not the catalog of a warehouse; move it away, or name another place with --warehouse")
+    if magic and not (location / DATA).is_dir():
+        raise OutsideError(
+            f"the warehouse {location} has its catalog but not its files: there is no folder {location / DATA}; put it back, or take a copy"
+        )
 
 
 def _make_folder(location: Path) -> None:
+    """Make it, unless there is a catalog: its files, if they are gone, are not to be hidden by an empty folder."""
     try:
-        (location / DATA).mkdir(parents=True, exist_ok=True)
+        if not (location / CATALOG).exists():
+            (location / DATA).mkdir(parents=True, exist_ok=True)
     except PermissionError as error:
         raise NotPermitted(f"cannot make a warehouse at {location}: {error.strerror}; choose another place with --warehouse") from error
     except (FileExistsError, NotADirectoryError) as error:

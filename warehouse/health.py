@@ -5,6 +5,7 @@ As warehouse.queries: each looks at one snapshot and gives an Arrow table; times
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import pyarrow as pa
@@ -33,13 +34,22 @@ def agent_reports(wh: Warehouse, *, since: datetime, until: datetime, agent: str
 def sent_by_time(wh: Warehouse, *, since: datetime, until: datetime, bucket_count: int) -> pa.Table:
     """Probe packets by source and bucket of [since, until): src, slot (0 .. bucket_count - 1), sent. Buckets without any are left out.
 
-    Buckets narrower than a minute show the minutes' packets at their start.
+    Buckets narrower than a minute show the minutes' packets at their start. Whole hours from a whole hour on are read from the hours.
     """
     check_parameters({"since": since, "until": until})
     width = max(timedelta(microseconds=1), (until - since) / bucket_count)
     with reading(wh) as cursor:
-        mark = int(answer_rows(cursor, "rollup_state")[0]["mark"])
-        return answer_table(cursor, "sent_by_time", since=since, until=until, width=width, mark=mark)
+        state = answer_rows(cursor, "rollup_state")[0]
+        span = {"since": since, "until": until, "width": width, "mark": int(state["mark"])}
+        if width % HOUR or floored(since, HOUR) != since:
+            return answer_table(cursor, "sent_by_time", (), **span)
+        touched = _touched([hour for hour in state["touched"] if since <= hour < until])
+        return answer_table(cursor, "sent_by_hours", (), **span, **touched)
+
+
+def _touched(hours: Collection[datetime]) -> dict[str, datetime]:
+    """The span of hours that are to be made anew; an empty one where there are none."""
+    return {"touched_from": min(hours, default=FAR_BACK), "touched_until": max(hours) + HOUR if hours else FAR_BACK}
 
 
 def timing_sources(wh: Warehouse, *, since: datetime, until: datetime) -> pa.Table:
@@ -71,13 +81,13 @@ def link_changes(
         return answer_table(
             cursor,
             "link_changes_hours",
+            (),
             since=since,
             until=now,
             hour_from=hour_from,
             hour_until=hour_until,
-            touched_from=min(touched, default=FAR_BACK),
-            touched_until=max(touched) + HOUR if touched else FAR_BACK,
             least=_LEAST,
+            **_touched(touched),
         )
 
 

@@ -15,7 +15,7 @@ import pytest
 from warehouse_builders import NOW, ping, put
 
 from records.errors import NotPermitted, OutsideError, UserError, WarehouseMissing
-from warehouse import extensions, open_warehouse
+from warehouse import Warehouse, extensions, open_warehouse
 from warehouse.extensions import extension_path
 from warehouse.lock import FolderLock
 from warehouse.queries import measurement_counts
@@ -156,6 +156,18 @@ def test_not_a_warehouse(tmp_path: Path) -> None:
     for mode in ("read", "write"):
         with pytest.raises(UserError, match="not the catalog of a warehouse"):
             open_warehouse(tmp_path, mode=mode)  # type: ignore[arg-type]
+
+
+def test_a_catalog_without_its_files(own: Warehouse) -> None:
+    """The folder of the Parquet files is gone: said as such, and no new one is made in its place."""
+    place = own.location
+    own.close()
+    (place / "data").rename(place / "elsewhere")
+    with pytest.raises(OutsideError, match=r"has its catalog but not its files: there is no folder .*data; put it back, or take a copy"):
+        open_warehouse(place)
+    with pytest.raises(OutsideError, match=r"not its files"):
+        open_warehouse(place, mode="write")
+    assert not (place / "data").exists()
 
 
 def test_a_newer_warehouse_is_left_alone(kept: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from warehouse_builders import NOW, ping, put, request, trace, visit
 
 from warehouse import Warehouse
-from warehouse.health import link_changes
+from warehouse.health import link_changes, sent_by_time
 from warehouse.queries import measurement_counts
 from warehouse.retention import expire_steps
 from warehouse.rollup import rollup
@@ -58,6 +58,12 @@ def test_a_day_is_compared_by_its_hours(own: Warehouse) -> None:
     # Two of 8 ms and one of 11 ms: the hour's mean is 9 ms.
     put(own, ping(40, [11_000_000], at=NOW - 10 * HOUR + timedelta(minutes=30)))
     rollup(own, now=NOW - 12 * HOUR)  # the minutes, not yet the hour
+    # The same day by buckets of two hours: from hours, and from minutes a second beside them.
+    since = NOW - 12 * HOUR
+    by_hour = sent_by_time(own, since=since, until=NOW, bucket_count=6).to_pylist()
+    by_minute = sent_by_time(own, since=since - timedelta(seconds=1), until=NOW - timedelta(seconds=1), bucket_count=6).to_pylist()
+    assert [(row["slot"], row["sent"]) for row in by_hour] == [(1, 5), (2, 4), (3, 4), (4, 4), (5, 14)]
+    assert by_hour == by_minute
     (row,) = link_changes(own, now=NOW).to_pylist()
     assert (row["was_hours"], row["was_minutes"], row["now_minutes"]) == (9, None, 6)
     assert row["was_ms"] == pytest.approx(16)  # the median of 9, 10, 12, ..., 24

@@ -15,7 +15,7 @@ from inventory.load import load
 from records.errors import InputError, UserError
 from records.place import Site, great_circle_km
 from warehouse import Warehouse
-from warehouse.importers.rtt_matrix import ImportReport, import_files
+from warehouse.importers.rtt_matrix import ImportReport, check_files, import_files
 from warehouse.importers.table import read_csv
 from warehouse.maintain import verify
 from warehouse.queries import link_estimates, measurement_counts, reject_counts, rejects, sites
@@ -142,6 +142,17 @@ def test_a_bad_file_is_refused_with_its_line(
         _import(shared, good, path)
     assert (caught.value.path, caught.value.line) == (str(path), line)
     assert shared.snapshot_id() == before
+
+
+def test_a_file_beyond_the_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never more of a matrix in memory than the bound; a file of just that size is read."""
+    content = b"src,dst,rtt_ms\nsin,fra,160\n"
+    (tmp_path / "m.csv").write_bytes(content)
+    monkeypatch.setattr("warehouse.importers.table.MAX_CSV_BYTES", len(content))
+    check_files([tmp_path / "m.csv"])
+    monkeypatch.setattr("warehouse.importers.table.MAX_CSV_BYTES", len(content) - 1)
+    with pytest.raises(InputError, match=r"m\.csv: holds more than the 26 bytes that a matrix may have; split it into several files"):
+        check_files([tmp_path / "m.csv"])
 
 
 def test_a_folder_is_no_file(shared: Warehouse, tmp_path: Path) -> None:

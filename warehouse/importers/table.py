@@ -10,7 +10,10 @@ from pathlib import Path
 
 from records.errors import InputError
 
-__all__ = ["CsvTable", "read_csv"]
+__all__ = ["MAX_CSV_BYTES", "CsvTable", "read_csv"]
+
+#: A matrix is one transaction and is held whole: so many bytes are about half a million rows, the pairs of 700 sites.
+MAX_CSV_BYTES = 32_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,16 @@ def read_csv(path: str | Path) -> CsvTable:
 
 def _bytes(path: str | Path) -> bytes:
     try:
-        content = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_CSV_BYTES + 1)
     except IsADirectoryError as error:
         raise InputError(path, None, "is a folder; name a CSV file") from error
     except FileNotFoundError as error:
         raise InputError(path, None, "there is no such file") from error
     except OSError as error:
         raise InputError(path, None, f"cannot be read: {error.strerror}") from error
+    if len(content) > MAX_CSV_BYTES:
+        raise InputError(path, None, f"holds more than the {MAX_CSV_BYTES} bytes that a matrix may have; split it into several files")
     if not content.strip():
         raise InputError(path, None, "is empty; the first line names the columns")
     return content
