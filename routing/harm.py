@@ -144,7 +144,7 @@ def _harm(fleet: Fleet, before: Totals, cache: Cache, memory: MemoryOf | None, l
         loss=loss,
         touched=True,
         lost_share=_positive(outcome.lost_share - before.lost_share),
-        miss_share=outcome.miss_share - before.miss_share,
+        miss_share=_unless_noise(outcome.miss_share - before.miss_share),
         ttft_p95_ns=_less(outcome.ttft_p95_ns, before.ttft_p95_ns),
         e2e_p95_ns=_less(outcome.e2e_p95_ns, before.e2e_p95_ns),
         moved_share=float(moved) if moved > 1e-6 else 0.0,
@@ -173,6 +173,11 @@ def _touches(fleet: Fleet, reach: Any, loss: Loss) -> bool:
 
 def _less(after: float | None, before: float | None) -> float | None:
     return None if after is None or before is None else after - before
+
+
+def _unless_noise(value: float) -> float:
+    """Sums of hundreds of shares differ in their last digits; a loss that does nothing must not rank before one that does."""
+    return value if abs(value) > 1e-9 else 0.0
 
 
 def _positive(value: float) -> float:
