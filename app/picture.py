@@ -11,6 +11,7 @@ from app.frame import View
 from app.identity import by_identity
 from app.theme import DARK, LIGHT, ThemeName, theme_of
 from records.link import LinkEstimate
+from records.place import Site
 
 __all__ = ["drawing", "ends", "kpis", "ready"]
 
@@ -21,6 +22,12 @@ def ends(links: Sequence[LinkEstimate]) -> list[str]:
     return sorted({end for link in links for end in (link.src, link.dst)})
 
 
+@by_identity(16)
+def _places(links: Sequence[LinkEstimate], key: tuple[str, int]) -> dict[str, Site]:
+    known = data.sites_of(key)
+    return {site: known[site] for site in ends(links) if site in known}
+
+
 @by_identity(128)
 def drawing(
     links: Sequence[LinkEstimate], key: tuple[str, int], metric_name: str, focus: str | None, theme_name: ThemeName
@@ -29,10 +36,10 @@ def drawing(
 
     key   of the source the links are from (`Source.key`)
     """
-    metric, colours, places = metrics.METRICS[metric_name], theme_of(theme_name), data.sites_of(key)
+    metric, colours = metrics.METRICS[metric_name], theme_of(theme_name)
     drawn, total = netmap.link_layer(links, metric, colours, focus=focus, limit=netmap.LINK_LIMIT)
     spec = netmap.map_spec(
-        {site: places[site] for site in ends(links) if site in places},
+        _places(links, key),
         drawn,
         colours,
         legend=netmap.metric_legend(metric, colours),

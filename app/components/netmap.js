@@ -175,9 +175,11 @@ export default function (component) {
     land: once(data.land),
     borders: once(data.borders),
     rings: data.rings.map((ring) => ({ text: ring.text, pieces: lines(ring.line) })),
-    sites: data.sites,
+    sites: data.sites.map((site) => ({ ...site, degree: 0 })),
     links: data.links.map((link) => ({ ...link, pieces: pieces.slice(link.first, link.first + link.pieces) })),
   };
+  for (const link of state.scene.links) { state.scene.sites[link.a].degree += 1; state.scene.sites[link.b].degree += 1; }
+  for (const site of state.scene.sites) if (site.degree || !site.dot) site.tip = [...site.tip, ["links drawn", String(site.degree)]];
   if (state.cursor >= data.sites.length) state.cursor = -1;
   legend(parentElement, data);
   state.watch();

@@ -17,6 +17,7 @@ import numpy as np
 import streamlit as st
 
 from app import metrics, projection, text
+from app.identity import by_identity
 from app.theme import Theme
 from records.link import LinkEstimate
 from records.place import Site
@@ -100,9 +101,10 @@ def link_layer(
 
     With a focus only links of that site count. Links whose number is not known are not drawn: unknown is not good.
     """
+    worst = metrics.worst_first(links, metric)
     directions: dict[frozenset[str], list[LinkEstimate]] = {}
-    for link in metrics.worst_first(links, metric):
-        if link.src != link.dst and (focus is None or focus in (link.src, link.dst)):
+    for link in worst if focus is None else _by_end(worst).get(focus, ()):
+        if link.src != link.dst:
             directions.setdefault(frozenset((link.src, link.dst)), []).append(link)
     drawn = []
     for pair in list(directions.values())[:limit]:
@@ -111,6 +113,16 @@ def link_layer(
         grade = metrics.class_of(metric, number)
         drawn.append(DrawnLink(pair[0].src, pair[0].dst, theme.classes[grade], _WIDTHS[grade], _tip(pair)))
     return drawn, len(directions)
+
+
+@by_identity(16)
+def _by_end(links: Sequence[LinkEstimate]) -> dict[str, list[LinkEstimate]]:
+    """The links of each site, in their order."""
+    found: dict[str, list[LinkEstimate]] = {}
+    for link in links:
+        for end in {link.src, link.dst}:
+            found.setdefault(end, []).append(link)
+    return found
 
 
 def _tip(pair: Sequence[LinkEstimate]) -> list[str | list[str]]:
@@ -174,6 +186,7 @@ def map_spec(
     ways: list[bytes] = []
     sizes: list[int] = []
     index = {site.id: i for i, site in enumerate(shown)}
+    plain = not (dots or lost or only_linked)
     links = []
     for link in drawn:
         way, points = _way(sites[link.src], sites[link.dst])
@@ -195,7 +208,7 @@ def map_spec(
         "rings": [{"text": f"{rtt} ms", "line": projection.packed(projection.isochrone(centre, rtt))} for rtt in _RINGS_MS]
         if centre
         else [],
-        "sites": [_site(site, degree.get(site.id, 0), site.id in lost, dots.get(site.id)) for site in shown],
+        "sites": _plain(sites) if plain else [_site(site, site.id in lost, dots.get(site.id)) for site in shown],
         "links": links,
         "legend": {
             "title": legend.title,
@@ -231,11 +244,10 @@ def _spot(site: Site) -> tuple[float, float, str, tuple[str | tuple[str, ...], .
     return float(x[0]), float(y[0]), label, tip
 
 
-def _site(site: Site, degree: int, failed: bool, dot: Dot | None) -> dict[str, Any]:
+def _site(site: Site, failed: bool = False, dot: Dot | None = None) -> dict[str, Any]:
+    """A site as the canvas takes it; the canvas counts its links and adds them to the tip."""
     x, y, label, head = _spot(site)
     tip: list[Any] = list(head)
-    if degree or dot is None:
-        tip.append(["links drawn", str(degree)])
     if dot is not None:
         tip += dot.tip
     if failed:
@@ -246,11 +258,16 @@ def _site(site: Site, degree: int, failed: bool, dot: Dot | None) -> dict[str, A
         "label": label,
         "x": x,
         "y": y,
-        "degree": degree,
         "failed": failed,
         "dot": None if dot is None else {"colour": dot.colour, "size": dot.size},
         "tip": tip,
     }
+
+
+@by_identity(16)
+def _plain(sites: Mapping[str, Site]) -> list[dict[str, Any]]:
+    """All sites of a map on which none stands out; a mapping that is drawn again is not looked at again."""
+    return [_site(site) for site in sites.values()]
 
 
 def _marks(sites: Iterable[Site], theme: Theme, focus: Site | None) -> list[dict[str, str]]:
@@ -296,7 +313,19 @@ def _component() -> Any:
 
 def encoded(spec: Mapping[str, Any]) -> bytes:
     """A map as it goes to the browser: JSON. What many sessions look at is worth keeping in this form."""
-    return json.dumps(spec, separators=(",", ":")).encode()
+    parts = (f"{json.dumps(name)}:{_text(value) if name in _SHARED else _json(value)}" for name, value in spec.items())
+    return f"{{{','.join(parts)}}}".encode()
+
+
+#: Parts of a map that many maps have in common, and their JSON.
+_SHARED = {"sphere", "land", "borders", "sites"}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+_text = by_identity(32)(_json)
 
 
 def draw(spec: Mapping[str, Any] | bytes, key: str, *, on_site: Callable[[str], None] = lambda _: None) -> MapClick:

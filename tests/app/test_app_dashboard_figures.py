@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import doctest
 import itertools
+import json
 import math
 from datetime import UTC, datetime, timedelta
 
@@ -388,3 +389,11 @@ def test_quick_chart_needs_a_number_to_draw() -> None:
     assert (across[0], up) == ("at", ["n"])
     assert quick.usual_kind(table, "word") == "bar"
     assert list(quick.figure(table, "at", ["n"], "line", theme.LIGHT).data[0].y) == [1.0, 2.0]
+
+
+def test_a_map_is_sent_as_it_is() -> None:
+    """What goes to the browser is the map's JSON, also when parts of it were sent before."""
+    drawn, _ = netmap.link_layer([link("sin", "fra"), link("nrt", "sjc")], metrics.METRICS["p50"], theme.LIGHT)
+    for failed in ((), ("fra",), ()):
+        spec = netmap.map_spec(SITES, drawn, theme.LIGHT, focus="sin", failed=failed)
+        assert json.loads(netmap.encoded(spec)) == json.loads(json.dumps(spec))
