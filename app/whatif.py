@@ -124,7 +124,7 @@ def _settled(question: Question, world: World, options: FleetOptions, before: Fl
 
 def compared(question: Question, scenario: Scenario, *, points: bool = True, before: Fleet | None = None) -> dict[str, Any]:
     """A scenario beside its baseline, as JSON; `points` looks for new single points of failure, and raises NoAnswer
-    where nobody is left served; `before` is the baseline where it is settled already."""
+    where nobody is left served, and gives a burst its timeline; `before` is the baseline where it is settled already."""
     options = _options(question, scenario)
     before = before or _settled(question, baseline(question, scenario), options)
     world = before.world
@@ -146,7 +146,7 @@ def compared(question: Question, scenario: Scenario, *, points: bool = True, bef
         seed=question.seed,
         workload=after.workload.name,
         objective=options.objective,
-        timeline=_timeline(question, applied, options, before),
+        timeline=_timeline(question, applied, options, before) if points else [],
     )
 
 
