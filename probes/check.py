@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from probes.client import CollectorClient
+from probes.client import Answer, CollectorClient
 from probes.config import AgentConfig
+from probes.enrolment import IDENTITY
 from probes.guard import Guard, OptedOut
 from probes.hosts import parse_ip
 from probes.model import Target
@@ -31,7 +32,7 @@ class Check:
 
 async def check_agent(config: AgentConfig) -> list[Check]:
     """Try the spool's folder, the collector, every probe type, the ports to serve on and every target's name."""
-    checks = [_spool(config.agent.spool_dir), await _collector(config)]
+    checks = [_spool(config.agent.spool_dir), *await _collector(config)]
     checks += [await _probe_type(kind_of.kind, kind_of.type, kind_of.config) for kind_of in config.probes]
     if config.serve.udp_echo_port is not None:
         checks.append(_port("serve.udp_echo_port", config.serve.host, config.serve.udp_echo_port, socket.SOCK_DGRAM))
@@ -72,18 +73,38 @@ def _spool(folder: Path) -> Check:
     return Check(name="spool", is_ok=is_ok, detail=detail)
 
 
-async def _collector(config: AgentConfig) -> Check:
-    client = CollectorClient(config.collector.url, token_file=config.collector.token_file, timeout_s=10)
+async def _collector(config: AgentConfig) -> list[Check]:
+    settings = config.collector
+    try:
+        client = CollectorClient(settings.url, token_file=settings.token_file, ca_file=settings.ca_file, timeout_s=10)
+    except IsochroneError as error:
+        return [Check(name="collector", is_ok=False, detail=str(error))]
     try:
         answer = await client.ready()
+        if answer.status != 200:
+            said = f"{settings.url} answered {answer.status} to /readyz" + (f": {answer.text}" if answer.text else "")
+            return [Check(name="collector", is_ok=False, detail=f"{said}; is that a collector?")]
+        found = [Check(name="collector", is_ok=True, detail=f"{settings.url} is ready")]
+        if settings.token_file is not None:
+            found += _identity(config, await client.call_own("GET", IDENTITY))
     except IsochroneError as error:
-        return Check(name="collector", is_ok=False, detail=str(error))
+        return [Check(name="collector", is_ok=False, detail=str(error))]
     finally:
         await client.close()
-    if answer.status == 200:
-        return Check(name="collector", is_ok=True, detail=f"{config.collector.url} is ready")
-    said = f"{config.collector.url} answered {answer.status} to /readyz" + (f": {answer.text}" if answer.text else "")
-    return Check(name="collector", is_ok=False, detail=f"{said}; is that a collector?")
+    return found
+
+
+def _identity(config: AgentConfig, answer: Answer) -> list[Check]:
+    """Whose secret it is; nothing where the collector keeps no token file."""
+    if answer.status == 404:
+        return []
+    if answer.status != 200:
+        return [Check(name="identity", is_ok=False, detail=f"the collector answered {answer.status}: {answer.text}")]
+    mine, theirs = (config.agent.id, config.agent.site), (answer.body.get("agent"), answer.body.get("site"))
+    if mine[0] != theirs[0] or theirs[1] not in {None, mine[1]}:
+        said = f"the secret in {config.collector.token_file} is agent {theirs[0]!r}'s at site {theirs[1]!r}"
+        return [Check(name="identity", is_ok=False, detail=f"{said}, and this file says {mine[0]!r} at {mine[1]!r}")]
+    return [Check(name="identity", is_ok=True, detail=f"known as agent {mine[0]!r} at site {mine[1]!r}")]
 
 
 async def _probe_type(kind: str, type_: str, config: object) -> Check:

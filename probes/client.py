@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
+from probes.hosts import parse_ip
+from probes.secret import SecretFile
 from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, BatchName
-from records.errors import CollectorUnreachable, ConfigError
+from records.errors import CollectorUnreachable, ConfigError, OutsideError
 
-__all__ = ["Answer", "CollectorClient", "check_collector_url"]
+__all__ = ["Answer", "CollectorClient", "check_collector_url", "is_private_way"]
 
 _BATCHES = "/api/v1/batches"
 _MAX_RETRY_AFTER_S = 600.0
+#: A next secret that was refused is tried after the one in use for so long.
+_NEXT_AGAIN_S = 60.0
+
+log = logging.getLogger("isochrone.uplink")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A collector's answer: HTTP status, the pause it asks for, what it says, and how many lines of the batch it rejected."""
+    """A collector's answer: HTTP status, the pause it asks for, what it says, and how many lines of the batch it rejected.
+
+    code  the collector's own word for a refusal; empty where there is none
+    body  the JSON object it answered; empty where it is none
+    """
 
     status: int
     retry_after_s: float | None
     text: str
     rejected_lines: int = 0
+    code: str = ""
+    body: Mapping[str, object] = field(default_factory=dict)
 
 
 def check_collector_url(url: str) -> tuple[str, str | None]:
@@ -49,16 +66,35 @@ def check_collector_url(url: str) -> tuple[str, str | None]:
     )
 
 
-class CollectorClient:
-    """HTTP to one collector; the token is read at every request, so that it can be replaced under a running agent."""
+def is_private_way(url: str) -> bool:
+    """Whether nobody else can read what is sent there: TLS, or this machine.
 
-    def __init__(self, url: str, *, token_file: Path | None = None, timeout_s: float = 30.0) -> None:
+    >>> is_private_way("https://collector.example:8600"), is_private_way("http://127.0.0.1:8600"), is_private_way("http://collector.example")
+    (True, True, False)
+    """
+    base, socket_path = check_collector_url(url)
+    parts = urlsplit(base)
+    if socket_path is not None or parts.scheme == "https":
+        return True
+    address = parse_ip(parts.hostname or "")
+    return parts.hostname == "localhost" if address is None else address.is_loopback
+
+
+class CollectorClient:
+    """HTTP to one collector; the secret is read at every request, so that it can be replaced under a running agent.
+
+    While a secret is being replaced both are tried: which of them the collector takes, it says.
+    """
+
+    def __init__(self, url: str, *, token_file: Path | None = None, ca_file: Path | None = None, timeout_s: float = 30.0) -> None:
         self.url = url
-        self._token_file = token_file
+        self._secret = None if token_file is None else SecretFile(token_file)
+        self._next_refused_s = -_NEXT_AGAIN_S
         base, socket_path = check_collector_url(url)
         transport = httpx.AsyncHTTPTransport(uds=socket_path) if socket_path else None
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
-        self._http = httpx.AsyncClient(base_url=base, transport=transport, timeout=timeout, follow_redirects=False)
+        verify: ssl.SSLContext | bool = True if ca_file is None else _authority(ca_file)
+        self._http = httpx.AsyncClient(base_url=base, transport=transport, timeout=timeout, follow_redirects=False, verify=verify)
 
     async def send(self, name: BatchName, body: bytes) -> Answer:
         """POST one batch (gzip-compressed lines). Raises CollectorUnreachable when there is no answer, ConfigError
@@ -81,43 +117,85 @@ class CollectorClient:
         """Close the connections."""
         await self._http.aclose()
 
+    async def call(self, method: str, path: str, body: Mapping[str, object] | None = None, *, secret: str | None = None) -> Answer:
+        """One request with a JSON body or none, under `secret`, or under none. Raises CollectorUnreachable."""
+        headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        return await self._exchange(method, path, headers, None if body is None else json.dumps(body).encode())
+
+    async def call_own(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Answer:
+        """The same under the agent's own secret. Raises ConfigError too, when that cannot be read."""
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        return await self._request(method, path, headers=headers, content=None if body is None else json.dumps(body).encode())
+
     async def _request(self, method: str, path: str, *, headers: dict[str, str], content: bytes | None) -> Answer:
-        token = self._token()
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
+        """Under the agent's secret; under the next one too while it is being replaced."""
+        if self._secret is None:
+            return await self._exchange(method, path, headers, content)
+        following = self._secret.next()
+        try:
+            candidates = [self._secret.read()]
+        except ConfigError:
+            if following is None:
+                raise
+            candidates = []  # enrolled a moment ago, and cut off
+        if following is not None:
+            is_late = time.monotonic() < self._next_refused_s + _NEXT_AGAIN_S
+            candidates.insert(len(candidates) if is_late else 0, following)
+        for secret in candidates:
+            answer = await self._exchange(method, path, headers | {"Authorization": f"Bearer {secret}"}, content)
+            if answer.status == 200 and secret == following:
+                self._promote(secret)
+            if answer.status != 401:
+                break
+            if secret == following:
+                self._next_refused_s = time.monotonic()
+        return answer
+
+    def _promote(self, secret: str) -> None:
+        """The collector has taken the next secret, so that the old one has ended; where that cannot be noted both are kept."""
+        assert self._secret is not None
+        try:
+            with self._secret.held() as is_alone:
+                if is_alone:  # else `agent rotate` is at it
+                    self._secret.promote(secret)
+        except (OutsideError, ConfigError) as error:
+            log.warning("%s; the next one beside it is used", error)
+
+    async def _exchange(self, method: str, path: str, headers: Mapping[str, str], content: bytes | None) -> Answer:
         try:
             response = await self._http.request(method, path, headers=headers, content=content)
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise CollectorUnreachable(
-                f"no answer from the collector at {self.url}: {reason}; is `isochrone collector` running there?"
-            ) from error
+            hint = "is `isochrone collector` running there?"
+            if "CERTIFICATE_VERIFY_FAILED" in reason:
+                hint = "collector.ca_file (--ca-file) names the authority behind its certificate"
+            raise CollectorUnreachable(f"no answer from the collector at {self.url}: {reason}; {hint}") from error
         return _answer(response)
 
-    def _token(self) -> str | None:
-        if self._token_file is None:
-            return None
-        try:
-            token = self._token_file.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"collector.token_file {self._token_file} cannot be read: {error}") from error
-        if not token or any(character.isspace() for character in token):
-            raise ConfigError(f"collector.token_file {self._token_file} must hold one token and nothing else")
-        return token
+
+def _authority(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"collector.ca_file {ca_file} cannot be used: {error.strerror or error}; give a PEM file") from None
 
 
 def _answer(response: httpx.Response) -> Answer:
     """What an answer says; the collector's own are JSON, a proxy's in between may be anything."""
-    text, rejected = response.text.strip(), 0
+    text, rejected, code = response.text.strip(), 0, ""
     try:
         body = response.json()
     except ValueError:
         body = None
+    said = body if isinstance(body, dict) else {}
     if isinstance(body, dict):
         text = str(body.get("error", text))
+        code = str(body.get("code", ""))
         rejected = body["rejected"] if isinstance(body.get("rejected"), int) else 0
     retry_after_s = _retry_after_s(response.headers)
-    return Answer(status=response.status_code, retry_after_s=retry_after_s, text=text[:500], rejected_lines=rejected)
+    return Answer(status=response.status_code, retry_after_s=retry_after_s, text=text[:500], rejected_lines=rejected, code=code, body=said)
 
 
 def _retry_after_s(headers: httpx.Headers) -> float | None:

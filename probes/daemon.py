@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from probes.client import CollectorClient
@@ -216,7 +217,7 @@ class Agent:
         self._config = config
         self._spool.max_bytes, self._spool.segment_bytes = config.agent.spool_max_bytes, config.collector.batch_max_bytes
         self._keeper.max_age_s = config.collector.batch_max_age_s
-        if (old.collector.url, old.collector.token_file) != (config.collector.url, config.collector.token_file):
+        if _way(old) != _way(config):
             # The old one may be sending: it is closed at the end.
             self._old_clients.append(self._client)
             self._client = _client(config)
@@ -299,7 +300,13 @@ class Agent:
 
 
 def _client(config: AgentConfig) -> CollectorClient:
-    return CollectorClient(config.collector.url, token_file=config.collector.token_file)
+    url, token_file, ca_file = _way(config)
+    return CollectorClient(url, token_file=token_file, ca_file=ca_file)
+
+
+def _way(config: AgentConfig) -> tuple[str, Path | None, Path | None]:
+    """Where the collector is, and how one comes in."""
+    return config.collector.url, config.collector.token_file, config.collector.ca_file
 
 
 def _is_worth_saying(dropped: int) -> bool:

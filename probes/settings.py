@@ -68,13 +68,15 @@ class CollectorSettings:
     """``[collector]``: where measurements go.
 
     url              ``http://``, ``https://`` or ``http+unix:///path/to.sock``
-    token_file       file with the bearer token; read at every request
+    token_file       file with the agent's secret; read at every request
+    ca_file          PEM file of the authority behind the collector's certificate; None: the system's
     batch_max_age_s  a batch is sent at the latest so long after its first measurement
     batch_max_bytes  or when it has this many bytes (before compression)
     """
 
     url: str
     token_file: Path | None = None
+    ca_file: Path | None = None
     batch_max_age_s: float = 5.0
     batch_max_bytes: int = 1_000_000
 

@@ -184,7 +184,8 @@ class Uplink:
         if verdict in {Verdict.BUSY, Verdict.FAILED, Verdict.REFUSED}:
             said = f"the collector at {self._client.url} answered {answer.status}" + (f": {answer.text}" if answer.text else "")
             if verdict is Verdict.REFUSED:
-                return _Failure(f"{said}; check collector.token_file, agent.id and agent.site", _REFUSED_AGAIN_S)
+                hint = "" if answer.code == "revoked" else "; check collector.token_file, agent.id and agent.site"
+                return _Failure(f"{said}{hint}", _REFUSED_AGAIN_S)
             return _Failure(said, answer.retry_after_s)
         name = f"batch {segment.name.boot}/{segment.name.sequence} ({segment.measurements} measurements)"
         if verdict is Verdict.STORED:

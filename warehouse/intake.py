@@ -5,6 +5,7 @@
     POST /api/v1/batches   200 stored, or stored already; 400 unreadable (kept as a reject with the reason); 401 no or a wrong token;
                            403 not this agent, or not its site; 409 the name was used for other content; 413 too large;
                            429 the queue is full (Retry-After); 503 the warehouse cannot be written to (Retry-After)
+    POST /api/v1/enroll, /api/v1/rotate, GET /api/v1/identity: warehouse/door.py
     GET  /healthz          it runs
     GET  /readyz           it would store a batch
     GET  /metrics          OpenMetrics
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import re
 from collections import Counter
@@ -34,8 +34,11 @@ from starlette.routing import Route
 
 from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, BatchName
 from warehouse.connect import Warehouse, open_warehouse
+from warehouse.door import Door
 from warehouse.ingest import COLLECTOR, MAX_BODY_BYTES, Batch, Reject, TooLarge, Unreadable, decompress, parse
 from warehouse.metrics import CONTENT_TYPE, render
+from warehouse.refusal import Refusal
+from warehouse.roster_file import RosterFile, fixed_roster
 from warehouse.store import Outcome
 from warehouse.writer import Busy, Unstorable, Writer
 
@@ -53,29 +56,13 @@ _BOOT = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _SEQUENCE = re.compile(r"[0-9]{1,18}")
 
 
-class _Refusal(Exception):
-    """A request that is answered with an error; `outcome` is the word it is counted by."""
-
-    def __init__(self, status: int, outcome: str, detail: str, **headers: str) -> None:
-        super().__init__(detail)
-        self.status, self.outcome, self.detail, self.headers = status, outcome, detail, headers
-
-
 class Collector:
-    """The state behind the routes: the warehouse, its writer, who may send, and the counts.
+    """The state behind the routes: the warehouse, its writer, the door, and the counts."""
 
-    tokens        bearer token -> the agent it belongs to; None: anybody on this machine may send
-    agent_sites   agent -> the only site it may measure from; agents not named here may use any
-    """
-
-    def __init__(
-        self, warehouse: Warehouse, *, tokens: Mapping[str, str] | None, agent_sites: Mapping[str, str] | None, commit_interval_s: float
-    ) -> None:
+    def __init__(self, warehouse: Warehouse, *, door: Door, commit_interval_s: float) -> None:
         self.warehouse = warehouse
+        self.door = door
         self.writer = Writer(warehouse, interval_s=commit_interval_s)
-        # Digests have one length, so that comparing tells nothing of a token, not even its length.
-        self._tokens = None if tokens is None else [(sha256(token.encode()).digest(), agent) for token, agent in tokens.items()]
-        self._agent_sites = dict(agent_sites or {})
         self.received_bytes = 0
         self.readers = ThreadPoolExecutor(_READERS, thread_name_prefix="batch-reader")
         self.batches: Counter[str] = Counter()
@@ -85,17 +72,19 @@ class Collector:
         """POST /api/v1/batches."""
         try:
             stored, already = await self._take(request)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             self.batches[refusal.outcome] += 1
-            return JSONResponse({"error": refusal.detail}, refusal.status, refusal.headers)
+            return refusal.response()
         self.batches["already" if already else "stored"] += 1
         if not already:
             self.rejects.update(reject.reason for reject in stored.rejects)
         return JSONResponse({"stored": stored.stored_count, "rejected": len(stored.rejects), "already": already})
 
     async def _take(self, request: Request) -> tuple[Batch, bool]:
-        agent = self._authorised(request)
+        agent = await self.door.authorised(request)
         async with self._body(request) as body:
+            if agent is not None:  # it may have been revoked while its body came in
+                await self.door.authorised(request)
             return await self._take_body(request, agent, body)
 
     @contextlib.asynccontextmanager
@@ -108,7 +97,7 @@ class Collector:
             async for part in request.stream():
                 size += len(part)
                 if size > MAX_COMPRESSED_BYTES:
-                    raise _Refusal(413, "too_large", f"the body is larger than {MAX_COMPRESSED_BYTES} bytes; send smaller batches")
+                    raise Refusal(413, "too_large", f"the body is larger than {MAX_COMPRESSED_BYTES} bytes; send smaller batches")
                 # One that is refused is read to its end all the same: a client that is still sending would not see the answer.
                 is_busy = is_busy or self.received_bytes + len(part) > MAX_RECEIVED_BYTES
                 if is_busy:
@@ -125,7 +114,7 @@ class Collector:
             parts.clear()
             yield body
         except ClientDisconnect as error:
-            raise _Refusal(400, "cut_off", "the connection ended before the body did") from error
+            raise Refusal(400, "cut_off", "the connection ended before the body did") from error
         finally:
             self.received_bytes -= held
 
@@ -135,47 +124,24 @@ class Collector:
         try:
             name = _name(request)
             if agent is not None and agent != name.agent:
-                raise _Refusal(403, "forbidden", f"this token belongs to agent {agent!r} and the batch names {name.agent!r}")
+                raise Refusal(403, "forbidden", f"this token belongs to agent {agent!r} and the batch names {name.agent!r}")
             encoding = request.headers.get("content-encoding", "")
             loop = asyncio.get_running_loop()
             batch = await loop.run_in_executor(self.readers, _read, body, encoding, name, received_at)
         except TooLarge as error:
-            raise _Refusal(413, "too_large", str(error)) from error
+            raise Refusal(413, "too_large", str(error)) from error
         except Unreadable as error:
             await self._keep(Reject(None, error.reason, str(error), None), name, body, received_at)
-            raise _Refusal(400, "unreadable", f"{error.reason}: {error}") from error
-        site = self._agent_sites.get(batch.name.agent)
-        if site is not None and batch.sites - {site}:
-            other = ", ".join(sorted(batch.sites - {site}))
-            raise _Refusal(403, "forbidden", f"agent {batch.name.agent!r} measures from {site!r} and the batch says {other}")
+            raise Refusal(400, "unreadable", f"{error.reason}: {error}") from error
+        self.door.check_site(batch.name.agent, set(batch.sites))
         try:
             outcome = await self._commit(batch)
         except Unstorable as error:
             await self._keep(Reject(None, "unstorable", str(error), None), name, body, received_at)
-            raise _Refusal(400, "unreadable", f"unstorable: {error}") from error
+            raise Refusal(400, "unreadable", f"unstorable: {error}") from error
         if outcome is Outcome.CONFLICT:
-            raise _Refusal(409, "conflict", f"batch {name.boot}/{name.sequence} of {name.agent!r} was stored before with other content")
+            raise Refusal(409, "conflict", f"batch {name.boot}/{name.sequence} of {name.agent!r} was stored before with other content")
         return batch, outcome is Outcome.ALREADY
-
-    def _authorised(self, request: Request) -> str | None:
-        """The agent that the request's token belongs to; None when no tokens are set."""
-        if self._tokens is None:
-            return None
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        given = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
-        found = None
-        # Every token is compared, so that the time taken does not tell which one came close.
-        for digest, agent in self._tokens:
-            if hmac.compare_digest(digest, given):
-                found = agent
-        if scheme.lower() != "bearer" or found is None:
-            raise _Refusal(
-                401,
-                "unauthorised",
-                "a bearer token of this collector is needed in the header Authorization",
-                **{"WWW-Authenticate": "Bearer"},
-            )
-        return found
 
     async def _commit(self, job: Batch | tuple[object, ...]) -> Outcome:
         try:
@@ -187,7 +153,7 @@ class Collector:
         except Unstorable:
             raise
         except Exception as error:
-            raise _Refusal(503, "unavailable", f"the warehouse cannot be written to: {error}", **{"Retry-After": "5"}) from error
+            raise Refusal(503, "unavailable", f"the warehouse cannot be written to: {error}", **{"Retry-After": "5"}) from error
 
     async def _keep(self, reject: Reject, name: BatchName | None, body: bytes, received_at: datetime) -> None:
         await self._commit(reject.row(COLLECTOR, name, sha256(body).hexdigest(), received_at))
@@ -223,12 +189,13 @@ class Collector:
             "isochrone_queue_batches": self.writer.depth,
             "isochrone_queue_bytes": self.writer.waiting_bytes,
             "isochrone_received_bytes": self.received_bytes,
+            "isochrone_enrolments": dict(self.door.outcomes),
         }
         return Response(render(values), media_type=CONTENT_TYPE)
 
 
-def _busy() -> _Refusal:
-    return _Refusal(429, "busy", "too many batches wait for their commit; come back", **{"Retry-After": "1"})
+def _busy() -> Refusal:
+    return Refusal(429, "busy", "too many batches wait for their commit; come back", **{"Retry-After": "1"})
 
 
 def _name(request: Request) -> BatchName:
@@ -256,18 +223,22 @@ def make_app(
     *,
     tokens: Mapping[str, str] | None,
     agent_sites: Mapping[str, str] | None = None,
+    token_file: RosterFile | None = None,
     commit_interval_s: float = 1.0,
 ) -> Starlette:
     """The collector over the warehouse at `location`, which is made where it is absent, when the application starts; or over
     one that is open for writing, which stays open.
 
-    tokens  bearer token -> agent id; None: no token is asked for. agent_sites: agent id -> the only site it may send from.
+    tokens       bearer token -> agent id; None, and no token_file: no token is asked for
+    agent_sites  agent id -> the only site it may send from; agents not named here may use any
+    token_file   instead of both: read again whenever it changes, and agents can enrol in it
     """
+    door = Door(token_file if token_file is not None or tokens is None else fixed_roster(tokens, agent_sites or {}))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         warehouse = location if isinstance(location, Warehouse) else await run_in_threadpool(open_warehouse, location, mode="write")
-        collector = Collector(warehouse, tokens=tokens, agent_sites=agent_sites, commit_interval_s=commit_interval_s)
+        collector = Collector(warehouse, door=door, commit_interval_s=commit_interval_s)
         app.state.collector = collector
         try:
             yield
@@ -287,6 +258,9 @@ def make_app(
     return Starlette(
         routes=[
             Route("/api/v1/batches", of("post"), methods=["POST"]),  # type: ignore[arg-type]
+            Route("/api/v1/enroll", door.enroll, methods=["POST"]),
+            Route("/api/v1/rotate", door.rotate, methods=["POST"]),
+            Route("/api/v1/identity", door.identity),
             Route("/healthz", of("health")),  # type: ignore[arg-type]
             Route("/readyz", of("ready")),  # type: ignore[arg-type]
             Route("/metrics", of("metrics")),  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ METRICS = (
     Metric("isochrone_queue_batches", "gauge", "", "Batches waiting for their commit."),
     Metric("isochrone_queue_bytes", "gauge", "bytes", "Memory of the rows that wait for their commit."),
     Metric("isochrone_received_bytes", "gauge", "bytes", "Memory of the bodies that are coming in or wait to be read."),
+    Metric("isochrone_enrolments", "counter", "", "Enrolments and rotations, and what was refused of them, by outcome.", "outcome"),
 )
 
 

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from records.errors import NotPermitted, OutsideError, UserError
 from warehouse.connect import open_warehouse
 from warehouse.intake import make_app
+from warehouse.roster_file import RosterFile
 
 __all__ = ["is_loopback", "serve"]
 
@@ -124,6 +125,7 @@ def serve(
     uds: Path | None = None,
     tokens: Mapping[str, str] | None = None,
     agent_sites: Mapping[str, str] | None = None,
+    token_file: RosterFile | None = None,
     on_ready: Callable[[], None] | None = None,
     commit_interval_s: float = 1.0,
     log_level: str = "warning",
@@ -132,14 +134,15 @@ def serve(
 
     host, port   where to listen; host None: on the unix socket only. Port 0: any free one
     uds          a unix socket to listen on as well
-    tokens       bearer token -> agent id; None is allowed on loopback only
+    tokens       bearer token -> agent id; None, without a token_file, is allowed on loopback only
+    token_file   instead: who may send, read again whenever it changes, and agents can enrol in it
     on_ready     called once it answers
 
     Raises UserError, NotPermitted or OutsideError (port in use, no warehouse can be made there).
     """
     if host is None and uds is None:
         raise UserError("the collector needs an address or a unix socket to listen on")
-    if host is not None and not tokens and not is_loopback(host):
+    if host is not None and not tokens and token_file is None and not is_loopback(host):
         raise UserError(f"refusing to take batches from the network at {host} without tokens; give them, or listen on 127.0.0.1")
     # Opened here, so that its faults come out as errors with a message and not inside the server's start.
     warehouse = open_warehouse(location, mode="write")
@@ -151,7 +154,7 @@ def serve(
         if uds is not None:
             listeners.append(_unix(uds))
             is_ours = True
-        app = make_app(warehouse, tokens=tokens, agent_sites=agent_sites, commit_interval_s=commit_interval_s)
+        app = make_app(warehouse, tokens=tokens, agent_sites=agent_sites, token_file=token_file, commit_interval_s=commit_interval_s)
         config = uvicorn.Config(
             app,
             lifespan="on",

@@ -1,4 +1,4 @@
-"""`isochrone agent run / check`: the daemon at a vantage point."""
+"""`isochrone agent run / check`: the daemon at a vantage point; the other subcommands are in app/commands/enrol.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from app.commands import enrol
+from app.commands.enrol import config_option
 from app.output import emit_json, json_option, note, table
 from probes.check import Check, check_agent
 from probes.config import load_config
@@ -22,16 +24,6 @@ __all__ = ["agent"]
 #: Of more targets than this only those that are wrong are listed.
 _SHOWN_TARGETS = 20
 
-_config = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    default=Path("/etc/isochrone/agent.toml"),
-    show_default=True,
-    metavar="FILE",
-    help="The agent's TOML file; an example with every key is deploy/agent.toml.",
-)
-
 
 @click.group()
 def agent() -> None:
@@ -41,8 +33,12 @@ def agent() -> None:
     """
 
 
+for _command in (enrol.invite, enrol.enroll, enrol.rotate, enrol.revoke, enrol.list_):
+    agent.add_command(_command)
+
+
 @agent.command()
-@_config
+@config_option
 @click.option("--seconds", type=click.FloatRange(min=0.1), metavar="N", help="Stop in order after so many seconds.  [default: never]")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 def run(path: Path, seconds: float | None, *, verbose: bool) -> None:
@@ -65,7 +61,7 @@ def run(path: Path, seconds: float | None, *, verbose: bool) -> None:
 
 
 @agent.command()
-@_config
+@config_option
 @json_option
 def check(path: Path, *, as_json: bool) -> None:
     """Check a configuration, and print its plan: the file, sockets, spool, collector, names; targets by tier, packets, bytes.

@@ -13,7 +13,6 @@ import click
 
 from app.output import note, warehouse_option
 from app.processes import Child, require_free_port, spawn
-from app.tokens import Tokens, read_tokens
 from records.errors import UserError
 
 __all__ = ["COLLECTOR_PORT", "DASHBOARD_PORT", "collector", "collector_argv", "dashboard", "up"]
@@ -50,13 +49,16 @@ def collector(host: str, port: int, uds: Path | None, tokens: Path | None, wareh
     Example: isochrone collector --warehouse ./isochrone-data --port 8600
     """
     from warehouse.collector import serve
+    from warehouse.roster_file import RosterFile
 
-    known = Tokens() if tokens is None else read_tokens(tokens)
+    token_file = None if tokens is None else RosterFile(tokens)
+    if token_file is not None:
+        token_file.current()
 
     def ready() -> None:
         note(f"collector ready on http://{host}:{port}, keeping in {warehouse}")
 
-    serve(warehouse, host=host, port=port, uds=uds, tokens=known.agents or None, agent_sites=known.sites, on_ready=ready)
+    serve(warehouse, host=host, port=port, uds=uds, token_file=token_file, on_ready=ready)
 
 
 _access = click.option(
@@ -120,9 +122,10 @@ def up(host: str, port: int, collector_port: int, tokens: Path | None, access: P
     """
     from app import dashboard as pages
     from warehouse import open_warehouse
+    from warehouse.roster_file import RosterFile
 
     if tokens is not None:
-        read_tokens(tokens)
+        RosterFile(tokens).read()
     _door(host, access, is_open=is_open)
     require_free_port(host, port, "the dashboard")
     require_free_port(host, collector_port, "the collector")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import httpx
 
-from app.tokens import new_tokens, read_tokens
+from app.tokens import new_tokens
 from records.batch import encode_line
 from records.measurement import PingResult, PingSample
 from warehouse.collector import make_app
+from warehouse.roster_file import RosterFile
 
 
 def batch(src: str) -> bytes:
@@ -41,10 +42,10 @@ def test_fresh_tokens_are_ours_alone_and_come_back_with_their_sites(tmp_path: Pa
     finally:
         os.umask(before)
     assert (tmp_path / "tokens.json").stat().st_mode & 0o777 == 0o600
-    read = read_tokens(tmp_path / "tokens.json")
-    assert read.agents == {token: agent for agent, token in made.items()}
-    assert len(read.agents) == 2
-    assert read.sites == {"sin": "sin", "fra-2": "fra"}
+    read = RosterFile(tmp_path / "tokens.json").read().agents
+    assert {name: agent.token for name, agent in read.items()} == made
+    assert len(set(made.values())) == 2
+    assert {name: agent.site for name, agent in read.items()} == {"sin": "sin", "fra-2": "fra"}
 
 
 def test_a_token_alone_binds_no_site(tmp_path: Path) -> None:
@@ -52,14 +53,13 @@ def test_a_token_alone_binds_no_site(tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     path.write_text(json.dumps({"sin": "0123456789abcdef"}))
     path.chmod(0o600)
-    assert read_tokens(path).sites == {}
+    assert RosterFile(path).read().site_of("sin") is None
 
 
 def test_an_agent_may_send_only_under_its_token_and_from_its_site(tmp_path: Path) -> None:
     """200 for its own, 401 without or with a wrong token, 403 for another agent's name or another site."""
     made = new_tokens({"sin": "sin", "fra": "fra"}, tmp_path / "tokens.json")
-    read = read_tokens(tmp_path / "tokens.json")
-    app = make_app(tmp_path / "w", tokens=read.agents, agent_sites=read.sites, commit_interval_s=0.05)
+    app = make_app(tmp_path / "w", tokens=None, token_file=RosterFile(tmp_path / "tokens.json"), commit_interval_s=0.05)
 
     async def statuses() -> list[int]:
         transport = httpx.ASGITransport(app)
