@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from records.errors import ConfigError, OutsideError
 from warehouse.roster import Agent, Invitation, Refused, Roster, digest
@@ -37,7 +37,7 @@ class Rosters(RuleBasedStateMachine):
         super().__init__()
         self.roster, self.now, self.count = Roster(), START, 0
         self.open: dict[str, tuple[str, str | None, datetime]] = {}  # invitation -> site, agent, until
-        self.used: dict[str, tuple[str, str]] = {}  # invitation -> agent, secret
+        self.used: dict[str, tuple[str, str, datetime]] = {}  # invitation -> agent, secret, until
         self.current: dict[str, str] = {}
         self.next: dict[str, tuple[str, datetime]] = {}
         self.sites: dict[str, str] = {}
@@ -57,6 +57,12 @@ class Rosters(RuleBasedStateMachine):
         else:
             assert is_allowed
 
+    @initialize(target=invitations)
+    def begin_with_an_agent(self) -> object:
+        invitation = self.invite("sin", "a", timedelta(hours=24))
+        self.enrol(str(invitation), "a", "sin", self._fresh("secret"))
+        return invitation
+
     @rule(target=secrets)
     def make_secret(self) -> str:
         return self._fresh("secret")
@@ -74,12 +80,14 @@ class Rosters(RuleBasedStateMachine):
             lambda: self.roster.invited(digest(invitation), site=site, agent=agent, expires_at=until, now=self.now), is_allowed=is_allowed
         )
         if is_allowed:
+            # A new one ends the memory of those that expired a week ago.
+            self.used = {key: value for key, value in self.used.items() if self.now < value[2] + timedelta(days=7)}
             self.open[invitation] = (site, agent, until)
         return invitation if is_allowed else multiple()
 
     @rule(invitation=invitations, agent=AGENTS, site=SITES, secret=secrets)
     def enrol(self, invitation: str, agent: str, site: str, secret: str) -> None:
-        is_again = self.used.get(invitation) == (agent, secret) and self.sites[agent] == site
+        is_again = self.used.get(invitation, ())[:2] == (agent, secret) and self.sites[agent] == site
         if is_again:
             is_allowed = self.current[agent] == secret and agent not in self.revoked
         else:
@@ -92,9 +100,9 @@ class Rosters(RuleBasedStateMachine):
             is_allowed=is_allowed,
         )
         if is_allowed and not is_again:
-            del self.open[invitation]
+            until = self.open.pop(invitation)[2]
             self.open = {key: value for key, value in self.open.items() if value[1] != agent}
-            self.used[invitation] = (agent, secret)
+            self.used[invitation] = (agent, secret, until)
             self.current[agent], self.sites[agent] = secret, site
             self.next.pop(agent, None)
             self.revoked.discard(agent)
@@ -104,7 +112,7 @@ class Rosters(RuleBasedStateMachine):
         """What a person does: an invitation that is open, or was used, by the one it is for. (By chance that is rare.)"""
         invitation = data.draw(st.sampled_from([*self.open, *self.used] or [""]))
         if invitation in self.used:
-            agent, secret = self.used[invitation]
+            agent, secret, _ = self.used[invitation]
             self.enrol(invitation, agent, self.sites[agent], secret)
         elif invitation:
             site, agent, _ = self.open[invitation]
@@ -175,7 +183,7 @@ class Rosters(RuleBasedStateMachine):
 
 
 TestRosters = Rosters.TestCase
-TestRosters.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRosters.settings = settings(max_examples=250, stateful_step_count=30, deadline=None, derandomize=True)
 
 
 def _file(folder: Path) -> RosterFile:
@@ -355,3 +363,17 @@ def test_what_root_makes_belongs_to_who_reads_it(tmp_path: Path) -> None:
     os.chown(tmp_path / "tokens.json", 54321, 54321)
     _invited(tmp_path, "another-invitation")
     assert (tmp_path / "tokens.json").stat().st_uid == 54321
+
+
+@pytest.mark.parametrize("end", ["enrolled", "revoked"])
+def test_invitations_for_one_name_end_with_its_enrolment_and_its_revocation(end: str) -> None:
+    """Whoever holds a second one from before can neither take the agent's place nor undo its revocation."""
+    roster = Roster()
+    for invitation in ("the-first-invitation", "the-other-invitation"):
+        roster = roster.invited(digest(invitation), site="sin", agent="a", expires_at=START + timedelta(days=1), now=START)
+    if end == "enrolled":
+        roster = roster.enrolled("the-first-invitation", agent="a", site="sin", secret_digest=digest("1"), now=START)
+    else:
+        roster = replace(roster, agents={"a": Agent(site="sin", secret_digest=digest("1"))}).revoked("a", START)
+    with pytest.raises(Refused, match="none of this collector's"):
+        roster.enrolled("the-other-invitation", agent="a", site="sin", secret_digest=digest("2"), now=START)
