@@ -51,6 +51,7 @@ COMMANDS = {
 
 #: Which extra brings a package, for the message when it is not installed.
 _EXTRA_OF = {
+    "cryptography": "warehouse",
     "duckdb": "warehouse",
     "ijson": "warehouse",
     "msgspec": "warehouse",

@@ -40,6 +40,7 @@ from warehouse.metrics import CONTENT_TYPE, render
 from warehouse.refusal import Refusal
 from warehouse.roster_file import RosterFile, fixed_roster
 from warehouse.store import Outcome
+from warehouse.tls import Tls
 from warehouse.writer import Busy, Unstorable, Writer
 
 __all__ = ["MAX_COMPRESSED_BYTES", "MAX_RECEIVED_BYTES", "Collector", "make_app"]
@@ -59,8 +60,9 @@ _SEQUENCE = re.compile(r"[0-9]{1,18}")
 class Collector:
     """The state behind the routes: the warehouse, its writer, the door, and the counts."""
 
-    def __init__(self, warehouse: Warehouse, *, door: Door, commit_interval_s: float) -> None:
+    def __init__(self, warehouse: Warehouse, *, door: Door, tls: Tls | None = None, commit_interval_s: float) -> None:
         self.warehouse = warehouse
+        self._tls = tls
         self.door = door
         self.writer = Writer(warehouse, interval_s=commit_interval_s)
         self.received_bytes = 0
@@ -171,7 +173,10 @@ class Collector:
             snapshot = await run_in_threadpool(self.warehouse.snapshot_id)
         except Exception as error:  # noqa: BLE001 - whatever keeps the warehouse from answering is the answer here
             return PlainTextResponse(f"the warehouse does not answer: {error}\n", 503)
-        return PlainTextResponse(f"ready at snapshot {snapshot}\n")
+        warning = None if self._tls is None else self._tls.warning(datetime.now(UTC))
+        trouble = None if self.door.file is None else self.door.file.trouble
+        said = [f"ready at snapshot {snapshot}", *(f"warning: {text}" for text in (warning, trouble) if text is not None)]
+        return PlainTextResponse("\n".join([*said, ""]))
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics."""
@@ -191,6 +196,8 @@ class Collector:
             "isochrone_received_bytes": self.received_bytes,
             "isochrone_enrolments": dict(self.door.outcomes),
         }
+        if self._tls is not None:
+            values["isochrone_certificate_expiry_timestamp_seconds"] = self._tls.expires_at.timestamp()
         return Response(render(values), media_type=CONTENT_TYPE)
 
 
@@ -224,6 +231,7 @@ def make_app(
     tokens: Mapping[str, str] | None,
     agent_sites: Mapping[str, str] | None = None,
     token_file: RosterFile | None = None,
+    tls: Tls | None = None,
     commit_interval_s: float = 1.0,
 ) -> Starlette:
     """The collector over the warehouse at `location`, which is made where it is absent, when the application starts; or over
@@ -232,13 +240,14 @@ def make_app(
     tokens       bearer token -> agent id; None, and no token_file: no token is asked for
     agent_sites  agent id -> the only site it may send from; agents not named here may use any
     token_file   instead of both: read again whenever it changes, and agents can enrol in it
+    tls          the server's, whose expiry is told
     """
     door = Door(token_file if token_file is not None or tokens is None else fixed_roster(tokens, agent_sites or {}))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         warehouse = location if isinstance(location, Warehouse) else await run_in_threadpool(open_warehouse, location, mode="write")
-        collector = Collector(warehouse, door=door, commit_interval_s=commit_interval_s)
+        collector = Collector(warehouse, door=door, tls=tls, commit_interval_s=commit_interval_s)
         app.state.collector = collector
         try:
             yield

@@ -36,6 +36,7 @@ METRICS = (
     Metric("isochrone_queue_bytes", "gauge", "bytes", "Memory of the rows that wait for their commit."),
     Metric("isochrone_received_bytes", "gauge", "bytes", "Memory of the bodies that are coming in or wait to be read."),
     Metric("isochrone_enrolments", "counter", "", "Enrolments and rotations, and what was refused of them, by outcome.", "outcome"),
+    Metric("isochrone_certificate_expiry_timestamp_seconds", "gauge", "seconds", "When the collector's certificate expires."),
 )
 
 

@@ -20,8 +20,12 @@ from records.errors import NotPermitted, OutsideError, UserError
 from warehouse.connect import open_warehouse
 from warehouse.intake import make_app
 from warehouse.roster_file import RosterFile
+from warehouse.tls import Tls
 
-__all__ = ["is_loopback", "serve"]
+__all__ = ["check_way", "is_loopback", "serve"]
+
+#: Ticks of a tenth of a second from one look at the certificate's files to the next.
+_TLS_TICKS = 20
 
 
 def is_loopback(host: str) -> bool:
@@ -30,6 +34,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def check_way(host: str, *, has_tokens: bool, tls: Tls | None, is_behind_proxy: bool) -> None:
+    """Raise UserError where agents would come over the network without tokens, or with tokens that others can read."""
+    if is_loopback(host):
+        return
+    if not has_tokens:
+        raise UserError(f"refusing to take batches from the network at {host} without tokens; give them, or listen on 127.0.0.1")
+    if tls is None and not is_behind_proxy:
+        raise UserError(
+            f"refusing to take tokens from the network at {host} without TLS; give --tls-cert and --tls-key "
+            "(`isochrone collector certificate` makes some for a lab), or --behind-proxy where a proxy ends TLS"
+        )
 
 
 def _tcp(host: str, port: int) -> socket.socket:
@@ -87,14 +104,29 @@ def _unix(path: Path) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn that says when it answers."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None] | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[], None] | None, *, tls: Tls | None, plain: socket.socket | None
+    ) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._on_ready, self._tls, self._plain = on_ready, tls, plain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._plain is not None:  # a unix socket needs no TLS, and uvicorn knows only all or none
+            loop = asyncio.get_running_loop()
+
+            def protocol() -> asyncio.Protocol:
+                kind = self.config.http_protocol_class
+                return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=loop)  # type: ignore[call-arg]
+
+            self.servers.append(await loop.create_server(protocol, sock=self._plain))
         if self.started and self._on_ready is not None:
             self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._tls is not None and self.config.ssl is not None and counter % _TLS_TICKS == 0:
+            self._tls.refresh(self.config.ssl)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -126,6 +158,8 @@ def serve(
     tokens: Mapping[str, str] | None = None,
     agent_sites: Mapping[str, str] | None = None,
     token_file: RosterFile | None = None,
+    tls: Tls | None = None,
+    is_behind_proxy: bool = False,
     on_ready: Callable[[], None] | None = None,
     commit_interval_s: float = 1.0,
     log_level: str = "warning",
@@ -136,25 +170,31 @@ def serve(
     uds          a unix socket to listen on as well
     tokens       bearer token -> agent id; None, without a token_file, is allowed on loopback only
     token_file   instead: who may send, read again whenever it changes, and agents can enrol in it
+    tls, is_behind_proxy   certificate and key of `host`, or who has them; one of both is needed off loopback
     on_ready     called once it answers
 
     Raises UserError, NotPermitted or OutsideError (port in use, no warehouse can be made there).
     """
     if host is None and uds is None:
         raise UserError("the collector needs an address or a unix socket to listen on")
-    if host is not None and not tokens and token_file is None and not is_loopback(host):
-        raise UserError(f"refusing to take batches from the network at {host} without tokens; give them, or listen on 127.0.0.1")
+    if host is not None:
+        check_way(host, has_tokens=bool(tokens) or token_file is not None, tls=tls, is_behind_proxy=is_behind_proxy)
     # Opened here, so that its faults come out as errors with a message and not inside the server's start.
     warehouse = open_warehouse(location, mode="write")
     listeners: list[socket.socket] = []
+    unix: socket.socket | None = None
     is_ours = False
     try:
         if host is not None:
             listeners.append(_tcp(host, port))
         if uds is not None:
-            listeners.append(_unix(uds))
+            unix = _unix(uds)
             is_ours = True
-        app = make_app(warehouse, tokens=tokens, agent_sites=agent_sites, token_file=token_file, commit_interval_s=commit_interval_s)
+            if tls is None:
+                listeners.append(unix)
+        app = make_app(
+            warehouse, tokens=tokens, agent_sites=agent_sites, token_file=token_file, tls=tls, commit_interval_s=commit_interval_s
+        )
         config = uvicorn.Config(
             app,
             lifespan="on",
@@ -163,12 +203,16 @@ def serve(
             timeout_keep_alive=65,
             timeout_graceful_shutdown=20,
             server_header=False,
+            ssl_certfile=None if tls is None else tls.certificate,
+            ssl_keyfile=None if tls is None else tls.key,
         )
-        asyncio.run(_Server(config, on_ready).serve(sockets=listeners))
+        asyncio.run(_Server(config, on_ready, tls=tls, plain=None if tls is None else unix).serve(sockets=listeners))
     finally:
         warehouse.close()
         for listener in listeners:
             listener.close()
+        if unix is not None:
+            unix.close()
         if uds is not None and is_ours:
             with contextlib.suppress(OSError):
                 uds.unlink(missing_ok=True)
