@@ -111,6 +111,19 @@ export default function (component) {
   const { data, parentElement } = component;
   const list = parentElement.querySelector(".complete");
   for (const [name, value] of Object.entries(data.colours)) list.style.setProperty(`--${name}`, value);
-  const area = [...document.querySelectorAll("textarea")].find((one) => one.getAttribute("aria-label") === data.label);
-  return area ? attach(area, list, data.words) : undefined;
+  // Either may be drawn first: the text area's script comes by itself, and later than this one where this was fetched beside the page.
+  const found = () => [...document.querySelectorAll("textarea")].find((one) => one.getAttribute("aria-label") === data.label);
+  let area = found();
+  let detach = area && attach(area, list, data.words);
+  const watch = new MutationObserver(() => {
+    if (area?.isConnected) return;
+    detach?.();
+    area = found();
+    detach = area && attach(area, list, data.words);
+  });
+  watch.observe(document.body, { childList: true, subtree: true });
+  return () => {
+    watch.disconnect();
+    detach?.();
+  };
 }

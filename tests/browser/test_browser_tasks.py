@@ -67,17 +67,17 @@ def test_the_main_tasks(served: str, browser: tuple[Any, list[str]], tmp_path: P
     _until(lambda: changes.count() == 2, "both changes from the shared link", page)
     assert before
     page.get_by_text("As table").click()
-    grid = page.get_by_test_id("stDataFrame").locator("canvas").first
-    _until(lambda: grid.bounding_box() is not None, "the table of changes", page)
-    grid.scroll_into_view_if_needed()
+    grid = page.get_by_test_id("stExpander").get_by_test_id("stDataFrame").locator("canvas").first
+    grid.wait_for()
+    page.wait_for_timeout(1_000)  # the table unfolds
     size = grid.bounding_box()
     assert size is not None
     # A canvas has no cells to click by name; what lies over it takes the click.
     page.mouse.click(size["x"] + size["width"] * 0.9, size["y"] + 52)  # the first value, under the head
     page.keyboard.press("Enter")
-    page.keyboard.press("Control+A")
-    page.keyboard.type("iad")
-    page.keyboard.press("Enter")
+    typing = page.locator("#portal textarea, #portal input").first
+    typing.fill("iad")
+    typing.press("Enter")
     _until(lambda: page.get_by_text("A site fails: iad").count() == 1, "the site typed into the table", page)
 
     page.goto(f"{served}/placement?k=2&kinds=pop")
@@ -87,6 +87,7 @@ def test_the_main_tasks(served: str, browser: tuple[Any, list[str]], tmp_path: P
 
     page.goto(f"{served}/sql?q=SELECT%20count(*)%20AS%20n%20FROM%20")
     _settled(page)
+    page.locator("textarea[aria-autocomplete=list]").wait_for()  # the completion stands beside it and comes a little later
     box = page.get_by_label("Query", exact=True)
     box.focus()
     page.keyboard.press("Control+End")
