@@ -57,5 +57,5 @@ ORDER BY rtt_p50_ms DESC""",
 FROM reject
 GROUP BY reason
 ORDER BY rows DESC""",
-    "What every column means": "SELECT * FROM data_dictionary",
+    "What every column means": "SELECT name, column_name, comment FROM data_dictionary",
 }

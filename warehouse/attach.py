@@ -16,11 +16,14 @@ from warehouse.extensions import is_checked, load
 from warehouse.lock import CATALOG_ALIAS, CatalogLock
 from warehouse.place import CATALOG, DATA, Place, quoted, s3_secret
 
-__all__ = ["MAKE", "Mode", "attach", "attach_beside"]
+__all__ = ["MAKE", "ONE_SNAPSHOT", "Mode", "attach", "attach_beside"]
 
 Mode = Literal["read", "write"]
 
 BUSY_TIMEOUT_MS = 20_000
+#: A reader else opens a connection to SQLite for every scan, each of which sees the catalog as it is by then: rows that go from the
+#: catalog to Parquet while a query runs are in neither for it, and it counts too few without a word.
+ONE_SNAPSHOT = "SET GLOBAL sqlite_disable_multithreaded_scans = true"
 #: How many threads DuckDB may use for a warehouse; without it as many as there are cores.
 THREADS_VARIABLE = "ISOCHRONE_DUCKDB_THREADS"
 MAKE = "`isochrone demo`, `isochrone collector` and `isochrone import` make one; --warehouse names another place"
@@ -82,6 +85,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, place: Place, mode: Mode, ali
 
 def _attach_folder(connection: duckdb.DuckDBPyConnection, folder: Path, mode: Mode, alias: str) -> None:
     load(connection, "sqlite_scanner")
+    connection.execute(ONE_SNAPSHOT)
     options = "READ_ONLY" if mode == "read" else "META_JOURNAL_MODE 'WAL'"
     connection.execute(
         f"ATTACH {quoted(f'ducklake:sqlite:{folder / CATALOG}')} AS {alias} (DATA_PATH {quoted(f'{folder / DATA}/')}, "

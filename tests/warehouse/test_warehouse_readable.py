@@ -8,11 +8,13 @@ import sys
 import threading
 from pathlib import Path
 
+import duckdb
 import pytest
 from collector_process import ROOT, running
 from warehouse_builders import NOW, ping, post
 
 from warehouse import open_warehouse
+from warehouse.maintain import tidy
 from warehouse.opening import python_lines
 
 #: Each counts packets again and again and prints what it counted.
@@ -44,6 +46,29 @@ for _ in range(12):
 }
 
 pytestmark = pytest.mark.usefixtures("all_cores")
+
+
+@pytest.mark.parametrize("reader", ["isochrone", "duckdb"])
+def test_rows_on_their_way_to_parquet_stay_in_sight(kept: Path, reader: str) -> None:
+    """Rows that go from the catalog to Parquet in the middle of a query are counted once, by ours and by DuckDB alone."""
+    with open_warehouse(kept, mode="write") as wh:
+        tidy(wh)
+        with wh.transaction() as writing:
+            writing.execute("INSERT INTO site (id, kind, name, lat, lon, updated_at) VALUES ('sin', 'pop', 'Singapore', 1, 104, now())")
+        found: dict[str, duckdb.DuckDBPyConnection] = {}
+        if reader == "duckdb":
+            exec("\n".join(python_lines(wh.place, wh.data_path)), found)  # noqa: S102 - these lines are what is tested
+
+        def move(value: int) -> int:
+            tidy(wh)
+            return value
+
+        with open_warehouse(kept) as other, found.get("con") or other.cursor() as reading:
+            reading.create_function("move", move, [int], int, side_effects=True)  # type: ignore[list-item, arg-type]
+            # The join looks at its right side first, and the files of the left one are known by then.
+            query = "SELECT count(*) FROM wh.site JOIN (SELECT move(0::BIGINT) AS least) ON lat > least"
+            assert reading.execute(query).fetchall() == [(1,)]
+            assert reading.execute("SELECT count(*) FROM wh.site").fetchall() == [(1,)]
 
 
 @pytest.mark.timeout(400)
