@@ -27,13 +27,16 @@ __all__ = [
     "csv_of",
     "guard",
     "head",
+    "head_html",
     "need_links",
     "next_step",
     "open_pair",
     "pick_site",
     "pick_workload",
+    "rules",
     "sidebar",
     "strip",
+    "strip_html",
     "styles",
     "theme",
     "usual_pair",
@@ -108,7 +111,12 @@ def _sentence(words: str) -> str:
 
 def head(title: str, caption: str) -> None:
     """The title of a page and one line that says what it answers."""
-    st.html(f'<div class="iso-head"><h1>{escape(title)}</h1><p>{escape(caption)}</p></div>')
+    st.html(head_html(title, caption))
+
+
+def head_html(title: str, caption: str) -> str:
+    """The head of a page as HTML."""
+    return f'<div class="iso-head"><h1>{escape(title)}</h1><p>{escape(caption)}</p></div>'
 
 
 def next_step(message: str, *commands: str) -> None:
@@ -219,19 +227,27 @@ def pick_workload(**settings: Any) -> str:
 
 def strip(items: Sequence[tuple[str, str, str, bool]]) -> None:
     """A row of figures: (name, value, remark, whether it calls for attention)."""
+    st.html(strip_html(items))
+
+
+def strip_html(items: Sequence[tuple[str, str, str, bool]]) -> str:
+    """The row of `strip` as HTML; what is said is escaped."""
     cells = "".join(
         f'<div class="iso-kpi{" iso-alert" if alert else ""}"><div class="n">{escape(name)}</div>'
         f'<div class="v{" long" if len(value) > 13 else ""}">{escape(value)}</div><div class="r">{escape(remark)}</div></div>'
         for name, value, remark, alert in items
     )
-    st.html(f'<div class="iso-strip">{cells}</div>')
+    return f'<div class="iso-strip">{cells}</div>'
 
 
 def styles() -> None:
     """The few rules Streamlit's theme has no setting for."""
-    colours = theme()
-    st.html(
-        "<style>"
+    st.html(f"<style>{rules(theme())}</style>")
+
+
+def rules(colours: Theme) -> str:
+    """These rules, as CSS in the colours of a theme."""
+    return (
         ".iso-strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(98px,1fr));overflow:hidden;"
         f"border:1px solid {colours.line};border-radius:6px}}"
         f".iso-kpi{{padding:9px clamp(9px,1vw,14px) 8px;box-shadow:-1px 0 0 {colours.line},0 -1px 0 {colours.line};min-width:0}}"
@@ -260,7 +276,6 @@ def styles() -> None:
         ".iso-tree ul{list-style:none;margin:2px 0 8px;padding:0 0 0 20px}.iso-tree li{padding:2px 0;margin:0;font-size:.82rem}"
         f".iso-tree li i{{color:{colours.accent};font-style:normal}}.iso-tree li span{{display:block}}"
         "[data-testid=stCaptionContainer] p{font-variant-numeric:tabular-nums}"
-        "</style>"
     )
 
 

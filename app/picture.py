@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from app import data, metrics, text
 from app.components import netmap
@@ -13,7 +14,10 @@ from app.theme import DARK, LIGHT, ThemeName, theme_of
 from records.link import LinkEstimate
 from records.place import Site
 
-__all__ = ["drawing", "ends", "kpis", "ready"]
+__all__ = ["QUESTION", "TITLE", "Opening", "drawing", "ends", "kpis", "ready"]
+
+TITLE = "Overview"
+QUESTION = "What is wrong now, and where?"
 
 
 @by_identity(16)
@@ -105,14 +109,24 @@ def _kinds(known: dict[str, int]) -> str:
     return f"{text.count(number)} {words.get(kind, kind)}"
 
 
-def ready() -> None:
-    """Make what a new session opens the Overview with, so that it finds it made; nothing where there is no warehouse."""
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a new session opens the Overview with, as the browser gets it: figures, the map in both themes, the window they are of."""
+
+    figures: list[tuple[str, str, str, bool]]
+    light: bytes
+    dark: bytes
+    window: str
+
+
+def ready() -> Opening | None:
+    """Make what a new session opens the Overview with, so that it finds it made; None where it would see no link."""
     at = data.source()
     if at is None or not any(data.counts(at).values()):
-        return
+        return None
     window = text.default_window(data.newest(at), at.now)
     links = data.links(at, window)
     seen = View(at, window, (metrics.media_of(links) or ["internet"])[0], links, data.sites(at))
-    kpis(seen)
-    for name in (LIGHT.name, DARK.name):
-        drawing(seen.usable, at.key, "inflation", None, name)
+    figures = kpis(seen)
+    light, dark = (drawing(seen.usable, at.key, "inflation", None, name)[0] for name in (LIGHT.name, DARK.name))
+    return Opening(figures, light, dark, window) if links else None

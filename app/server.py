@@ -16,6 +16,8 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
+from app import access
+from app.board import Board, Poster
 from app.shelf import Shelf, needed
 
 __all__ = ["app"]
@@ -24,6 +26,8 @@ __all__ = ["app"]
 MINUTE_S = 60.0
 #: What the Overview is made of, down to its map.
 FIRST = ("Html/Html.tsx", "Selectbox/Selectbox.tsx", "ButtonGroup/ButtonGroup.tsx", "BidiComponent/BidiComponent.tsx")
+
+BOARD = Board()
 
 
 def _import() -> None:
@@ -45,12 +49,18 @@ def _import() -> None:
 
 
 def _look() -> None:
-    """Read and draw what the Overview opens with."""
+    """Read and draw what the Overview opens with; put it into the page where that is for everybody."""
     from app import picture
+    from app.poster import poster
 
     # No session asks here, and Streamlit says so each time a value is kept.
     logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context").setLevel(logging.ERROR)
-    picture.ready()
+    opening = picture.ready()
+    # Nobody sees a number before the sign-in, where there is one.
+    if opening is None or access.configured():
+        BOARD.clear()
+    else:
+        BOARD.put(poster(opening), opening.window)
 
 
 async def _keep_ready() -> None:
@@ -60,6 +70,7 @@ async def _keep_ready() -> None:
         try:
             await asyncio.to_thread(_look)
         except Exception:  # whoever opens a page is told there what is wrong
+            BOARD.clear()
             log.debug("the Overview could not be made ready", exc_info=True)
         await asyncio.sleep(MINUTE_S - time.time() % MINUTE_S)
 
@@ -75,4 +86,8 @@ async def _alive(_: st.App) -> AsyncIterator[None]:
             await work
 
 
-app = st.App(Path(__file__).parent / "streamlit_app.py", lifespan=_alive, middleware=[Middleware(Shelf, first=needed(FIRST))])
+app = st.App(
+    Path(__file__).parent / "streamlit_app.py",
+    lifespan=_alive,
+    middleware=[Middleware(Shelf, first=needed(FIRST)), Middleware(Poster, board=BOARD)],
+)

@@ -21,14 +21,15 @@ import streamlit
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Shelf", "needed"]
+__all__ = ["LOOPBACK", "Shelf", "looks", "needed"]
 
 #: Streamlit's build, as its package has it; its hashed files are served below PREFIX.
 BUILD = Path(streamlit.__file__).parent / "static"
 PREFIX = "/static/"
 #: Compressed already.
 _DENSE = {".woff2", ".woff", ".png", ".gif", ".webp"}
-_LOOPBACK = ("127.", "::1")
+#: How the address of this very machine begins: nothing is compressed for it.
+LOOPBACK = ("127.", "::1")
 
 
 def needed(parts: Iterable[str]) -> list[str]:
@@ -56,6 +57,15 @@ def needed(parts: Iterable[str]) -> list[str]:
     return [file for name, file in wanted.items() if name not in page]
 
 
+def looks() -> list[str]:
+    """The style sheets of Streamlit's page, as ``static/css/...``: nothing is painted before they are there."""
+    try:
+        found = json.loads((BUILD / "manifest.json").read_text("utf-8"))["index.html"].get("css", [])
+    except (OSError, ValueError, KeyError):
+        return []
+    return [str(name) for name in found]
+
+
 @dataclass(slots=True)
 class _File:
     """What is sent of one file; gzipped once somebody asked for it so."""
@@ -75,7 +85,8 @@ class Shelf:
     def __init__(self, app: ASGIApp, first: Sequence[str] = ()) -> None:
         self.app = app
         self._files = {PREFIX + path.relative_to(BUILD / "static").as_posix(): _File(path) for path in (BUILD / "static").rglob("*.*")}
-        self._link = ", ".join(f"</{name}>; rel=modulepreload; crossorigin" for name in first).encode()
+        styles = [f"</{name}>; rel=preload; as=style; crossorigin" for name in looks()]
+        self._link = ", ".join([*styles, *(f"</{name}>; rel=modulepreload; crossorigin" for name in first)]).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
@@ -107,7 +118,7 @@ class Shelf:
             (b"cache-control", b"public, immutable, max-age=31536000"),
             (b"vary", b"accept-encoding"),
         ]
-        if not dense and b"gzip" in asked.get(b"accept-encoding", b"") and not client.startswith(_LOOPBACK):
+        if not dense and b"gzip" in asked.get(b"accept-encoding", b"") and not client.startswith(LOOPBACK):
             if not file.gzipped:
                 file.gzipped = await asyncio.to_thread(gzip.compress, file.body, 6)
             body = file.gzipped

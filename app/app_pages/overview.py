@@ -221,7 +221,7 @@ def _fleet(seen: View) -> None:
 
 
 def _head() -> None:
-    frame.head("Overview", "What is wrong now, and where?")
+    frame.head(picture.TITLE, picture.QUESTION)
 
 
 @st.fragment

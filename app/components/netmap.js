@@ -139,8 +139,9 @@ function mount(parent) {
     if (canvas.clientWidth !== last) { last = canvas.clientWidth; fit(); }
   });
   state.fit = fit;
-  state.watch = () => observer.observe(canvas);
-  state.end = () => observer.disconnect();
+  // Labels are drawn in the page's font, which may come later.
+  state.watch = () => { observer.observe(canvas); document.fonts.addEventListener("loadingdone", fit); };
+  state.end = () => { observer.disconnect(); document.fonts.removeEventListener("loadingdone", fit); };
   return state;
 }
 
@@ -184,5 +185,7 @@ export default function (component) {
   legend(parentElement, data);
   state.watch();
   state.fit();
+  // The live map is there: the picture that stood for it goes (app/poster.py).
+  if (!parentElement.poster) document.getElementById("iso-poster")?.remove();
   return state.end;
 }

@@ -24,6 +24,7 @@ from records.place import Site
 from records.units import ms
 
 __all__ = [
+    "HTML",
     "LINK_LIMIT",
     "Dot",
     "DrawnLink",
@@ -35,6 +36,8 @@ __all__ = [
     "map_spec",
     "metric_legend",
     "route_layer",
+    "script",
+    "styles",
 ]
 
 #: More great circles than this are a hairball in any renderer.
@@ -293,7 +296,8 @@ def _outlines() -> tuple[dict[str, object], dict[str, object], dict[str, object]
     return projection.packed([projection.outline()]), projection.packed(land), projection.packed(pieces)
 
 
-_HTML = """<div class="map"><canvas tabindex="0" role="application" aria-label="World map of measured links"></canvas>
+#: What the script finds its element to hold.
+HTML = """<div class="map"><canvas tabindex="0" role="application" aria-label="World map of measured links"></canvas>
 <div class="tip" aria-live="polite"></div>
 <div class="legend"><div class="keys"></div>
 <div class="zoom"><button type="button" data-zoom="1.5" aria-label="Zoom in">+</button>
@@ -305,10 +309,20 @@ _HTML = """<div class="map"><canvas tabindex="0" role="application" aria-label="
 def _component() -> Any:
     return st.components.v2.component(
         "isochrone_netmap",
-        html=_HTML,
-        css=(_HERE / "netmap.css").read_text("utf-8"),
-        js="\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS),
+        html=HTML,
+        css=styles(),
+        js=script(),
     )
+
+
+def styles() -> str:
+    """The rules of the map's own element."""
+    return (_HERE / "netmap.css").read_text("utf-8")
+
+
+def script() -> str:
+    """The map's script: a module whose one export draws what it is given."""
+    return "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS)
 
 
 def encoded(spec: Mapping[str, Any]) -> bytes:

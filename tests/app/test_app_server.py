@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import gzip
+import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from app import server
+from app.access import Access
+from app.board import Board, Poster
+from app.components import netmap
+from app.picture import Opening
+from app.poster import poster
 from app.server import FIRST
-from app.shelf import BUILD, Shelf, needed
+from app.shelf import BUILD, Shelf, looks, needed
+from app.theme import DARK, LIGHT
+from records.place import Site
 
 #: The largest script of Streamlit's build that is not a chart.
 SCRIPT = next((BUILD / "static" / "js").glob("protobuf.*.js"))
@@ -68,6 +80,98 @@ def test_a_page_names_what_it_needs_first(client: TestClient) -> None:
     for link in links:
         name = link.partition(">")[0].removeprefix("</")
         assert (BUILD / name).is_file()
-        assert name not in html
-        assert "rel=modulepreload" in link
+        assert (name in html) == (name in looks())
+        assert ("rel=preload; as=style" if name in looks() else "rel=modulepreload") in link
+    assert looks()
     assert "link" not in client.get("/static/nothing").headers
+
+
+@pytest.fixture(params=["127.0.0.1", "203.0.113.9"], ids=["here", "elsewhere"])
+def visit(request: pytest.FixtureRequest) -> Iterator[tuple[Board, TestClient]]:
+    """A board, and a client of a server whose page it hangs in; the page is a file, with all that is said of files."""
+
+    async def page(_: Request) -> Response:
+        return HTMLResponse('<body><div id="root"></div></body>', headers={"etag": '"x"', "last-modified": "now", "accept-ranges": "bytes"})
+
+    board = Board()
+    app = Starlette(routes=[Route("/", page), Route("/mesh", page)], middleware=[Middleware(Poster, board=board)])
+    with TestClient(app, client=(request.param, 4711)) as found:
+        yield board, found
+
+
+BARE = '<body><div id="root"></div></body>'
+SEEN = '<body><p>pictüre</p><div id="root"></div></body>'
+
+
+def test_the_picture_is_in_the_page_that_would_show_the_same(visit: tuple[Board, TestClient]) -> None:
+    """At the root, without a query or with the window it is of; no other page or view, and not before it is there."""
+    board, client = visit
+    assert client.get("/").text == BARE
+    board.put("<p>pictüre</p>".encode(), "24h")
+    for path, wanted in {
+        "/": SEEN,
+        "/?window=24h": SEEN,
+        "/?window=1h": BARE,
+        "/?site=sin": BARE,
+        "/?window=": BARE,
+        "/mesh": BARE,
+    }.items():
+        answer = client.get(path)
+        assert answer.text == wanted, path
+        assert "etag" in answer.headers or wanted == SEEN
+    assert client.head("/").headers["content-length"] == str(len(BARE))
+    board.clear()
+    assert client.get("/").text == BARE
+
+
+def test_the_picture_is_never_the_browsers_old_one(visit: tuple[Board, TestClient]) -> None:
+    """The answer is whole whatever the browser says that it has kept, says nothing of the file, and is not kept."""
+    board, client = visit
+    board.put("<p>pictüre</p>".encode(), "24h")
+    answer = client.get("/", headers={"if-none-match": '"x"', "range": "bytes=0-3"})
+    assert answer.status_code == 200
+    assert answer.text == SEEN
+    assert answer.headers["cache-control"] == "no-store"
+    assert not {"etag", "last-modified", "accept-ranges"} & set(answer.headers)
+    away = answer.headers.get("content-encoding") == "gzip"
+    assert away is not client._transport.client[0].startswith("127.")  # type: ignore[attr-defined]
+    assert away or int(answer.headers["content-length"]) == len(SEEN.encode())
+
+
+def test_a_picture_that_nobody_renews_is_taken_down(visit: tuple[Board, TestClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made every minute; after two and a half nobody sees it."""
+    board, client = visit
+    board.put("<p>pictüre</p>".encode(), "24h")
+    now = time.monotonic()
+    monkeypatch.setattr("app.board.time.monotonic", lambda: now + 149)
+    assert client.get("/").text == SEEN
+    monkeypatch.setattr("app.board.time.monotonic", lambda: now + 152)
+    assert client.get("/").text == BARE
+
+
+def test_names_in_a_picture_stay_names() -> None:
+    """A site or a figure that holds HTML is shown as it is, and ends neither the script nor the element it is in."""
+    bad = "</script></template><img src=x onerror=alert(1)>"
+    site = Site(id="bad", kind="pop", name=bad, lat=1.0, lon=2.0)
+    spec = {name: netmap.encoded(netmap.map_spec({"bad": site}, [], theme)) for name, theme in (("light", LIGHT), ("dark", DARK))}
+    html = poster(Opening([("Sites", bad, bad, False)], spec["light"], spec["dark"], "24h")).decode()
+    assert "<img" not in html
+    assert html.count("</template>") == 1
+    inside = html.partition('<script type="application/json">')[2].partition("</script>")[0]
+    drawn = json.loads(inside)
+    assert drawn["both"]["sites"][0]["tip"][1][1] == bad
+    for name in ("light", "dark"):
+        assert drawn["both"] | drawn[name] == json.loads(spec[name])
+
+
+def test_nobody_sees_the_picture_before_a_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an access file the page stays bare; without one the same warehouse's picture is in it."""
+    opening = Opening([("Sites", "590", "", False)], b'{"sites":[]}', b'{"sites":[]}', "24h")
+    monkeypatch.setattr(server, "BOARD", Board())
+    monkeypatch.setattr("app.picture.ready", lambda: opening)
+    monkeypatch.setattr("app.access.configured", lambda: None)
+    server._look()
+    assert server.BOARD.shown(b"") is not None
+    monkeypatch.setattr("app.access.configured", lambda: Access({}))
+    server._look()
+    assert server.BOARD.shown(b"") is None

@@ -194,6 +194,48 @@ def test_every_page_draws_and_asks_no_other_host(served: str, browser: tuple[Any
     assert errors == []
 
 
+#: The canvas of the map that is seen, and the row of figures: where they are, and what is drawn.
+_SEEN = """(root) => {
+    const within = root === 'poster' ? document.getElementById('iso-poster').shadowRoot : document.getElementById('root');
+    const all = (at, found = []) => {
+        for (const node of at.querySelectorAll('*')) { found.push(node); if (node.shadowRoot) all(node.shadowRoot, found); }
+        return found;
+    };
+    const nodes = all(within);
+    const canvas = nodes.find((node) => node.tagName === 'CANVAS' && /link/.test(node.getAttribute('aria-label') || ''));
+    const strip = nodes.find((node) => node.classList.contains('iso-strip'));
+    const head = nodes.find((node) => node.tagName === 'H1');
+    const place = (node) => { const box = node.getBoundingClientRect(); return [box.x, box.y, box.width, box.height].map(Math.round); };
+    return { places: [head, strip, canvas].map(place), figures: strip.innerText.split('\\n').slice(0, 8), picture: canvas.toDataURL() };
+}"""
+
+
+def test_the_map_is_there_before_the_page_and_the_page_puts_its_own_in_its_place(served: str, browser: tuple[Any, list[str]]) -> None:
+    """A new visit sees head, figures and map at once, at the place and to the pixel as the live page has them a moment later."""
+    context, _ = browser
+    made = time.monotonic() + 90
+    while b"iso-poster" not in httpx.get(served).content:
+        assert time.monotonic() < made, "no picture was made in 90 s"
+        time.sleep(0.2)
+    page = context.new_page()
+    said = _listen(page)
+    # Streamlit's scripts wait until the picture was looked at.
+    page.route("**/static/js/index.*.js", lambda _: None)
+    page.goto(f"{served}/", wait_until="commit")
+    page.wait_for_function("() => performance.getEntriesByName('isochrone-poster').length && document.fonts.status === 'loaded'")
+    page.wait_for_timeout(100)
+    poster = page.evaluate(_SEEN, "poster")
+    page.unroute("**/static/js/index.*.js")
+    page.goto(f"{served}/")
+    page.wait_for_function("() => !document.getElementById('iso-poster')", timeout=60_000)
+    _settled(page)
+    live = page.evaluate(_SEEN, "live")
+    assert live["places"] == poster["places"]
+    assert live["figures"] == poster["figures"]
+    assert live["picture"] == poster["picture"]
+    assert not said
+
+
 def _canvas_click(page: Any, where: str) -> None:
     """Click a place of the first component's canvas: `where` is JavaScript from the canvas's box to {x, y}."""
     spot = page.evaluate(
