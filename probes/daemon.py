@@ -77,7 +77,7 @@ class Agent:
         self._notifier = notifier or Notifier()
         self._produced = dict.fromkeys(MEASUREMENT_TYPES, 0)
         self._rounds = Rounds(config, self._vantage, self._keep)
-        self._lag, self._steal, self._clock = LoopLag(), CpuSteal(), ClockSteps()
+        self._lag, self._steal, self._clock = LoopLag(self._rounds.phase_ns), CpuSteal(), ClockSteps()
         self._reported = (0, 0, 0, 0)  # rounds, skipped, dropped, not stored: at the last status
         self._stamps: Counter[TsSource] = Counter()
         self._blamed: Counter[FailureSource] = Counter()
@@ -107,7 +107,7 @@ class Agent:
             self._spool = spool
             if spool.waiting or spool.torn_lines:
                 log.info("%d batches of earlier runs wait in the spool; %d torn lines dropped", spool.waiting, spool.torn_lines)
-            self._keeper = Keeper(spool, max_age_s=config.collector.batch_max_age_s)
+            self._keeper = Keeper(spool, max_age_s=config.collector.batch_max_age_s, phase_ns=self._rounds.phase_ns)
             self._client = _client(config)
             self._uplink = Uplink(spool, self._client, rng=self._rng, on_disk=self._keeper.on_disk)
             try:

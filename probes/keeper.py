@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from probes.schedule import first_due_ns
 from probes.spool import Spool
 from probes.threads import DaemonThreads
 from records.units import SECOND
@@ -27,10 +28,12 @@ class Keeper:
     """Looks after one spool. A disk that hangs holds up its own threads and nothing else.
 
     max_age_s  how old the open segment becomes
+    phase_ns   of its looks on the monotonic clock: where something else wakes the loop too, it is woken once for both
     """
 
-    def __init__(self, spool: Spool, *, max_age_s: float) -> None:
+    def __init__(self, spool: Spool, *, max_age_s: float, phase_ns: int = 0) -> None:
         self.max_age_s = max_age_s
+        self._phase_ns = phase_ns
         self._spool = spool
         self._threads = DaemonThreads(2, "spool")
 
@@ -38,14 +41,14 @@ class Keeper:
         """Keep until cancelled; `sealed` is called when there is something to send."""
         trouble = ""
         while True:
-            await asyncio.sleep(min(_SYNC_S, self.max_age_s / 2))
+            await asyncio.sleep(self._pause_s())
             opened_at_ns = self._spool.opened_at_ns
             age_s = 0.0 if opened_at_ns is None else (time.monotonic_ns() - opened_at_ns) / SECOND
             is_ripe = age_s >= (max(self.max_age_s, _OFFLINE_AGE_S) if is_offline() else self.max_age_s)
+            if opened_at_ns is None and not self._spool.has_full:
+                continue  # what there is is sealed
             try:
-                count = await self.on_disk(self._spool.seal if is_ripe else self._spool.seal_full)
-                if not is_ripe:
-                    await self.on_disk(self._spool.sync)
+                count = await self.on_disk(self._spool.seal if is_ripe else self._save)
             except OSError as error:
                 if str(error) != trouble:
                     log.error("spool %s: %s; trying again", self._spool.directory, error)  # noqa: TRY400  no fault of ours
@@ -54,6 +57,17 @@ class Keeper:
             trouble = ""
             if count:
                 sealed()
+
+    def _save(self) -> int:
+        count = self._spool.seal_full()
+        self._spool.sync()
+        return count
+
+    def _pause_s(self) -> float:
+        """Until the next second, or half of the age where that is less, at the phase."""
+        every_ns = round(min(_SYNC_S, self.max_age_s / 2) * SECOND)
+        now_ns = time.monotonic_ns()
+        return (first_due_ns(now_ns + every_ns // 2, every_ns, self._phase_ns) - now_ns) / SECOND
 
     async def on_disk(self, call: Callable[[], T]) -> T:
         """Run a call that waits for the disk."""

@@ -14,6 +14,7 @@ from probes.limits import PacketLimits
 from probes.memory import recall, remember
 from probes.mesh import Mesh, MeshProbe, TargetKey
 from probes.model import Target, Vantage
+from probes.pulse import Deadlines, on_grid
 from probes.registry import PROBE_TYPES
 from probes.runner import Runner, Skipped, Tally
 from probes.schedule import Job, Round, Schedule, first_due_ns, phase_ns
@@ -34,6 +35,7 @@ _REMEMBER_EVERY_S = 300.0
 _RETIRE_S = 60.0
 _CLOSE_S = 2.0
 _MOST_BEAT_NS = SECOND // 10
+_AHEAD_NS = 1_000
 
 #: By type: how many at once, and the semaphore that counts them.
 _Rooms = dict[str, tuple[int, asyncio.Semaphore]]
@@ -54,9 +56,13 @@ class Rounds:
         self._config, self._vantage, self._keep = config, vantage, keep
         # Wall-clock phase, monotonic progress: restarts keep the phase, and a clock that is set moves no round.
         self._epoch_ns = time.time_ns() - time.monotonic_ns()
+        # Of the beats on the monotonic clock: of the grid, and the agent's own, so that those of one host do not beat together.
+        self.phase_ns = on_grid(phase_ns(vantage.agent, "", "", "beat", _MOST_BEAT_NS))
         self._running: set[asyncio.Task[None]] = set()
         self._retiring: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._fault: asyncio.Future[None] | None = None
+        self._deadlines = Deadlines()
         self._guard = Guard(config.policy)
         self._limits = _limits(config)
         self._rooms: _Rooms = {}
@@ -84,24 +90,15 @@ class Rounds:
     async def run(self) -> None:
         """Start each round when it is due; ends only by being cancelled."""
         tender = asyncio.create_task(self._tend())
+        self._fault = asyncio.get_running_loop().create_future()
+        self._set_timer()
         try:
-            while True:
-                self._changed.clear()
-                due_ns = self._schedule.next_due_ns
-                pause_s = 3600.0 if due_ns is None else (self._beat_after(due_ns) - self._now_ns()) / SECOND
-                if pause_s > 0:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(pause_s):
-                            await self._changed.wait()
-                else:
-                    await asyncio.sleep(0)
-                now_ns = self._now_ns()
-                for entry in self._schedule.due(now_ns):
-                    self.lateness.add(now_ns - entry.due_at_ns)
-                    task = asyncio.create_task(self._round(entry, self._runners[entry.job.kind], self._targets[entry.job.key]))
-                    self._running.add(task)
-                    task.add_done_callback(self._running.discard)
+            await self._fault
         finally:
+            self._fault = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             tender.cancel()
             await asyncio.gather(tender, return_exceptions=True)
 
@@ -161,7 +158,7 @@ class Rounds:
         self._mesh.update(config.mesh, *_mesh_parts(config))
         self._beat_ns = _beat_ns(config)
         self._schedule.update(self._jobs(config), self._now_ns(), jitter=config.agent.jitter)
-        self._changed.set()
+        self._set_timer()
         for runner in retired:
             task = asyncio.create_task(_retire(runner))
             self._retiring.add(task)
@@ -199,6 +196,35 @@ class Rounds:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    def _set_timer(self) -> None:
+        """To the beat of the round that is due next, unless it is set to that one or nothing runs."""
+        due_ns = self._schedule.next_due_ns
+        if self._fault is None or due_ns is None:
+            return
+        beat_ns = self._beat_after(due_ns)
+        # A moment before the engines' timers of the same time: what begins in a beat leaves with what they send in it.
+        at_s = (beat_ns - self._epoch_ns - _AHEAD_NS) / SECOND
+        if self._timer is not None:
+            if self._timer.when() == at_s:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(at_s, self._beat, beat_ns)
+
+    def _beat(self, beat_ns: int) -> None:
+        """Start what is due."""
+        self._timer = None
+        try:
+            now_ns = max(self._now_ns(), beat_ns)
+            for entry in self._schedule.due(now_ns):
+                self.lateness.add(now_ns - entry.due_at_ns)
+                task = asyncio.create_task(self._round(entry, self._runners[entry.job.kind], self._targets[entry.job.key]))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+            self._set_timer()
+        except Exception as error:  # noqa: BLE001  a fault of ours: `run` raises it
+            if self._fault is not None and not self._fault.done():
+                self._fault.set_exception(error)
+
     async def _round(self, entry: Round, runner: Runner, target: Target) -> None:
         self.started += 1
         kind = entry.job.kind
@@ -220,7 +246,7 @@ class Rounds:
         key, now_ns = (target.site, target.medium), self._now_ns()
         if self._mesh.observe(kind, key, reading(lines[0]), now_ns):
             self._retime(key)
-            self._changed.set()
+            self._set_timer()
 
     async def _tend(self) -> None:
         """Every few seconds: rank the tiers, end what was fast, bring every job to its pace; sometimes remember."""
@@ -231,7 +257,7 @@ class Rounds:
             self._mesh.rank()
             for key in self._mesh.targets():
                 self._retime(key)
-            self._changed.set()
+            self._set_timer()
             if time.monotonic() - remembered_at_s > _REMEMBER_EVERY_S:
                 remembered_at_s = time.monotonic()
                 try:
@@ -257,7 +283,7 @@ class Rounds:
         ]
 
     def _runner(self, probe: ProbeSettings, limits: PacketLimits, rooms: _Rooms) -> Runner:
-        return Runner(settings=probe, limits=limits, guard=self._guard, room=rooms[probe.type][1])
+        return Runner(settings=probe, limits=limits, guard=self._guard, room=rooms[probe.type][1], deadlines=self._deadlines)
 
     def _fitting_rooms(self, config: AgentConfig) -> _Rooms:
         """How many measurements of each type may run at once; a room whose size stays is the same room."""
@@ -269,9 +295,8 @@ class Rounds:
         return rooms
 
     def _beat_after(self, due_ns: int) -> int:
-        """The next beat at or after a time; its offset is the agent's own, so that a fleet does not beat together."""
-        offset_ns = phase_ns(self._vantage.agent, "", "", "beat", self._beat_ns)
-        return first_due_ns(due_ns, self._beat_ns, offset_ns)
+        """The next beat at or after a time."""
+        return first_due_ns(due_ns, self._beat_ns, self.phase_ns + self._epoch_ns)
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() + self._epoch_ns
@@ -280,10 +305,12 @@ class Rounds:
 def _beat_ns(config: AgentConfig) -> int:
     """Rounds that are due within a beat start together: so do their packets, and the loop wakes up once for all of them.
 
-    A hundredth of the shortest interval, so that nobody is late by more than a hundredth of what he waits for.
+    A hundredth of the shortest interval, so that nobody is late by more than a hundredth of what he waits for; where that is no
+    less than a step of the grid, a number of them.
     """
     shortest_ns = min((probe.fast_interval_ns or probe.interval_ns for probe in config.probes), default=SECOND)
-    return min(_MOST_BEAT_NS, max(1, shortest_ns // 100))
+    beat_ns = min(_MOST_BEAT_NS, max(1, shortest_ns // 100))
+    return on_grid(beat_ns) or beat_ns
 
 
 def _limits(config: AgentConfig) -> PacketLimits:

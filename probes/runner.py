@@ -13,6 +13,7 @@ from probes.blame import failure_source
 from probes.guard import Guard, OptedOut
 from probes.limits import PacketLimits
 from probes.model import ProbeType, Target, Vantage, Withheld
+from probes.pulse import Deadlines
 from probes.registry import PROBE_TYPES
 from probes.settings import ProbeSettings
 from records.batch import Line
@@ -63,13 +64,15 @@ class Tally:
 class Runner:
     """Runs one probe type with one set of settings. `once` is where its exceptions end.
 
-    room  of the type in the whole agent: how many measurements of it may still be started
+    room       of the type in the whole agent: how many measurements of it may still be started
+    deadlines  of the whole agent
     """
 
     settings: ProbeSettings
     limits: PacketLimits
     guard: Guard
     room: asyncio.Semaphore
+    deadlines: Deadlines = field(default_factory=Deadlines)
     tally: Tally = field(default_factory=Tally)
     _probe: ProbeType | None = None
     _failed_at_ns: int | None = None
@@ -159,8 +162,8 @@ class Runner:
                     raise Skipped
                 await asyncio.sleep(wait_ns / SECOND)
             try:
-                probe = await self._opened()
-                async with asyncio.timeout(factory.longest_s(config)):
+                probe = self._probe or await self._opened()
+                async with self.deadlines.within(factory.longest_s(config)):
                     lines = await probe.once(target, vantage)
             except Withheld as held:
                 self._say(f"of {target.site} over {target.medium} is skipped", held)

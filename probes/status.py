@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from probes.schedule import first_due_ns
 from records.measurement import TsSource
 from records.statistics import percentile_ns
 from records.units import MS, SECOND, US
@@ -33,7 +34,7 @@ USER_TIMED_LIMIT = 0.1
 USER_TIMED_LAG_NS = 5 * MS
 CLOCK_STEP_LIMIT_NS = 100 * MS
 
-_SAMPLE_S = 0.1
+_SAMPLE_NS = 100 * MS
 _STA_UNSYNC = 0x0040
 
 
@@ -46,17 +47,32 @@ def product_version() -> str:
 
 
 class LoopLag:
-    """Samples ten times a second how much later than asked the event loop wakes up."""
+    """Samples ten times a second how much later than asked the event loop wakes up.
 
-    def __init__(self) -> None:
+    phase_ns  of the samples on the monotonic clock: where something else wakes the loop too, it is woken once for both
+    """
+
+    def __init__(self, phase_ns: int = 0) -> None:
         self._samples_ns: list[int] = []
+        self._phase_ns = phase_ns
+        self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Sample until cancelled."""
-        while True:
-            before_ns = time.monotonic_ns()
-            await asyncio.sleep(_SAMPLE_S)
-            self._samples_ns.append(max(0, time.monotonic_ns() - before_ns - round(_SAMPLE_S * SECOND)))
+        self._set_timer()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _set_timer(self) -> None:
+        due_ns = first_due_ns(time.monotonic_ns() + 1, _SAMPLE_NS, self._phase_ns)
+        self._timer = asyncio.get_running_loop().call_at(due_ns / SECOND, self._sample, due_ns)
+
+    def _sample(self, due_ns: int) -> None:
+        self._samples_ns.append(max(0, time.monotonic_ns() - due_ns))
+        self._set_timer()
 
     def take_p99_ns(self) -> int | None:
         """The 99th percentile since the last call, in ns; None without a sample."""

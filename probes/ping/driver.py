@@ -6,6 +6,8 @@ out, so that a reply that came in time while the loop was busy counts as in time
 * While little happens, the loop wakes up exactly when something is due or comes in.
 * When it wakes up _DENSE times in a row within a rest of each other, the engine ticks: it sends and reads at most once every
   rest, when something is due or _NEWS_NS have passed, and listens to its sockets again only after _QUIET_TICKS ticks without news.
+* What the sockets hold waits for the next packet to leave, if that is soon: then one wake-up does for both.
+* Where rests are long the moments of the agent's grid (probes/pulse.py) are kept, so that one wake-up does for rounds that begin too.
 
 An engine says how long its rest is (`_rest_ns`). Whatever comes in, one turn reads a bounded number of messages: a flood
 costs the loop its ticks and no more.
@@ -18,6 +20,8 @@ import gc
 import time
 from abc import ABC, abstractmethod
 
+from probes.pulse import GRID_NS, on_grid
+
 __all__ = ["LoopDriver"]
 
 
@@ -27,6 +31,8 @@ _QUIET_TICKS = 4
 _DENSE = 4
 #: How long news may lie in the sockets of an engine that ticks and has nothing else to do: so long, or so many rests.
 _NEWS_NS, _NEWS_RESTS = 50_000_000, 4
+#: And so long, in nanoseconds and in rests, when there is something to do then.
+_NEWS_ALONG_NS, _NEWS_ALONG_RESTS = 110_000_000, 11
 #: Back so soon when a turn could not read everything; and so long may that go on before packets time out all the same.
 _BACKLOG_NS = 1_000_000
 _BACKLOG_PATIENCE_NS = 1_000_000_000
@@ -45,6 +51,7 @@ class LoopDriver(ABC):
         self._last_wake_ns = 0
         self._dense_wakes = 0
         self._drained_ns = 0
+        self._is_turn_near = False
 
     def _rest_ns(self) -> int:
         """How long a tick is now."""
@@ -133,6 +140,14 @@ class LoopDriver(ABC):
         self._arm()
 
     def _wake(self) -> None:
+        if self._rests_long() and not self._is_turn_near and self._loop is not None:
+            # Whoever begins a round at this moment of the grid does so before: its packets leave with these.
+            self._is_turn_near = True
+            self._loop.call_soon(self._wake)
+            return
+        self._is_turn_near = False
+        if self._loop is None:
+            return
         # What a turn makes it keeps, or frees by itself: looking for garbage meanwhile costs a tenth of it and finds nothing.
         collects = gc.isenabled()
         gc.disable()
@@ -143,7 +158,9 @@ class LoopDriver(ABC):
                 gc.enable()
 
     def _turn(self) -> None:
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()  # nothing where it is what woke us
+            self._timer = None
         was_ticking = self._is_ticking
         now_ns = self._note_wake()
         is_quiet = not self._absorb()
@@ -162,14 +179,26 @@ class LoopDriver(ABC):
                 self._listen()
         self._arm()
 
+    def _rests_long(self) -> bool:
+        """It ticks at the pace of the grid, or slower."""
+        return self._is_ticking and self._rest_ns() >= GRID_NS
+
+    def _begins_ns(self) -> int:
+        """When what begins now is due: the last moment of the grid, where that is kept."""
+        now_ns = time.monotonic_ns()
+        return on_grid(now_ns) if self._rests_long() else now_ns
+
     def _arm(self) -> None:
         """Set the timer to the next moment, unless it is set to that or an earlier one."""
         at_ns = self._next_ns()
         if self._is_ticking and self._is_drained():
             # A rest at least; and when nothing is due then, what comes in can wait for some more of them.
             rest_ns = self._rest_ns()
-            latest_ns = self._last_wake_ns + max(rest_ns, min(_NEWS_RESTS * rest_ns, _NEWS_NS))
-            at_ns = latest_ns if at_ns is None else max(self._last_wake_ns + rest_ns, min(at_ns, latest_ns))
+            woke_ns = on_grid(self._last_wake_ns) if self._rests_long() else self._last_wake_ns
+            latest_ns = woke_ns + max(rest_ns, min(_NEWS_RESTS * rest_ns, _NEWS_NS))
+            if at_ns is None or at_ns > woke_ns + max(rest_ns, min(_NEWS_ALONG_RESTS * rest_ns, _NEWS_ALONG_NS)):
+                at_ns = latest_ns
+            at_ns = max(woke_ns + rest_ns, at_ns)
         elif self._is_ticking:
             at_ns = self._last_wake_ns + _BACKLOG_NS
         if at_ns is None or self._loop is None:
