@@ -15,6 +15,7 @@ out_of_range         holds an integer beyond 64 bits
 no_samples           is a ping without a single probe packet
 wrong_agent          is of another agent than its batch
 too_long             is longer than MAX_LINE_BYTES
+from_the_future      is dated more than MAX_AHEAD_NS after it was received: the agent's clock is wrong, or the collector's
 ===================  ==========================================================================================
 """
 
@@ -23,7 +24,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -31,7 +32,9 @@ import msgspec
 import pyarrow as pa
 
 from records.batch import LINE_TYPES, SCHEMA_VERSION, BatchName
-from records.measurement import AgentStatus
+from records.measurement import AgentStatus, PingResult
+from records.stamp import StampResult
+from records.units import SECOND
 from warehouse.columns import (
     Row,
     agent_status_rows,
@@ -46,12 +49,26 @@ from warehouse.columns import (
 )
 from warehouse.rounds import PING_PREFIX, ping_table
 
-__all__ = ["MAX_BATCH_ROWS", "MAX_BODY_BYTES", "MAX_LINE_BYTES", "Batch", "Reject", "TooLarge", "Unreadable", "decompress", "parse"]
+__all__ = [
+    "MAX_AHEAD_NS",
+    "MAX_BATCH_ROWS",
+    "MAX_BODY_BYTES",
+    "MAX_LINE_BYTES",
+    "Batch",
+    "Reject",
+    "TooLarge",
+    "Unreadable",
+    "decompress",
+    "parse",
+]
 
 MAX_BODY_BYTES = 64 << 20
 MAX_LINE_BYTES = 4 << 20
 MAX_BATCH_ROWS = 500_000
+#: What is dated later than this after its receipt is refused. There is no limit the other way: an agent may have been cut off for weeks.
+MAX_AHEAD_NS = 600 * SECOND
 _KEPT_CHARACTERS = 4000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLLECTOR = "collector"
 #: From this many lines of ping rounds on they are read in bulk.
 _BULK_LINES = 16
@@ -224,10 +241,26 @@ def _decode(line: bytes, name: BatchName, received_at: datetime) -> tuple[str, s
         return "not_json", str(error)
     if record.agent != name.agent:
         return "wrong_agent", f"the line is of agent {record.agent!r} and the batch of {name.agent!r}"
+    if (ahead_ns := _latest_ns(record) - unix_ns(received_at)) > MAX_AHEAD_NS:
+        said = f"it is dated {ahead_ns / SECOND:.0f} s after it was received, and at most {MAX_AHEAD_NS // SECOND} are taken"
+        return "from_the_future", f"{said}; set the clock of {name.agent!r}"
     rows = _ROWS[envelope.type][1](record, name, received_at)
     if not rows:
         return "no_samples", "a ping without a single probe packet says nothing"
     return envelope.type, record.site if isinstance(record, AgentStatus) else record.src, rows
+
+
+def unix_ns(at: datetime) -> int:
+    """Unix time in ns."""
+    return (at - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _latest_ns(record: Any) -> int:
+    """The latest time that a record names of itself."""
+    if isinstance(record, AgentStatus):
+        return record.at_ns
+    packets = record.samples if isinstance(record, PingResult | StampResult) else ()
+    return max(record.started_at_ns, *(packet.sent_at_ns for packet in packets)) if packets else int(record.started_at_ns)
 
 
 def _refuse_many(row_count: int) -> None:
@@ -245,7 +278,7 @@ def parse(content: bytes, name: BatchName, *, received_at: datetime) -> Batch:
     if not lines:
         raise Unreadable("empty", "the batch holds no line")
     bulk = [line for _, line in lines if line.startswith(PING_PREFIX) and len(line) <= MAX_LINE_BYTES]
-    rounds = ping_table(bulk, name, received_at) if len(bulk) >= _BULK_LINES else None
+    rounds = ping_table(bulk, name, received_at, latest_ns=unix_ns(received_at) + MAX_AHEAD_NS) if len(bulk) >= _BULK_LINES else None
     row_count = 0 if rounds is None else rounds.num_rows
     _refuse_many(row_count)
     for number, line in lines:

@@ -70,8 +70,11 @@ _BLOCK_BYTES = 1 << 18
 _PARSE = arrow_json.ParseOptions(explicit_schema=pa.schema(list(_ROUND.items())), unexpected_field_behavior="error")
 
 
-def ping_table(lines: Sequence[bytes], name: BatchName, received_at: datetime) -> pa.Table | None:
-    """The table ping_sample of lines that all begin with PING_PREFIX; None when there is anything unusual about any of them."""
+def ping_table(lines: Sequence[bytes], name: BatchName, received_at: datetime, *, latest_ns: int) -> pa.Table | None:
+    """The table ping_sample of lines that all begin with PING_PREFIX; None when there is anything unusual about any of them.
+
+    latest_ns   Unix time: a round or packet dated later than that is unusual
+    """
     content = b"\n".join(lines)
     # What only escapes can bring in (NUL, half a surrogate pair) and what is not ASCII is looked at one by one.
     if not content.isascii() or b"\\u" in content:
@@ -92,6 +95,8 @@ def ping_table(lines: Sequence[bytes], name: BatchName, received_at: datetime) -
         return None
     packets = dict(zip(_SAMPLE, flat.flatten(), strict=True))
     if not _is_good(packets) or not _are_agents(rounds, name) or not _are_replies(packets):
+        return None
+    if max(pc.max(rounds["started_at_ns"]).as_py(), pc.max(packets["sent_at_ns"]).as_py()) > latest_ns:
         return None
     return _table(rounds, packets, samples, name, received_at)
 
@@ -116,8 +121,6 @@ def _are_replies(packets: dict[str, pa.Array]) -> bool:
     """What PingSample asserts: a reply has an RTT of 0 or more and how it was timed, and nothing else has either; nothing failed in it."""
     is_reply = pc.equal(packets["outcome"], "reply")
     if not is_reply.equals(pc.is_valid(packets["rtt_ns"])) or not is_reply.equals(pc.is_valid(packets["ts_source"])):
-        return False
-    if pc.any(pc.and_(is_reply, pc.is_valid(packets["failure_source"]))).as_py():
         return False
     if pc.any(pc.and_(is_reply, pc.is_valid(packets["failure_source"]))).as_py():
         return False

@@ -130,10 +130,12 @@ def _matrix(
     at: datetime | None,
 ) -> ImportReport:
     from warehouse import open_warehouse
-    from warehouse.importers.rtt_matrix import check_files, import_files
+    from warehouse.importers.rtt_matrix import PASSES, check_files, import_files
 
-    check_files(files, mapping=mapping, where=where, medium=medium)
-    with open_warehouse(warehouse, mode="write") as wh:
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(_progress(files, passes=PASSES))
+        check_files(files, mapping=mapping, where=where, medium=medium, progress=progress)
+        wh = stack.enter_context(open_warehouse(warehouse, mode="write"))
         return import_files(
             wh,
             files,
@@ -144,6 +146,7 @@ def _matrix(
             medium=medium,
             at=at,
             now=datetime.now(UTC),
+            progress=progress,
         )
 
 
@@ -186,12 +189,13 @@ def _known(wh: Warehouse, inventory: Inventory, own: dict[str, Site]) -> dict[st
 
 
 @contextlib.contextmanager
-def _progress(files: tuple[str, ...]) -> Iterator[Callable[[int], object] | None]:
-    """A bar by bytes where standard error is a terminal; nothing anywhere else."""
-    if not sys.stderr.isatty():
+def _progress(files: tuple[str, ...], *, passes: int = 1) -> Iterator[Callable[[int], object] | None]:
+    """A bar by bytes where standard error is a terminal; nothing anywhere else. passes: how often each file is read."""
+    paths = [Path(path) for path in files]
+    if not sys.stderr.isatty() or not all(path.is_file() for path in paths):  # what is no file is told by who opens it
         yield None
         return
-    size = sum(Path(path).stat().st_size for path in files)
+    size = passes * sum(path.stat().st_size for path in paths)
     with click.progressbar(length=size, label="reading", file=sys.stderr) as bar:
         yield bar.update
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,10 +17,13 @@ from inventory.load import load
 from records.errors import InputError, UserError
 from records.place import Site, great_circle_km
 from warehouse import Warehouse
+from warehouse.importers import rtt_matrix
 from warehouse.importers.rtt_matrix import ImportReport, check_files, import_files
 from warehouse.importers.table import read_csv
+from warehouse.ingest import Batch
 from warehouse.maintain import verify
 from warehouse.queries import link_estimates, measurement_counts, reject_counts, rejects, sites
+from warehouse.store import Outcome, store
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 PLACES = {"sin": (1.35, 103.82), "fra": (50.11, 8.68), "iad": (39.04, -77.49)}
@@ -124,6 +129,12 @@ BAD_FILES = {
     "an open quote": (b'src,dst,rtt_ms\nsin,fra,1\n"sin,fra,1\n', 3, "not CSV"),
     "text after a quote": (b'src,dst,rtt_ms\n"sin"x,fra,1\n', 2, "not CSV"),
     "an endless field": (b"src,dst,rtt_ms\n" + b"x" * 200_000 + b",fra,1\n", 2, "not CSV"),
+    "a character across blocks that is none": (
+        b"src,dst,rtt_ms\n" + b"sin,fra,1\n" * 104_855 + b"sin,fra123\xc3(,1\n",
+        104_857,
+        "0xc3 is not",
+    ),
+    "a line without end": (b"src,dst,rtt_ms\n" + b"x" * (17 << 20), 2, "more than 16777216 bytes"),
     "semicolons": (b"src;dst;rtt_ms\nsin;fra;1\n", 1, "has no column src"),
 }
 
@@ -144,15 +155,51 @@ def test_a_bad_file_is_refused_with_its_line(
     assert shared.snapshot_id() == before
 
 
-def test_a_file_beyond_the_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never more of a matrix in memory than the bound; a file of just that size is read."""
-    content = b"src,dst,rtt_ms\nsin,fra,160\n"
-    (tmp_path / "m.csv").write_bytes(content)
-    monkeypatch.setattr("warehouse.importers.table.MAX_CSV_BYTES", len(content))
-    check_files([tmp_path / "m.csv"])
-    monkeypatch.setattr("warehouse.importers.table.MAX_CSV_BYTES", len(content) - 1)
-    with pytest.raises(InputError, match=r"m\.csv: holds more than the 26 bytes that a matrix may have; split it into several files"):
-        check_files([tmp_path / "m.csv"])
+def test_a_file_of_any_size_goes_in_by_chunks(wh: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import that is broken off after its first chunk goes on from there, as one import; again, it changes nothing."""
+    monkeypatch.setattr(rtt_matrix, "_CHUNK_ROWS", 2)
+    rows = ["sin,fra,160", "fra,sin,161", "sin,xxx,1", "sin,fra,170", "iad,fra,90", "fra,iad,91", "iad,sin,200"]
+    path = _file(tmp_path, "\n".join(["src,dst,rtt_ms", *rows]))
+    stored: list[object] = []
+
+    def break_off(wh: Warehouse, batches: Sequence[Batch]) -> list[Outcome]:
+        if stored:
+            raise KeyboardInterrupt
+        stored.extend(batches)
+        return store(wh, batches)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rtt_matrix, "store", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            _import(wh, path)
+    assert measurement_counts(wh)["rtt_matrix"] == 2
+    later = NOW + timedelta(hours=1)
+    rest = _import(wh, path, now=later)
+    assert (rest.read, rest.stored, rest.already, rest.rejected) == (7, 4, 2, {"unknown_site": 1})
+    before = wh.snapshot_id()
+    again = _import(wh, path, now=later)
+    assert (again.read, again.stored, again.already, again.rejected) == (7, 0, 6, {"unknown_site": 1})
+    assert wh.snapshot_id() == before
+    assert reject_counts(wh) == {"unknown_site": 1}
+    # Both rows of sin > fra count, though an hour and a chunk lie between them.
+    assert {link.key[:2]: link.rtt_p50_ns for link in link_estimates(wh, now=later)}["sin", "fra"] == 165_000_000
+    assert verify(wh) == []
+
+
+def test_progress_is_every_byte_of_every_pass(wh: Warehouse, tmp_path: Path) -> None:
+    """What is told adds up to the size of the file for each time that it is read."""
+    path = _file(tmp_path, "src,dst,rtt_ms\n" + "sin,fra,160\n" * 1000)
+    told: list[int] = []
+    check_files([path], progress=told.append)
+    _import(wh, path, progress=told.append)
+    assert sum(told) == rtt_matrix.PASSES * path.stat().st_size
+
+
+def test_a_pipe_is_told_to_be_saved_first(shared: Warehouse, tmp_path: Path) -> None:
+    """What can be read once only is not half imported."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is a pipe or a device; save it as a file first"):
+        _import(shared, tmp_path / "pipe")
 
 
 def test_a_folder_is_no_file(shared: Warehouse, tmp_path: Path) -> None:
@@ -238,9 +285,10 @@ def test_any_file_is_read_or_refused(tmp_path: Path, data: bytes) -> None:
     path = _file(tmp_path, data)
     try:
         table = read_csv(path)
+        rows = list(table.rows())
     except InputError:
         return
-    assert all(len(fields) == len(table.header) for _, fields in table.rows)
+    assert all(len(fields) == len(table.header) for _, fields in rows)
 
 
 def test_the_public_grid(wh: Warehouse) -> None:

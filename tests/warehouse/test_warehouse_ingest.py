@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import zlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -51,7 +52,13 @@ BAD_LINES = {
     "no packets": (_line(samples=[]), "no_samples"),
     "another agent": (_line(agent="fra-1"), "wrong_agent"),
     "an RTT beyond 64 bits": (_line(samples=_sample(rtt_ns=2**63)), "out_of_range"),
-    "a start beyond 64 bits": (_line(started_at_ns=10**30), "out_of_range"),
+    "a packet count beyond 64 bits": (_line(payload_bytes=10**30), "out_of_range"),
+    "begun in eleven minutes": (_line(started_at_ns=at_ns(NOW) + 660 * 10**9), "from_the_future"),
+    "sent in eleven minutes": (_line(samples=_sample(sent_at_ns=at_ns(NOW) + 660 * 10**9)), "from_the_future"),
+    "begun beyond 64 bits": (_line(started_at_ns=10**30), "from_the_future"),
+    "reported tomorrow": (content([report(NOW + timedelta(days=1))]).strip(), "from_the_future"),
+    "traced tomorrow": (content([trace(4, at=NOW + timedelta(days=1))]).strip(), "from_the_future"),
+    "a STAMP packet of tomorrow": (content([stamped(4, [1], at=NOW + timedelta(days=1))]).strip(), "from_the_future"),
     "an escaped NUL": (_line(target="a\0b"), "bad_text"),
     "nested without end": (b"[" * 100_000, "not_json"),
     "too long": (_line(target="x" * MAX_LINE_BYTES), "too_long"),
@@ -71,6 +78,13 @@ def test_one_bad_line_costs_no_other(line: bytes, reason: str) -> None:
     assert len(kept["line"]) <= 4000
     assert kept["agent"] == "sin-1"
     assert "\0" not in kept["line"]
+
+
+def test_a_clock_that_is_a_little_ahead_costs_nothing() -> None:
+    """Ten minutes are taken, and however long ago: an agent that was cut off for a year delivers what it kept."""
+    ahead, old = NOW + timedelta(minutes=10), NOW - timedelta(days=365)
+    lines = [_line(started_at_ns=at_ns(at), samples=_sample(sent_at_ns=at_ns(at))) for at in (ahead, old)]
+    assert parse(b"\n".join(lines), NAME, received_at=NOW).counts == {"ping": 2}
 
 
 def test_half_a_surrogate_pair_is_rejected_or_replaced() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from warehouse_builders import BOOT, NOW, content, ping, put, trace
+from warehouse_builders import BOOT, NOW, at_ns, content, ping, put, trace
 
 from records.batch import BatchName
 from warehouse import Warehouse, ingest
@@ -96,6 +97,7 @@ def test_a_changed_field_is_read_alike(where: str, field: int, value: str, is_dr
         content([ping(1, [1]), ping(2, []), ping(3, [2])]),
         content([ping(1, [1]), ping(2, [1], agent="fra-1")]),
         content([ping(1, [1], timeout_ns=None), ping(2, [1])]),
+        content([ping(1, [1]), ping(2, [1], at=NOW + timedelta(minutes=11)), ping(3, [1], started_at_ns=2**62)]),
         content([ping(1, [1], started_at_ns=-1), ping(2, [1], started_at_ns=-1001)]),
         content([ping(1, [1])]) + b"{oops\n\n \n" + content([ping(2, [1])]).replace(b"\n", b"\r\n"),
         content([ping(1, [1])]).strip() * 2 + b"\n" + content([ping(2, [1])]),
@@ -110,6 +112,7 @@ def test_a_changed_field_is_read_alike(where: str, field: int, value: str, is_dr
         "no sample",
         "other agent",
         "no time-out",
+        "of tomorrow",
         "before 1970",
         "broken",
         "two on a line",
@@ -127,10 +130,11 @@ def test_unusual_batches_are_read_alike(body: bytes, monkeypatch: pytest.MonkeyP
 def test_what_an_agent_writes_is_read_in_bulk() -> None:
     """The bulk way takes what `encode_line` makes: else it would only cost time."""
     lines = content([ping(n, [1000 + n, None], at=NOW) for n in range(3)]).splitlines()
-    table = ping_table(lines, NAME, NOW)
+    table = ping_table(lines, NAME, NOW, latest_ns=at_ns(NOW) + 10**9)
     assert table is not None
     assert table.num_rows == 6
-    assert ping_table([lines[0], lines[1].replace(b"sin", "sön".encode())], NAME, NOW) is None
+    assert ping_table([lines[0], lines[1].replace(b"sin", "sön".encode())], NAME, NOW, latest_ns=at_ns(NOW)) is None
+    assert ping_table(lines, NAME, NOW, latest_ns=at_ns(NOW) - 10**12) is None
 
 
 def test_a_batch_of_too_many_rows_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 A row that cannot be stored is kept among the rejects with its reason, file and line; a row that is stored but impossible
 is flagged. A file is stored once: the same content with the same outcome again changes nothing.
+A file may be of any size: it is read piece by piece, and stored by chunks.
 
 ===================  ==========================================================================================
 reason               the row
@@ -21,11 +22,12 @@ bad_medium           has a medium that is none
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -41,9 +43,10 @@ from warehouse.importers.report import ImportReport
 from warehouse.importers.table import CsvTable, read_csv
 from warehouse.ingest import Batch, Reject, kept_text
 from warehouse.queries import put_sites
+from warehouse.statements import statement
 from warehouse.store import Outcome, store
 
-__all__ = ["COLUMNS", "ImportReport", "check_files", "import_files"]
+__all__ = ["COLUMNS", "PASSES", "ImportReport", "check_files", "import_files"]
 
 #: Column -> what it is; rtt_ms or p50_ms is needed, all after it may be absent.
 COLUMNS = {
@@ -63,6 +66,10 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MAX_MS = 600_000.0
 _TOLERANCE = 0.98
 _MOST_NAMES = 100
+#: Rows and rejects of one transaction.
+_CHUNK_ROWS = 100_000
+#: How often a file is read: is it text, what would become of it, and to be stored.
+PASSES = 3
 
 
 class _Bad(Exception):
@@ -92,11 +99,12 @@ def check_files(
     mapping: Mapping[str, str] | None = None,
     where: Mapping[str, str] | None = None,
     medium: str = "internet",
+    progress: Callable[[int], object] | None = None,
 ) -> None:
     """Raise what import_files would raise about its arguments and files, before a warehouse is opened or made for them."""
     _check_options(mapping or {}, medium)
     for path in files:
-        table = read_csv(path)
+        table = read_csv(path, progress)
         _columns(table, mapping or {})
         _filters(table, mapping or {}, where or {})
 
@@ -120,14 +128,17 @@ def import_files(
     medium: str = "internet",
     at: datetime | None = None,
     now: datetime,
+    progress: Callable[[int], object] | None = None,
 ) -> ImportReport:
-    """Store the RTTs of CSV files, all of them in one transaction or, on an error, none.
+    """Store the RTTs of CSV files. All of them are read to their end first, so that one that cannot be read leaves nothing of any; then
+    each goes in by chunks of a transaction each, and nothing is held of it but the chunk.
 
     known_sites  sites by id; those that rows name are stored too
     resolve      site id for a name that is no id, such as a zone or an alias; None where it knows none
     mapping      our column -> the file's, where they differ: {"rtt_ms": "avg_rtt"}
     where        the file's column -> the value a row must have to be read
     medium, at   of rows whose file does not say
+    progress     called with the bytes read since the last call; each file is read PASSES times
 
     Raises UserError or InputError (with file and line) when an argument or a file cannot be used.
     """
@@ -141,73 +152,109 @@ def import_files(
         at=at,
         now=now,
     )
-    read = [_read(read_csv(path), reader) for path in files]
-    put_sites(wh, [known_sites[site] for one in read for site in sorted(one.batch.sites)])
-    outcomes = store(wh, [one.batch for one in read])
-    fresh = [one for one, outcome in zip(read, outcomes, strict=True) if outcome is Outcome.STORED]
-    repeated = [one for one, outcome in zip(read, outcomes, strict=True) if outcome is not Outcome.STORED]
+    checked = [(table := read_csv(path), _outcome(table, reader, progress)) for path in files]
+    tally = _Tally()
+    for table, digest in checked:
+        _store(wh, table, digest, reader, tally, progress)
     return ImportReport(
-        read=sum(one.batch.line_count + one.skipped for one in read),
-        stored=sum(one.batch.stored_count for one in fresh),
-        already=sum(one.batch.stored_count for one in repeated),
-        skipped=sum(one.skipped for one in read),
-        rejected=dict(sorted(Counter(reject.reason for one in read for reject in one.batch.rejects).items())),
-        flagged={"faster_than_light": count} if (count := sum(one.impossible for one in read)) else {},
-        unknown_names=dict(sorted(sum((one.unknown for one in read), Counter[str]()).items())),
+        read=tally.stored + tally.already + tally.skipped + sum(tally.rejected.values()),
+        stored=tally.stored,
+        already=tally.already,
+        skipped=tally.skipped,
+        rejected=dict(sorted(tally.rejected.items())),
+        flagged={"faster_than_light": tally.impossible} if tally.impossible else {},
+        unknown_names=dict(sorted(tally.unknown.items())),
     )
 
 
+@dataclass(slots=True)
+class _Tally:
+    stored: int = 0
+    already: int = 0
+    skipped: int = 0
+    impossible: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+
+
 @dataclass(frozen=True, slots=True)
-class _Read:
-    batch: Batch
-    skipped: int
-    impossible: int
-    unknown: Counter[str]
+class _Good:
+    """A row to store: its columns up to measured_at, and whether they are impossible."""
+
+    line: int
+    row: Row
+    is_impossible: bool
 
 
-def _read(table: CsvTable, reader: _Reader) -> _Read:
+def _items(table: CsvTable, reader: _Reader, progress: Callable[[int], object] | None, tally: _Tally) -> Iterator[_Good | Reject]:
+    """What each row of a file is: good, or to be rejected; those that are left out are counted."""
     columns = _columns(table, reader.mapping)
     filters = _filters(table, reader.mapping, reader.where)
-    rows: list[Row] = []
-    rejects: list[Reject] = []
-    sites: set[str] = set()
-    skipped = impossible = 0
-    unknown: Counter[str] = Counter()
-    for line, fields in table.rows:
+    for line, fields in table.rows(progress):
         if any(fields[index].strip() != value for index, value in filters):
-            skipped += 1
+            tally.skipped += 1
             continue
         try:
             row, is_impossible = _row({name: fields[index].strip() for name, index in columns.items()}, reader)
         except _Bad as bad:
-            if bad.name is not None and (bad.name in unknown or len(unknown) < _MOST_NAMES):
-                unknown[bad.name] += 1
-            rejects.append(Reject(line, bad.reason, kept_text(bad.detail.encode()), kept_text(",".join(fields).encode())))
-            continue
-        rows.append((*row, line))
-        sites.update((str(row[0]), str(row[1])))
-        impossible += is_impossible
-    # Of the content and of what became of it: the same file read with other sites or another mapping is another import.
-    digest = sha256(table.content + repr((rows, [(r.line_number, r.reason) for r in rejects])).encode()).hexdigest()
-    name = BatchName(_AGENT, digest, 0)
-    made = tables(
-        {
-            "rtt_matrix": [(*row[:-1], table.path, row[-1], digest, reader.now) for row in rows],
-            "reject": [reject.row(table.path, name, digest, reader.now) for reject in rejects],
-        }
-    )
-    batch = Batch(
-        name=name,
-        source=table.path,
-        content_sha256=digest,
-        received_at=reader.now,
-        line_count=len(rows) + len(rejects),
-        rejects=tuple(rejects),
-        tables=made,
-        counts={"rtt_matrix": len(rows)},
-        sites=frozenset(sites),
-    )
-    return _Read(batch, skipped, impossible, unknown)
+            if bad.name is not None and (bad.name in tally.unknown or len(tally.unknown) < _MOST_NAMES):
+                tally.unknown[bad.name] += 1
+            yield Reject(line, bad.reason, kept_text(bad.detail.encode()), kept_text(",".join(fields).encode()))
+        else:
+            yield _Good(line, row, is_impossible)
+
+
+def _outcome(table: CsvTable, reader: _Reader, progress: Callable[[int], object] | None) -> str:
+    """A digest of a file and of what becomes of it: the same file read with other sites or another mapping is another import."""
+    digest = sha256(table.content_sha256.encode())
+    for item in _items(table, reader, progress, _Tally()):
+        digest.update(repr((item.line, item.row) if isinstance(item, _Good) else (item.line_number, item.reason)).encode())
+    return digest.hexdigest()
+
+
+def _store(wh: Warehouse, table: CsvTable, digest: str, reader: _Reader, tally: _Tally, progress: Callable[[int], object] | None) -> None:
+    """Store a file by chunks, each of them once. Chunks of an import that was broken off before are of its time."""
+    received_at = _began_at(wh, digest) or reader.now
+    items = _items(table, reader, progress, tally)
+    for number in itertools.count():
+        chunk = list(itertools.islice(items, _CHUNK_ROWS))
+        if not chunk and number:
+            return
+        good = [item for item in chunk if isinstance(item, _Good)]
+        rejects = [item for item in chunk if isinstance(item, Reject)]
+        name = BatchName(_AGENT, digest, number)
+        made = tables(
+            {
+                "rtt_matrix": [(*item.row, table.path, item.line, digest, received_at) for item in good],
+                "reject": [reject.row(table.path, name, digest, received_at) for reject in rejects],
+            }
+        )
+        sites = frozenset(str(site) for item in good for site in item.row[:2])
+        batch = Batch(
+            name=name,
+            source=table.path,
+            content_sha256=digest,
+            received_at=received_at,
+            line_count=len(chunk),
+            rejects=tuple(rejects),
+            tables=made,
+            counts={"rtt_matrix": len(good)},
+            sites=sites,
+        )
+        put_sites(wh, [reader.known_sites[site] for site in sorted(sites)])
+        if store(wh, [batch]) == [Outcome.STORED]:
+            tally.stored += len(good)
+        else:
+            tally.already += len(good)
+        tally.rejected.update(reject.reason for reject in rejects)
+        tally.impossible += sum(item.is_impossible for item in good)
+
+
+def _began_at(wh: Warehouse, digest: str) -> datetime | None:
+    """When the first chunk of this very import was stored; None: none was."""
+    with wh.cursor() as cursor:
+        row = cursor.execute(statement("imports/began"), {"agent": _AGENT, "boot": digest}).fetchone()
+    return None if row is None else row[0]
 
 
 def _columns(table: CsvTable, mapping: Mapping[str, str]) -> dict[str, int]:

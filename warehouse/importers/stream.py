@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 import ijson
 import msgspec
@@ -26,9 +26,11 @@ _BROKEN = frozenset({"not_json", "cut_off", "bad_field", "not_this_format", "too
 _BOM = b"\xef\xbb\xbf"
 
 
-def open_file(path: str | Path) -> BinaryIO:
+def open_file(path: str | Path) -> BufferedReader:
     """The file, open for reading; raises InputError that says why it cannot be."""
     try:
+        if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+            raise InputError(path, None, "is a pipe or a device; save it as a file first: it is read more than once")
         return Path(path).open("rb")
     except IsADirectoryError as error:
         raise InputError(path, None, "is a folder; name a file") from error
@@ -47,7 +49,7 @@ def digest_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def items(parser: Parser, file: BinaryIO, given: Given) -> Iterator[Found | Unfit]:
+def items(parser: Parser, file: BufferedReader, given: Given) -> Iterator[Found | Unfit]:
     """What a parser finds in a file; a fault of the file is the last of it."""
     if _is_empty(file):
         yield Unfit("empty", "the file holds nothing")
@@ -61,7 +63,7 @@ def items(parser: Parser, file: BinaryIO, given: Given) -> Iterator[Found | Unfi
     yield from _items(parser, file, given)
 
 
-def _items(parser: Parser, file: BinaryIO, given: Given) -> Iterator[Found | Unfit]:
+def _items(parser: Parser, file: BufferedReader, given: Given) -> Iterator[Found | Unfit]:
     try:
         if parser.documents is not None and (_starts_json(file) or parser.lines is None):
             for place, document in documents(file):
@@ -80,7 +82,7 @@ def _items(parser: Parser, file: BinaryIO, given: Given) -> Iterator[Found | Unf
         yield fault
 
 
-def _is_empty(file: BinaryIO) -> bool:
+def _is_empty(file: BufferedReader) -> bool:
     blank = True
     while blank and (block := file.read(1 << 16)):
         blank = not block.removeprefix(_BOM).strip()
@@ -88,12 +90,12 @@ def _is_empty(file: BinaryIO) -> bool:
     return blank
 
 
-def _skip_mark(file: BinaryIO) -> None:
+def _skip_mark(file: BufferedReader) -> None:
     if file.read(3) != _BOM:
         file.seek(0)
 
 
-def _starts_json(file: BinaryIO) -> bool:
+def _starts_json(file: BufferedReader) -> bool:
     """Whether the first character that is no space opens an object or an array; leaves the file at its beginning."""
     _skip_mark(file)
     head = file.read(4096).lstrip()
@@ -101,7 +103,7 @@ def _starts_json(file: BinaryIO) -> bool:
     return head[:1] in (b"{", b"[")
 
 
-def _raw_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def _raw_lines(file: BufferedReader) -> Iterator[tuple[int, bytes]]:
     number = 0
     while line := file.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -110,7 +112,7 @@ def _raw_lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         yield number, line
 
 
-def lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
+def lines(file: BufferedReader) -> Iterator[tuple[int, str]]:
     """The lines from 1 without their ends; raises Unfit on what is no UTF-8 text."""
     _skip_mark(file)
     for number, line in _raw_lines(file):
@@ -122,7 +124,7 @@ def lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
             raise Unfit("not_text", f"line {number}: byte 0x{line[error.start]:02x} is not UTF-8", number) from error
 
 
-def documents(file: BinaryIO) -> Iterator[tuple[int, object]]:
+def documents(file: BufferedReader) -> Iterator[tuple[int, object]]:
     """(number from 1, document) of a file of JSON; of JSON lines the number is the line's and a bad line is an Unfit in its place.
 
     Raises Unfit where the rest of the file cannot be read.
@@ -157,7 +159,7 @@ def _broken(is_cut: bool, number: int, error: Exception) -> tuple[str, str, int]
     return ("cut_off" if is_cut else "not_json", f"document {number + 1}: {said}", number + 1)
 
 
-def _is_json_lines(file: BinaryIO) -> bool:
+def _is_json_lines(file: BufferedReader) -> bool:
     """Whether one of the first two lines that hold anything is a whole object: then every line is to be one."""
     seen = 0
     while seen < 2 and (line := file.readline(MAX_LINE_BYTES + 1)):
