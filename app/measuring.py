@@ -26,7 +26,7 @@ from app.sheet import echo
 from app.state import State, called
 from probes.model import ProbeType, Target, Vantage, new_boot_id
 from probes.oneshot import RoundUnderWay, TraceUnderWay, measure, store, under_way
-from probes.ping.sockets import resolve
+from probes.ping.addresses import resolve
 from records.batch import BatchName, Line, encode_line
 from records.errors import NoAnswer, UserError
 from records.link import MEDIA

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from probes.ping.icmp_socket import IcmpSocket
-from probes.ping.sockets import GRANT_ICMP, Mode, open_udp
+from probes.ping.opening import GRANT_ICMP, Mode, open_udp
 from records.errors import NotPermitted
 
 __all__ = ["Capability", "inspect"]

@@ -56,24 +56,10 @@ class PingSample:
             raise ValueError(f"rtt_ns {self.rtt_ns} is negative: RTTs come from a clock that never steps")
 
 
-class _Answered:
+class _Unsealed:
     """A sample while it is being made: the same slots, and writing them is not forbidden yet."""
 
     __slots__ = tuple(PingSample.__slots__)
-
-    def __init__(
-        self, sequence: int, sent_at_ns: int, rtt_ns: int, ts_source: TsSource, sched_lag_ns: int | None, reply_ttl: int | None
-    ) -> None:
-        self.sequence = sequence
-        self.outcome = "reply"
-        self.sent_at_ns = sent_at_ns
-        self.rtt_ns = rtt_ns
-        self.ts_source = ts_source
-        self.sched_lag_ns = sched_lag_ns
-        self.reply_ttl = reply_ttl
-        self.duplicates = 0
-        self.late = False
-        self.icmp_type = self.icmp_code = self.responder = self.error = self.failure_source = None
 
 
 def answered(
@@ -83,10 +69,23 @@ def answered(
 
     An engine makes 20,000 a second, and the constructor of a frozen record is the dearest of what it does for one.
     """
-    made: Any = _Answered(sequence, sent_at_ns, rtt_ns, ts_source, sched_lag_ns, reply_ttl)
+    made: Any = _new(_Unsealed)
+    made.sequence = sequence
+    made.outcome = "reply"
+    made.sent_at_ns = sent_at_ns
+    made.rtt_ns = rtt_ns
+    made.ts_source = ts_source
+    made.sched_lag_ns = sched_lag_ns
+    made.reply_ttl = reply_ttl
+    made.duplicates = 0
+    made.late = False
+    made.icmp_type = made.icmp_code = made.responder = made.error = made.failure_source = None
     made.__class__ = PingSample  # which Python allows where both have the same slots
     sample: PingSample = made
     return sample
+
+
+_new = object.__new__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

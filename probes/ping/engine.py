@@ -24,7 +24,6 @@ from probes.ping.outbox import BURST
 from probes.ping.pace import Pacer
 from probes.ping.session import Counters, EchoSession, Probe, Round
 from probes.ping.sockets import StampedSocket
-from probes.ping.timing import Sent
 from records.ping import PingSample
 
 __all__ = ["EchoEngine", "PingEngine", "errno_name", "gai_name", "unsent"]
@@ -125,11 +124,19 @@ class EchoEngine(LoopDriver):
         return self._session.counters
 
     @abstractmethod
-    def _transmit(self, probe: Probe) -> Sent:
-        """Hand the packet to the kernel; BlockingIOError when it has no room, OSError when it refuses."""
+    def _transmit(self, probe: Probe) -> object:
+        """Hand the packet to the kernel and note in it when; BlockingIOError when it has no room, OSError when it refuses."""
 
     async def _run(
-        self, peer: object, *, count: int, interval_ns: int, timeout_ns: int, payload_bytes: int, flow: int = 0
+        self,
+        peer: object,
+        *,
+        count: int,
+        interval_ns: int,
+        timeout_ns: int,
+        payload_bytes: int,
+        flow: int = 0,
+        requests: object = None,
     ) -> tuple[PingSample, ...]:
         loop = self._running_loop()
         started = self._session.begin(
@@ -140,6 +147,7 @@ class EchoEngine(LoopDriver):
             payload_bytes=payload_bytes,
             now_ns=self._begins_ns(),
             flow=flow,
+            requests=requests,
         )
         if started.done:
             return ()
@@ -198,9 +206,9 @@ class EchoEngine(LoopDriver):
         def blame(probe: Probe) -> str | None:
             if not asked:  # at the first of a turn; most turns time nothing out
                 for one in self._stamped():
-                    one.note_drops()
-                    asked.append(one.overflow_ns)
-            return OVERFLOW if probe.sent is not None and probe.sent.before.mono_ns <= max(asked, default=0) else None
+                    one.drops.ask()
+                    asked.append(one.drops.found_ns)
+            return OVERFLOW if probe.before.mono_ns <= max(asked, default=0) else None
 
         self._session.expire(now_ns, blame)
 
@@ -213,22 +221,23 @@ class EchoEngine(LoopDriver):
             if future is not None and not future.done():
                 future.set_result(None)
 
-    def _transmit_together(self, probes: Sequence[Probe]) -> list[Sent]:
-        """Hand packets to the kernel all at once; what it took, which is the first of them. Nothing where the engine cannot."""
-        return []
+    def _transmit_together(self, probes: Sequence[Probe]) -> int:
+        """Hand packets to the kernel all at once: how many it took, which are the first. Nothing where the engine cannot."""
+        return 0
 
     def _hand_over_all(self, probes: list[Probe]) -> None:
         while probes:
-            sent = self._transmit_together(probes)
-            self._session.sent_all(probes, sent)
-            if len(sent) == len(probes):
+            taken = self._transmit_together(probes)
+            if taken:
+                self._session.sent_all(probes[:taken])
+            if taken == len(probes):
                 return
-            self._hand_over(probes[len(sent)])  # finds out what was wrong with it, if anything
-            probes = probes[len(sent) + 1 :]
+            self._hand_over(probes[taken])  # finds out what was wrong with it, if anything
+            probes = probes[taken + 1 :]
 
     def _hand_over(self, probe: Probe) -> None:
         try:
-            sent = self._transmit(probe)
+            self._transmit(probe)
         except BlockingIOError as full:
             now = clocks()
             if now.mono_ns - probe.due_ns < _NO_ROOM_NS:
@@ -238,4 +247,4 @@ class EchoEngine(LoopDriver):
         except OSError as refused:
             self._session.failed(probe, clocks(), errno_name(refused))
         else:
-            self._session.sent(probe, sent)
+            self._session.sent_all((probe,))

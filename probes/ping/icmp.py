@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
+from probes.ping.addresses import resolve
 from probes.ping.engine import EchoEngine, gai_name, unsent
-from probes.ping.icmp_socket import IcmpSocket
+from probes.ping.icmp_socket import IcmpSocket, Requests
+from probes.ping.opening import Mode
 from probes.ping.session import Probe
-from probes.ping.sockets import Mode, StampedSocket, resolve
-from probes.ping.timing import Sent
+from probes.ping.sockets import StampedSocket
 from probes.ping.wire import FLOWS, MIN_PAYLOAD_BYTES, checksum_of
 from records.errors import NotPermitted
 from records.ping import PingSample
@@ -68,8 +69,18 @@ class IcmpEngine(EchoEngine):
             return unsent(count, gai_name(unknown))
         if version not in self._sockets:
             return unsent(count, "EAFNOSUPPORT")
+        to = self._sockets[version]
+        to.longest_ns = max(to.longest_ns, timeout_ns)
         payload_bytes = max(payload_bytes, MIN_PAYLOAD_BYTES)
-        return await self._run(host, count=count, interval_ns=interval_ns, timeout_ns=timeout_ns, payload_bytes=payload_bytes, flow=flow)
+        return await self._run(
+            host,
+            count=count,
+            interval_ns=interval_ns,
+            timeout_ns=timeout_ns,
+            payload_bytes=payload_bytes,
+            flow=flow,
+            requests=to.requests(host, payload_bytes, _CHECKSUMS[flow]),
+        )
 
     async def close(self) -> None:
         """See PingEngine."""
@@ -78,34 +89,33 @@ class IcmpEngine(EchoEngine):
             one.close()
         self._sockets.clear()
 
-    def _transmit(self, probe: Probe) -> Sent:
-        host = probe.round.peer
+    def _transmit(self, probe: Probe) -> None:
+        of = probe.round
+        host = of.peer
         assert isinstance(host, str), "the peer of an ICMP round is a numeric address"
         to = self._sockets[6 if ":" in host else 4]
-        sent = to.send(probe.number, probe.token, host, probe.round.payload_bytes, _CHECKSUMS[probe.round.flow])
-        to.awaits_until_ns = max(to.awaits_until_ns, sent.before.mono_ns + probe.round.timeout_ns + _LATE_NS)
-        return sent
+        to.send(probe.number, probe.token, host, of.payload_bytes, _CHECKSUMS[of.flow], sent=probe)
+        to.awaits_until_ns = probe.before.mono_ns + to.longest_ns + _LATE_NS
 
-    def _transmit_together(self, probes: Sequence[Probe]) -> list[Sent]:
-        to = self._sockets[6 if ":" in _host(probes[0]) else 4]
-        requests = [(one.number, one.token, _host(one), (of := one.round).payload_bytes, _CHECKSUMS[of.flow]) for one in probes]
-        sent = to.send_together(requests)
-        if sent:
-            longest_ns = max([one.round.timeout_ns for one in probes])
-            to.awaits_until_ns = max(to.awaits_until_ns, sent[-1].before.mono_ns + longest_ns + _LATE_NS)
-        return sent
+    def _transmit_together(self, probes: Sequence[Probe]) -> int:
+        requests: Requests | None = probes[0].round.requests
+        if requests is None:
+            return 0
+        taken = requests.by.send_together(probes)
+        if taken:
+            requests.by.awaits_until_ns = probes[0].before.mono_ns + requests.by.longest_ns + _LATE_NS
+        return taken
 
     def _hand_over_all(self, probes: list[Probe]) -> None:
-        """By address family, so that those of each leave together."""
-        if ":" in "".join([_host(one) for one in probes]):
-            super()._hand_over_all([one for one in probes if ":" not in _host(one)])
-            probes = [one for one in probes if ":" in _host(one)]
-        super()._hand_over_all(probes)
+        """By socket, so that those of each leave together."""
+        sockets = {None if (requests := one.round.requests) is None else requests.by for one in probes}
+        for by in sockets:
+            mine = probes if len(sockets) == 1 else [one for one in probes if by is (one.round.requests and one.round.requests.by)]
+            super()._hand_over_all(mine)
 
     def _absorb(self) -> int:
         came = 0
         session = self._session
-        reply = session.reply
         now_ns = time.monotonic_ns()
         for one in self._sockets.values():
             if self._is_ticking and now_ns > one.awaits_until_ns:
@@ -115,7 +125,7 @@ class IcmpEngine(EchoEngine):
             for answer in answers:
                 error = answer.error
                 if error is None:
-                    reply(answer.token, answer.host, answer.received_ns, answer.picked_up, answer.ttl)
+                    session.reply(answer.token, answer.host, answer.received_ns, answer.picked_up, answer.ttl)
                 else:
                     session.error(
                         token=answer.token,
@@ -127,15 +137,8 @@ class IcmpEngine(EchoEngine):
                     )
             for picked_up, replies in batches:
                 came += len(replies)
-                for token, host, received_ns, ttl in replies:
-                    reply(token, host, received_ns, picked_up, ttl)
+                session.replies(replies, picked_up)
         return came
 
     def _stamped(self) -> list[StampedSocket]:
         return [one.socket for one in self._sockets.values()]
-
-
-def _host(probe: Probe) -> str:
-    peer = probe.round.peer
-    assert isinstance(peer, str), "the peer of an ICMP round is a numeric address"
-    return peer

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from probes.ping import ancillary as linux
 from probes.ping import wire
 from probes.ping.clock import clocks
 from probes.ping.mmsg import HOST_AT
-from probes.ping.outbox import BURST, Outbox
-from probes.ping.sockets import Batch, Incoming, Mode, open_icmp
+from probes.ping.opening import Mode, open_icmp
+from probes.ping.outbox import Outbox, socket_name
+from probes.ping.packet import Probe
+from probes.ping.sockets import Batch, Incoming
 from probes.ping.timing import Reading, Sent
 
-__all__ = ["Answer", "ErrorDetail", "IcmpSocket"]
+__all__ = ["Answer", "ErrorDetail", "IcmpSocket", "Requests"]
 
 
 @dataclass(slots=True)
@@ -49,6 +52,19 @@ class Answer:
     error: ErrorDetail | None = None
 
 
+class Requests(NamedTuple):
+    """What all echo requests of a round have in common; see wire.request_head.
+
+    name   where they go, as a socket address
+    """
+
+    by: IcmpSocket
+    name: bytes
+    head: bytes
+    base: int
+    packet_bytes: int
+
+
 #: The largest payload that leaves in a burst: an Ethernet frame's.
 _BURST_PAYLOAD_BYTES = 1_472
 _HOSTS_KEPT = 65_536
@@ -57,10 +73,10 @@ _HOSTS_KEPT = 65_536
 class IcmpSocket:
     """One long-lived ICMP socket of one address family. Raises what `open_icmp` raises.
 
-    awaits_until_ns   for its user to note: monotonic time until which answers may come
+    longest_ns, awaits_until_ns   for its user to note: the longest time-out, and monotonic time until which answers may come
     """
 
-    awaits_until_ns = 0
+    longest_ns = awaits_until_ns = 0
 
     def __init__(self, version: int, identifier: int, mode: Mode | None = None) -> None:
         self.version = version
@@ -86,56 +102,53 @@ class IcmpSocket:
         payload_bytes: int,
         flow: int = wire.DEFAULT_FLOW,
         ttl: int | None = None,
-        turn: Reading | None = None,
+        sent: Sent | None = None,
     ) -> Sent:
-        """Hand one echo request to the kernel; `turn` and what it raises are those of StampedSocket.send."""
-        return self.socket.send(wire.echo_request(self.version, self._identifier, number, token, payload_bytes, flow), host, 0, ttl, turn)
+        """Hand one echo request to the kernel; `sent` and what it raises are those of StampedSocket.send."""
+        packet = wire.echo_request(self.version, self._identifier, number, token, payload_bytes, flow)
+        return self.socket.send(packet, host, 0, ttl, sent=sent)
 
-    def send_together(self, requests: Sequence[tuple[int, int, str, int, int]]) -> list[Sent]:
-        """Hand up to BURST echo requests to the kernel at once; of each: number, token, host, octets of payload, flow.
-
-        Gives the `Sent` of those it took, which are the first ones. Why it did not take the next is for `send` to find out.
-        """
-        if not self.socket.has_stamps:
-            return []  # each packet's own reading of the clocks is all there is then
-        if self._outbox is None:
-            try:
+    def requests(self, host: str, payload_bytes: int, flow: int) -> Requests | None:
+        """Prepare a round of echo requests for `send_together`; None where each must leave by `send`."""
+        # Without stamps each packet's own reading of the clocks is all there is.
+        if payload_bytes > _BURST_PAYLOAD_BYTES or not self.socket.has_stamps:
+            return None
+        try:
+            if self._outbox is None:
                 self._outbox = Outbox(self.socket.sock, 8 + _BURST_PAYLOAD_BYTES, wire.request_filler(_BURST_PAYLOAD_BYTES))
-            except OSError:
-                return []
-        box, identifier, kind = self._outbox, self._identifier, wire.ECHO_REQUEST[self.version]
-        memory, pack_into, names = box.memory, wire.ECHO.pack_into, box.names
-        slot, of, base, field = 0, None, 0, 0
-        for (number, token, host, payload_bytes, flow), at, name_at in zip(requests[:BURST], box.data_at, box.name_slices, strict=False):
-            if of != (payload_bytes, flow):
-                of = payload_bytes, flow
-                base, field = wire.request_base(self.version, identifier, payload_bytes, flow)
-            name = names.get(host)
-            if name is None or payload_bytes > _BURST_PAYLOAD_BYTES:
-                try:
-                    name = box.name(host)
-                except OSError:
-                    break
-                if payload_bytes > _BURST_PAYLOAD_BYTES:
-                    break
-            pack_into(memory, at, kind, 0, field, identifier, number, token, -(base + number + token) % 0xFFFF)
-            memory[name_at] = name
-            if box.sizes[slot] != 8 + payload_bytes:
-                box.resize(slot, 8 + payload_bytes)
+            name = socket_name(self._family, host)
+        except OSError:
+            return None
+        return Requests(self, name, *wire.request_head(self.version, self._identifier, payload_bytes, flow), 8 + payload_bytes)
+
+    def send_together(self, probes: Sequence[Probe]) -> int:
+        """Hand up to BURST packets of rounds with requests of this socket to the kernel at once: how many of them it took.
+
+        Those are the first ones. Why it did not take the next is for `send` to find out.
+        """
+        box = self._outbox
+        assert box is not None, "requests() made it"
+        memory, sizes, pack_into, slot = box.memory, box.sizes, wire.ADDRESSED.pack_into, 0
+        for probe, at in zip(probes, box.slots_at, strict=False):
+            _, name, head, base, packet_bytes = probe.round.requests
+            number, token = probe.number, probe.token
+            pack_into(memory, at, name, head, number >> 8, number & 0xFF, token, -(base + (number << 8) + token) % 0xFFFF)
+            if sizes[slot] != packet_bytes:
+                box.resize(slot, packet_bytes)
             slot += 1
-        if not slot:
-            return []
         before = clocks()
-        return self.socket.sent_together(before, slot, max(0, box.send(slot)))
+        taken = max(0, box.send(slot))
+        self.socket.sent_together(before, probes[:taken], is_all=taken == slot)
+        return taken
 
     def _usual_reply(self) -> tuple[struct.Struct, tuple[int, int], tuple[int, int]] | None:
         """What nearly all that comes in looks like: its layout, the least octets, and the two octets that tell it."""
-        if not self.socket.is_batched:
+        if not self.socket.is_batched or sys.byteorder != "little":
             return None
         start, end = HOST_AT[self.version]
         has_header = self.version == 4 and self.mode == "raw"
-        # Behind an IPv4 header without options (its first octet is 45 hex): type, identifier, token. Without: type, code, ...
-        data, told = ("B19xB3x2s2x8s", (0x45, wire.ECHO_REPLY[4])) if has_header else ("BB2x2s2x8s", (wire.ECHO_REPLY[self.version], 0))
+        # Behind an IPv4 header without options (its first octet is 45 hex): type and token. Without: type, code, token.
+        data, told = ("B19xB7xQ", (0x45, wire.ECHO_REPLY[4])) if has_header else ("BB6xQ", (wire.ECHO_REPLY[self.version], 0))
         layout = self.socket.slot_layout(f"{start}x{end - start}s", linux.STAMP_AND_TTL_FORMAT, data)
         return layout, (linux.STAMP_AND_TTL_BYTES, struct.calcsize("=" + data)), told
 
@@ -148,22 +161,27 @@ class IcmpSocket:
         return (list(self._answers(incoming)) if incoming else []), batches
 
     def _sieve(self, rows: Iterable[tuple[Any, ...]]) -> list[tuple[int, str, int | None, int]] | None:
+        """The replies in these rows. Their identifier is ours: the filter or the kernel let nothing else in."""
         assert self._usual is not None
-        hosts, identifier, (first_told, second_told) = self._hosts, self._identifier.to_bytes(2, "big"), self._usual[2]
-        stamp_head, ttl_head, number_of = linux.STAMP_HEAD, linux.TTL_HEAD[self.version], int.from_bytes
+        hosts, (first_told, second_told) = self._hosts, self._usual[2]
+        stamp_head, ttl_head = linux.STAMP_HEAD, linux.TTL_HEAD[self.version]
         found: list[tuple[int, str, int | None, int]] = []
-        for name, head, seconds, nanoseconds, head2, ttl, first, second, its, token in rows:
-            if head != stamp_head or head2 != ttl_head or first != first_told or second != second_told or its != identifier:
+        for name, head, seconds, nanoseconds, head2, ttl, first, second, token in rows:
+            if head != stamp_head or head2 != ttl_head or first != first_told or second != second_told:
                 return None
             host = hosts.get(name)
             if host is None:
-                host = self.socket.host(name)
-                if len(hosts) >= _HOSTS_KEPT:
-                    hosts.clear()
-                if "%" not in host:  # an interface's name may change
-                    hosts[name] = host
-            found.append((number_of(token, "big"), host, seconds * 1_000_000_000 + nanoseconds or None, ttl))
+                host = self._learn(name)
+            found.append((token, host, seconds * 1_000_000_000 + nanoseconds or None, ttl))
         return found
+
+    def _learn(self, name: bytes) -> str:
+        host = self.socket.host(name)
+        if len(self._hosts) >= _HOSTS_KEPT:
+            self._hosts.clear()
+        if "%" not in host:  # an interface's name may change
+            self._hosts[name] = host
+        return host
 
     def read(self) -> Iterator[Answer]:
         """Every answer that is waiting; anything else on the socket is dropped."""

@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from probes.ping import ancillary as linux
+from probes.ping.addresses import scoped
 from probes.ping.clock import clocks
 from probes.ping.timing import Reading
 
-__all__ = ["HOST_AT", "Inbox", "Incoming", "library_call", "scoped"]
+__all__ = ["HOST_AT", "Inbox", "Incoming", "library_call"]
 
 _SLOTS = 64
 _NAME_BYTES = 32
@@ -236,11 +237,3 @@ class Inbox:
             return socket.inet_ntoa(name)
         host, scope = socket.inet_ntop(socket.AF_INET6, name[:16]), _SCOPE.unpack_from(name, 16)[0]
         return scoped(host, scope) if scope else host
-
-
-def scoped(host: str, scope: int) -> str:
-    """A link-local address with its interface, as people and getaddrinfo(3) write it; `scope` is the interface's number."""
-    try:
-        return f"{host}%{socket.if_indextoname(scope)}"
-    except OSError:  # the interface is gone; nobody has asked through it lately
-        return f"{host}%{scope}"

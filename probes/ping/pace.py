@@ -54,29 +54,52 @@ class Pacer(Generic[T]):
 
     def take_all(self, now_ns: int, at_most: int, then: Callable[[T], tuple[int, T] | None] | None = None) -> list[T]:
         """What `take` would give, one after the other, up to `at_most` of them."""
-        plan, lanes, gap_ns = self._plan, self._lanes, self._gap_ns
+        gap_ns = self._gap_ns
         # An idle bucket fills up to `burst` packets and no further.
         least_ns = now_ns - self._slack_ns
         free_ns = least_ns if self._free_at_ns is None else max(self._free_at_ns, least_ns)
+        at_most = min(at_most, (now_ns - free_ns) // gap_ns + 1)
         taken: list[T] = []
-        while free_ns <= now_ns and len(taken) < at_most:
-            due_ns, first = (plan[0][0], None) if plan else (now_ns + 1, None)
-            for lane in lanes.values():
-                if lane[0][0] < due_ns:
-                    due_ns, first = lane[0][0], lane
-            if due_ns > now_ns:
+        while len(taken) < at_most:
+            distance_ns, until_ns = self._first(now_ns)
+            if distance_ns is None:
                 break
-            free_ns += gap_ns
-            item = heapq.heappop(plan)[2] if first is None else first.popleft()[1]
-            taken.append(item)
-            following = None if then is None else then(item)
-            if following is not None:
-                self._follow(due_ns, following)
-            if first is not None and not first:
-                lanes = self._lanes = {gap: lane for gap, lane in lanes.items() if lane}
+            if distance_ns < 0:
+                due_ns, _, item = heapq.heappop(self._plan)
+                taken.append(item)
+                if then is not None and (following := then(item)) is not None:
+                    self._follow(due_ns, following)
+                continue
+            # As long as this queue is the first, its items leave one after the other.
+            lane = self._lanes[distance_ns]
+            while lane and lane[0][0] <= until_ns and len(taken) < at_most:
+                due_ns, item = lane.popleft()
+                taken.append(item)
+                if then is None or (following := then(item)) is None:
+                    continue
+                if following[0] - due_ns == distance_ns and (not lane or lane[-1][0] <= following[0]):
+                    lane.append(following)
+                else:
+                    self._follow(due_ns, following)
+                    break  # it may come before the next of this queue
+            if not lane:
+                del self._lanes[distance_ns]
         if taken:
-            self._free_at_ns = free_ns
+            self._free_at_ns = free_ns + len(taken) * gap_ns
         return taken
+
+    def _first(self, now_ns: int) -> tuple[int | None, int]:
+        """Where the first item that is due lies, the distance of a queue or -1 for the heap, and until when no other's is first.
+
+        None when nothing is due.
+        """
+        found, first_ns, until_ns = (-1, self._plan[0][0], now_ns) if self._plan else (None, now_ns + 1, now_ns)
+        for distance_ns, lane in self._lanes.items():
+            due_ns = lane[0][0]
+            if due_ns < first_ns:
+                found, first_ns, due_ns = distance_ns, due_ns, first_ns
+            until_ns = min(until_ns, due_ns)
+        return (found if first_ns <= now_ns else None), until_ns
 
     def _follow(self, due_ns: int, following: tuple[int, T]) -> None:
         lane = self._lanes.get(following[0] - due_ns)

@@ -17,8 +17,9 @@ from typing import Literal
 
 import icmplib
 
+from probes.ping.addresses import resolve
 from probes.ping.engine import gai_name, unsent
-from probes.ping.sockets import GRANT_ICMP, resolve
+from probes.ping.opening import GRANT_ICMP
 from records.errors import NotPermitted
 from records.ping import PingSample
 

@@ -20,10 +20,12 @@ from dataclasses import dataclass
 
 from records.base import TsSource
 
-__all__ = ["STEP_TOLERANCE_NS", "Reading", "Sent", "round_trip"]
+__all__ = ["STEP_TOLERANCE_NS", "Reading", "Sent", "longest_ns", "round_trip"]
 
 #: Both clocks tick alike, but for rounding; beyond this and what two readings leave open, one was set.
 STEP_TOLERANCE_NS = 2_000
+#: One call that hands packets to the kernel takes no longer.
+_LONGEST_CALL_NS = 20_000_000
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class Reading:
         return Reading(mono_ns, self.real_ns + mono_ns - self.mono_ns, self.apart_ns)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sent:
     """A packet handed to the kernel: clocks just before the call, and the kernel's own stamp once it is known."""
 
@@ -54,6 +56,20 @@ class Sent:
         """Unix time of the departure, the best known."""
         return self.before.real_ns if self.kernel_ns is None else self.kernel_ns
 
+    def left_after(self, stamp_ns: int) -> None:
+        """It has no stamp of its own, and left after another packet that the same call handed over: no earlier than that one's stamp."""
+        apart_ns = stamp_ns - self.before.real_ns
+        if 0 < apart_ns < _LONGEST_CALL_NS:  # else the wall clock was set in between
+            self.before = self.before.later(self.before.mono_ns + apart_ns)
+
+
+def longest_ns(before: Reading, picked_up: Reading) -> int:
+    """The longest round trip that stamps between these readings may tell; -1 when they may tell none, because the wall clock was set."""
+    user_ns = picked_up.mono_ns - before.mono_ns
+    drift_ns = picked_up.real_ns - before.real_ns - user_ns
+    tolerance_ns = STEP_TOLERANCE_NS + before.apart_ns + picked_up.apart_ns
+    return max(user_ns, 0) + tolerance_ns if -tolerance_ns <= drift_ns <= tolerance_ns else -1
+
 
 def round_trip(sent: Sent, received_ns: int | None, picked_up: Reading) -> tuple[int, TsSource]:
     """RTT in ns and how it was timed.
@@ -62,15 +78,10 @@ def round_trip(sent: Sent, received_ns: int | None, picked_up: Reading) -> tuple
     picked_up     the clocks when the program had the reply in hand
     """
     before, sent_ns = sent.before, sent.kernel_ns
-    picked_ns, before_ns = picked_up.mono_ns, before.mono_ns
-    user_ns = picked_ns - before_ns if picked_ns > before_ns else 0
     if received_ns is not None:
-        drift_ns = (picked_up.real_ns - picked_ns) - (before.real_ns - before_ns)
-        tolerance_ns = STEP_TOLERANCE_NS + before.apart_ns + picked_up.apart_ns
-        if -tolerance_ns <= drift_ns <= tolerance_ns:
-            longest_ns = user_ns + tolerance_ns
-            if sent_ns is not None and 0 <= received_ns - sent_ns <= longest_ns:
-                return received_ns - sent_ns, "kernel_txrx"
-            if 0 <= received_ns - before.real_ns <= longest_ns:
-                return received_ns - before.real_ns, "kernel_rx"
-    return user_ns, "user"
+        most_ns = longest_ns(before, picked_up)
+        if sent_ns is not None and 0 <= received_ns - sent_ns <= most_ns:
+            return received_ns - sent_ns, "kernel_txrx"
+        if 0 <= received_ns - before.real_ns <= most_ns:
+            return received_ns - before.real_ns, "kernel_rx"
+    return max(0, picked_up.mono_ns - before.mono_ns), "user"

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Literal
 
 from probes.ping import udp_wire
+from probes.ping.addresses import resolve
 from probes.ping.engine import EchoEngine, gai_name, unsent
+from probes.ping.opening import open_udp
 from probes.ping.session import Probe
-from probes.ping.sockets import Incoming, StampedSocket, open_udp, resolve
-from probes.ping.timing import Sent
+from probes.ping.sockets import Incoming, StampedSocket
 from records.errors import ConfigError
 from records.ping import PingSample
 
@@ -89,11 +90,12 @@ class UdpEchoEngine(EchoEngine):
             one.close()
         self._sockets.clear()
 
-    def _transmit(self, probe: Probe) -> Sent:
+    def _transmit(self, probe: Probe) -> None:
         peer = probe.round.peer
         assert isinstance(peer, tuple), "the peer of a UDP round is (host, port)"
         host, port = peer
-        return self._sockets[6 if ":" in host else 4].send(udp_wire.request(probe.token, probe.round.payload_bytes), host, port)
+        request = udp_wire.request(probe.token, probe.round.payload_bytes)
+        self._sockets[6 if ":" in host else 4].send(request, host, port, sent=probe)
 
     def _stamped(self) -> list[StampedSocket]:
         return list(self._sockets.values())

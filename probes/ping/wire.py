@@ -8,8 +8,9 @@ An echo request of ours (RFC 792, RFC 4443 section 4.1), as it leaves::
     2       2       checksum: the same for every packet of one flow, see `echo_request`
     4       2       identifier: the socket's
     6       2       sequence: the probe's 16-bit number
-    8       8       token: 64 random bits, new for every probe packet
-    16      2       balance: chosen so that the checksum comes out as wanted
+    8       8       token: 64 random bits, new for every probe packet; its least octet first, as the processor reads it that
+                    looks for it among thousands
+    16      2       balance: chosen so that the checksum comes out as wanted; its least octet first as well
     18      ...     filler: the word "isochrone", so that whoever captures the packet knows whose it is
 
 Routers spread traffic over equal-cost paths by a hash that for ICMP may take in the checksum. A checksum that
@@ -23,8 +24,8 @@ import struct
 from dataclasses import dataclass
 
 __all__ = [
+    "ADDRESSED",
     "DEFAULT_FLOW",
-    "ECHO",
     "ECHO_REPLY",
     "ECHO_REQUEST",
     "ERROR_TYPES",
@@ -43,8 +44,8 @@ __all__ = [
     "echo_request",
     "extension_of",
     "read_echo_reply",
-    "request_base",
     "request_filler",
+    "request_head",
     "strip_ipv4",
 ]
 
@@ -64,10 +65,11 @@ DEFAULT_FLOW = 0x1506
 FLOWS = 256
 
 _HEADER = struct.Struct("!BBHHH")
-#: Type, code, checksum, identifier, number, token, balance.
-ECHO = struct.Struct("!BBHHHQH")
-_TOKEN = struct.Struct("!Q")
-_REPLY = struct.Struct("!4xHHQ")
+_HEAD = struct.Struct("!BBHH")
+#: Type to identifier, the number's octets, token, balance; and the same behind a socket address, in 32 octets of its own.
+_ECHO = struct.Struct("<6sBBQH")
+ADDRESSED = struct.Struct("<28s4x6sBBQH")
+_TOKEN = struct.Struct("<Q")
 _FILLER = b"isochrone " * 1000
 
 
@@ -111,23 +113,25 @@ def echo_request(version: int, identifier: int, number: int, token: int, payload
     flow                 1 .. 0xfffe. For IPv6 the kernel adds the pseudo-header, so the checksum is constant per
                          pair of addresses and flow instead
     """
-    base, field = request_base(version, identifier, payload_bytes, flow)
-    balance = -(base + number + token) % 0xFFFF
-    return ECHO.pack(ECHO_REQUEST[version], 0, field, identifier, number, token, balance) + _FILLER[: payload_bytes - MIN_PAYLOAD_BYTES]
+    head, base = request_head(version, identifier, payload_bytes, flow)
+    balance = -(base + (number << 8) + token) % 0xFFFF
+    return _ECHO.pack(head, number >> 8, number & 0xFF, token, balance) + _FILLER[: payload_bytes - MIN_PAYLOAD_BYTES]
 
 
-def request_base(version: int, identifier: int, payload_bytes: int, flow: int) -> tuple[int, int]:
-    """What the requests of a flow have in common: the sum of all that stays, and what to write in the place of the checksum.
+def request_head(version: int, identifier: int, payload_bytes: int, flow: int) -> tuple[bytes, int]:
+    """What the requests of a flow have in common: their octets before the number, and the sum of all that stays.
 
-    The words of a message, its checksum included, must add up to ffff; so ``-(sum + number + token) % 0xffff`` is the balance.
+    The words of a message, its checksum included, must add up to ffff; so ``-(sum + (number << 8) + token) % 0xffff`` is the
+    balance. All words are taken least octet first here, which the sum does not mind (RFC 1071 section 2B); an octet's shift
+    exchanges the two of a word, modulo ffff.
     """
     total = (ECHO_REQUEST[version] << 8) + identifier + _filler_sum(payload_bytes - MIN_PAYLOAD_BYTES) + flow
-    return total, flow if version == 4 else 0
+    return _HEAD.pack(ECHO_REQUEST[version], 0, flow if version == 4 else 0, identifier), (total << 8) % 0xFFFF
 
 
 def request_filler(payload_bytes: int) -> bytes:
-    """A request of this size with nothing but its filler, for `ECHO` to be packed into."""
-    return bytes(ECHO.size) + _FILLER[: payload_bytes - MIN_PAYLOAD_BYTES]
+    """A request of this size with nothing but its filler, to write into what changes."""
+    return bytes(_ECHO.size) + _FILLER[: payload_bytes - MIN_PAYLOAD_BYTES]
 
 
 def checksum_of(flow: int) -> int:
@@ -175,9 +179,10 @@ class QuotedEcho:
 
 def read_echo_reply(version: int, packet: bytes, offset: int) -> tuple[int, int, int] | None:
     """Identifier, number and token of the echo reply that begins at `offset`; None for anything else. Never raises."""
-    if len(packet) - offset < _REPLY.size or packet[offset] != ECHO_REPLY[version]:
+    if len(packet) - offset < 16 or packet[offset] != ECHO_REPLY[version]:
         return None
-    return _REPLY.unpack_from(packet, offset)
+    _, _, _, identifier, number = _HEADER.unpack_from(packet, offset)
+    return identifier, number, _TOKEN.unpack_from(packet, offset + 8)[0]
 
 
 def decode_icmp(version: int, message: bytes) -> EchoReply | IcmpError | None:

@@ -15,10 +15,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
+from probes.ping.addresses import resolve
 from probes.ping.engine import EchoEngine, gai_name, unsent
+from probes.ping.opening import open_udp
 from probes.ping.session import Probe, Round, Verdict
-from probes.ping.sockets import Incoming, StampedSocket, clocks, open_udp, resolve
-from probes.ping.timing import Sent
+from probes.ping.sockets import Incoming, StampedSocket, clocks
 from probes.stamp import wire
 from probes.stamp.account import Answer, Losses, losses, proves_stateful, variations
 from probes.status import clock_error_ns
@@ -174,7 +175,7 @@ class StampEngine(EchoEngine):
             self._asked = (now_ns, clock_error_ns())
         return self._asked[1]
 
-    def _transmit(self, probe: Probe) -> Sent:
+    def _transmit(self, probe: Probe) -> None:
         flight = self._flights[probe.round]
         host, port = flight.peer
         error_bits = wire.ErrorEstimate(self._clock_error_ns()).encode()
@@ -184,7 +185,7 @@ class StampEngine(EchoEngine):
         key = (probe.sequence, timestamp)
         self._by_stamp[key] = (flight, probe.token)
         flight.keys.append(key)
-        return self._sockets[6 if ":" in host else 4].send(packet, host, port)
+        self._sockets[6 if ":" in host else 4].send(packet, host, port, sent=probe)
 
     def _absorb(self) -> int:
         came = 0

@@ -22,10 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from probes.ping.addresses import resolve
 from probes.ping.driver import LoopDriver
 from probes.ping.engine import errno_name, gai_name
 from probes.ping.pace import Pacer
-from probes.ping.sockets import resolve
 from probes.ping.timing import Sent, round_trip
 from probes.traceroute.evidence import Evidence
 from probes.traceroute.heard import Heard, Transport

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probes.ping.sockets import attach_filter
+from probes.ping.opening import attach_filter
 from probes.traceroute.filters import NOTHING, evidence_filter
 from records.errors import NotPermitted, OutsideError, ToolMissing, UserError
 

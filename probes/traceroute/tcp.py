@@ -12,7 +12,8 @@ import socket
 from collections.abc import Iterator
 
 from probes.ping.ancillary import SOL_IPV6
-from probes.ping.sockets import Incoming, StampedSocket, attach_filter, clocks
+from probes.ping.opening import attach_filter
+from probes.ping.sockets import Incoming, StampedSocket, clocks
 from probes.ping.timing import Sent
 from probes.ping.wire import IcmpError, decode_icmp, extension_of, strip_ipv4
 from probes.traceroute import tcp_wire

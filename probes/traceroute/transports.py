@@ -21,7 +21,8 @@ from collections.abc import Iterator
 
 from probes.ping.filters import udp_error_filter_v4
 from probes.ping.icmp_socket import IcmpSocket
-from probes.ping.sockets import Incoming, Mode, StampedSocket, attach_filter, clocks, open_udp
+from probes.ping.opening import Mode, attach_filter, open_udp
+from probes.ping.sockets import Incoming, StampedSocket, clocks
 from probes.ping.timing import Sent
 from probes.ping.wire import ECHO_REPLY, IcmpError, decode_icmp, extension_of, strip_ipv4
 from probes.traceroute import wire

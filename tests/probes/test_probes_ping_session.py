@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from probes.ping.pace import Pacer
 from probes.ping.session import EchoSession, Verdict
-from probes.ping.timing import Reading, Sent
+from probes.ping.timing import Reading
 
 MS = 1_000_000
 EPOCH = 1_800_000_000_000_000_000
@@ -26,7 +26,8 @@ def send_all(echo, now_ns):
     """Hand over whatever is due, as the driver does; gives the probes."""
     out = []
     while (probe := echo.take(now_ns)) is not None:
-        echo.sent(probe, Sent(at(now_ns), EPOCH + now_ns))
+        probe.before, probe.kernel_ns = at(now_ns), EPOCH + now_ns
+        echo.sent_all((probe,))
         out.append(probe)
     return out
 

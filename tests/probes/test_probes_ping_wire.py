@@ -35,8 +35,8 @@ def test_checksum_equals_the_textbook_loop(data):
 
 
 def test_echo_request_is_laid_out_as_rfc_792_says():
-    """Type 8, code 0, the flow as checksum, identifier, sequence, token, balance, filler: offset by offset."""
-    packet = wire.echo_request(4, 0x1234, 0x0007, 0x0102030405060708, 20, flow=0xBEEF)
+    """Type 8, code 0, the flow as checksum, identifier, sequence, token (its least octet first), balance, filler: offset by offset."""
+    packet = wire.echo_request(4, 0x1234, 0x0007, 0x0807060504030201, 20, flow=0xBEEF)
     assert len(packet) == 8 + 20
     assert packet[0:2] == b"\x08\x00"
     assert packet[2:4] == b"\xbe\xef"
