@@ -16,7 +16,7 @@ from warehouse.extensions import is_checked, load
 from warehouse.lock import CATALOG_ALIAS, CatalogLock
 from warehouse.place import CATALOG, DATA, Place, quoted, s3_secret
 
-__all__ = ["MAKE", "ONE_SNAPSHOT", "Mode", "attach", "attach_beside"]
+__all__ = ["MAKE", "ONE_SNAPSHOT", "Mode", "attach", "attach_beside", "attach_catalog"]
 
 Mode = Literal["read", "write"]
 
@@ -74,6 +74,18 @@ def _threads() -> dict[str, int]:
 def attach_beside(connection: duckdb.DuckDBPyConnection, place: Place, alias: str) -> None:
     """Attach another warehouse to a connection, for reading, under a name."""
     _attach(connection, place, "read", alias)
+
+
+def attach_catalog(place: Place) -> duckdb.DuckDBPyConnection:
+    """A fresh DuckDB with the PostgreSQL database of a scaled-out warehouse alone, as ``wh_catalog``, whatever is in it."""
+    connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    try:
+        load(connection, "postgres_scanner")
+        connection.execute(f"ATTACH {quoted(place.catalog)} AS {CATALOG_ALIAS} (TYPE postgres)")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, place: Place, mode: Mode, alias: str) -> None:

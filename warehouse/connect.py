@@ -25,11 +25,12 @@ import duckdb
 from records.errors import NotPermitted, OutsideError, UserError, WarehouseMissing
 from warehouse.attach import MAKE, Mode, attach
 from warehouse.faults import first_line, opening_fault, reported
-from warehouse.lock import CATALOG_ALIAS, CatalogLock, FolderLock, Lock
+from warehouse.keep_catalog import keep_catalog
+from warehouse.lock import CATALOG_ALIAS, CatalogLock, FolderLock, Lock, say_open
 from warehouse.migrate import check, migrate
 from warehouse.place import CATALOG, DATA, Place, place, quoted
 
-__all__ = ["CATALOG", "DATA", "Mode", "Place", "Warehouse", "attach", "open_warehouse", "place"]
+__all__ = ["CATALOG", "DATA", "Mode", "Place", "Warehouse", "attach", "check_folder", "open_warehouse", "place"]
 
 
 class Warehouse:
@@ -47,6 +48,7 @@ class Warehouse:
         self._writing = threading.RLock()
         self._workbenches: dict[int, duckdb.DuckDBPyConnection] = {}
         self._workbench_lock = threading.Lock()
+        self._open = say_open(where.folder) if mode == "write" and where.folder is not None else None
 
     @property
     def address(self) -> str:
@@ -127,6 +129,9 @@ class Warehouse:
                 connection.close()
             self._workbenches.clear()
         self._connection.close()
+        if self._open is not None:
+            os.close(self._open)
+            self._open = None
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +140,7 @@ class Warehouse:
         self.close()
 
 
-def _check_folder(location: Path) -> None:
+def check_folder(location: Path) -> None:
     """The user's mistakes about an existing warehouse, told apart before DuckDB is asked."""
     catalog = location / CATALOG
     try:
@@ -188,7 +193,7 @@ def open_warehouse(location: str | Path, *, mode: Mode = "read", check_signature
         if mode == "write":
             _make_folder(folder)
         if mode == "read" or (folder / CATALOG).exists():
-            _check_folder(folder)
+            check_folder(folder)
     try:
         connection, lock = _ready(where, mode, {} if check_signatures else {"allow_unsigned_extensions": "true"})
     except duckdb.Error as error:
@@ -226,13 +231,13 @@ def _migrated(where: Place, config: Mapping[str, str]) -> tuple[duckdb.DuckDBPyC
         lock: Lock = FolderLock(where.folder)
         with lock.held():
             connection = attach(where, "write", **config)
-            migrate(connection, where.address)
+            migrate(connection, where.address, lambda schema: keep_catalog(where, connection, schema))
         return connection, lock
     connection = attach(where, "write", **config)
     lock = CatalogLock(connection)
     try:
         with lock.held():
-            migrate(connection, where.address)
+            migrate(connection, where.address, lambda schema: keep_catalog(where, connection, schema))
     except BaseException:
         connection.close()
         raise

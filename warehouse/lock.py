@@ -21,9 +21,11 @@ import duckdb
 
 from records.errors import NotPermitted, OutsideError
 
-__all__ = ["CATALOG_ALIAS", "CatalogLock", "FolderLock", "Lock"]
+__all__ = ["CATALOG_ALIAS", "CatalogLock", "FolderLock", "Lock", "alone", "say_open"]
 
 LOCK = "writer.lock"
+#: Held shared by whoever has the folder open for writing, and alone by who puts another catalog into it.
+OPEN_LOCK = "open.lock"
 TIMEOUT_S = 60.0
 #: The catalog's own database, attached beside the lake.
 CATALOG_ALIAS = "wh_catalog"
@@ -77,6 +79,30 @@ class FolderLock:
             yield _whole
         finally:
             os.close(handle)
+
+
+def say_open(folder: Path) -> int:
+    """Hold the warehouse open for writing until the handle that this gives is closed; no wait, for only a roll-back holds it alone."""
+    handle = os.open(folder / OPEN_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise OutsideError(f"the warehouse {folder} is being rolled back at this moment; try again when that is done") from None
+    return handle
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else has the warehouse open for writing. Raises OutsideError while somebody has."""
+    handle = os.open(folder / OPEN_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise OutsideError(f"a collector has the warehouse {folder} open; stop it first, agents keep what they measure") from None
+    finally:
+        os.close(handle)
 
 
 class CatalogLock:

@@ -7,6 +7,7 @@ DuckLake sets options of committed tables only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 
 import duckdb
@@ -51,8 +52,10 @@ def check(connection: duckdb.DuckDBPyConnection, location: str) -> bool:
     return all(name in applied for name, _ in folder("schema")) and _VIEWS in applied
 
 
-def migrate(connection: duckdb.DuckDBPyConnection, location: str) -> None:
+def migrate(connection: duckdb.DuckDBPyConnection, location: str, keep: Callable[[str], None] = lambda _: None) -> None:
     """Apply what is missing. The caller holds the writer lock.
+
+    keep   called with the newest migration that is applied before tables change; when it raises, nothing does
 
     Raises UserError when the warehouse is of a newer version.
     """
@@ -60,6 +63,8 @@ def migrate(connection: duckdb.DuckDBPyConnection, location: str) -> None:
     _refuse_newer(applied, location)
     missing = [(name, text) for name, text in folder("schema") if name not in applied]
     if applied:
+        if missing:
+            keep(max(name for name in applied if name != _VIEWS))
         steps = [[step] for step in missing]
     else:
         _in_transaction(connection, [statement("migration/create")])

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
+from app.commands import backup as backups
 from app.output import emit_json, json_option, note, table, warehouse_option
 from records.errors import NoAnswer, UserError
 
@@ -19,6 +20,10 @@ def warehouse() -> None:
 
     Example: isochrone warehouse status
     """
+
+
+for _command in (backups.backup, backups.restore, backups.rollback):
+    warehouse.add_command(_command)
 
 
 @warehouse.command()

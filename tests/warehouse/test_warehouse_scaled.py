@@ -26,12 +26,17 @@ from warehouse_builders import NOW, batch, ping, post, put, report, request, tra
 from app.cli import root
 from records.errors import NotPermitted, OutsideError, UserError, WarehouseMissing
 from warehouse import Warehouse, open_warehouse, queries, workbench
+from warehouse import migrate as migrations
+from warehouse.backup import backup
 from warehouse.copy import copy_warehouse
 from warehouse.maintain import clean_steps, status, tidy_steps, verify
 from warehouse.opening import python_lines, shell_lines
 from warehouse.place import place
+from warehouse.restore import restore
 from warehouse.retention import expire_steps, kept, set_kept
+from warehouse.rollback import rollback
 from warehouse.rollup import rollup
+from warehouse.statements import folder
 from warehouse.store import Outcome, store
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("all_cores")]
@@ -339,6 +344,51 @@ def test_addresses() -> None:
     ):
         with pytest.raises(UserError, match=match):
             place(text)
+
+
+@pytest.mark.slow
+def test_a_backup_is_restored_elsewhere_and_an_upgrade_is_rolled_back(servers: Servers, tmp_path: Path) -> None:
+    """In the snapshot of pg_dump, while batches are stored: rows equal in another database; then the schema from before, and its rows."""
+    _, address = servers.database()
+    _, other = servers.database()
+    older = [(name, text) for name, text in folder("schema") if name < "022"]
+    tables = ("ping_sample", "traceroute", "agent_status", "batch", "schema_migration")
+
+    def rows(wh: Warehouse, snapshot_id: int) -> list[list[str]]:
+        with wh.cursor() as cursor:
+            return [sorted(map(repr, cursor.execute(f"FROM {name} AT (VERSION => {snapshot_id})").fetchall())) for name in tables]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "folder", lambda name: older if name == "schema" else folder(name))
+        with open_warehouse(address, mode="write") as wh:
+            put(wh, ping(0, [1_000_000, None]), trace(1), report(NOW))
+            before = rows(wh, wh.snapshot_id())
+    with open_warehouse(address, mode="write") as wh:  # the upgrade
+        writer = threading.Thread(target=lambda: [put(wh, ping(n, [n])) for n in range(10, 14)])
+        writer.start()
+        made, fetched = backup(address, tmp_path / "safe", now=NOW)
+        writer.join(60)
+        assert fetched == len(made.files) > 0
+        assert restore(tmp_path / "safe", other).snapshot_id == made.snapshot_id
+        with open_warehouse(other.partition(" data_path=")[0], mode="write") as back:
+            assert rows(back, made.snapshot_id) == rows(wh, made.snapshot_id)
+            assert back.data_path == f"{place(other).data_path}"
+            assert verify(back) == []
+            put(back, ping(99, [5]))
+        with pytest.raises(UserError, match="holds a warehouse already"):
+            restore(tmp_path / "safe", other)
+        with pytest.raises(OutsideError, match="stop them first"):
+            rollback(address)
+        put(wh, ping(50, [1]))
+    with pytest.raises(UserError, match="5 batches were stored since the upgrade"):
+        rollback(address)
+    assert rollback(address, is_discarding=True).schema == "021_count_settings"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "folder", lambda name: older if name == "schema" else folder(name))
+        with open_warehouse(address, mode="write") as wh:
+            assert rows(wh, wh.snapshot_id()) == before
+            assert verify(wh) == []
+    assert servers.postgres.run("SELECT count(*) FROM ducklake_snapshot", database=place(address).catalog.split("'")[1]) == 0
 
 
 @pytest.mark.slow

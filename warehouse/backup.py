@@ -1,0 +1,279 @@
+"""Back a warehouse up into a folder, beside whoever writes to it, and read such a folder again.
+
+::
+
+    DIR/backup.json       what it is: source, snapshot, schema, rows by table, every file with its size and SHA-256
+    DIR/catalog.sqlite    the catalog (of a scaled-out warehouse catalog.dump, by pg_dump)
+    DIR/data/             Parquet files
+
+1. The catalog is copied as it is at one moment; nobody waits for that.
+2. Then the files that it names: DuckLake changes none, and keeps those that nothing needs any more for a day.
+3. The copy is opened and every row of it read and counted. Only then backup.json and the catalog take the place of the ones from before.
+
+An earlier backup in DIR is brought forward: files that it has are not fetched again, files that nothing names any more go at the end.
+Broken off anywhere, what was there before is still whole. The backup of an embedded warehouse is itself one, to be read by any command.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+import duckdb
+
+from records.errors import InputError, OutsideError, UserError, WarehouseMissing
+from warehouse import postgres_tools
+from warehouse.attach import attach
+from warehouse.connect import check_folder, open_warehouse
+from warehouse.faults import first_line, reported
+from warehouse.lake_files import (
+    FileGone,
+    FolderFiles,
+    LakeFile,
+    Storage,
+    copy_catalog,
+    files_of,
+    needed_by,
+    newest_snapshot,
+    put_file,
+    storage,
+)
+from warehouse.lock import CATALOG_ALIAS, LOCK, FolderLock
+from warehouse.place import CATALOG, DATA, Place, place, quoted
+from warehouse.statements import statement
+
+__all__ = ["MANIFEST", "Backup", "backup", "check_backup", "count_rows", "read_backup"]
+
+MANIFEST = "backup.json"
+DUMP = "catalog.dump"
+_FORMAT = 1
+#: What a backup is made ready in, and what a first one that was broken off leaves.
+_ASIDE = ".new"
+_LEFT = {DATA, _ASIDE, LOCK}
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """What is in a backup; files: path below data/ -> (bytes, SHA-256)."""
+
+    source: str
+    catalog: str
+    catalog_sha256: str
+    snapshot_id: int
+    schema: str
+    made_at: str
+    made_by: str
+    row_counts: dict[str, int]
+    files: dict[str, tuple[int, str]] = field(repr=False)
+    format: int = _FORMAT
+
+    @property
+    def file_bytes(self) -> int:
+        """Of all Parquet files."""
+        return sum(size for size, _ in self.files.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """The catalog at one moment, already copied: what it needs."""
+
+    snapshot_id: int
+    files: list[LakeFile]
+
+
+def backup(location: str, folder: Path, *, now: datetime, on_file: Callable[[int, int], None] = lambda *_: None) -> tuple[Backup, int]:
+    """Back the warehouse at `location` up into `folder`, made where it is absent; what is in it now, and how many files were fetched.
+
+    on_file   called after each file: (files that are there, files in all)
+
+    Raises UserError when the folder holds something else, WarehouseMissing when there is no warehouse, ToolMissing without pg_dump,
+    OutsideError when a disk or server fails, or what was written does not count up: what the folder held before is still whole then.
+    """
+    where = place(location)
+    folder = folder.expanduser().absolute()
+    data_path = _data_path(where)  # whatever is wrong with it is told before anything is written
+    before = _before(folder, where)
+    with FolderLock(folder).held(timeout_s=1), reported():
+        aside = folder / _ASIDE
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        for last in (False, False, True):
+            try:
+                found, fetched = _fetched(where, data_path, folder, before, on_file)
+                break
+            except FileGone:
+                # It was merged away and removed while we copied: the catalog of now names another.
+                if last:
+                    raise
+        counts, schema = _counted(where, aside, found.snapshot_id)
+        catalog = CATALOG if where.folder is not None else DUMP
+        manifest = Backup(
+            source=where.address,
+            catalog=catalog,
+            catalog_sha256=_hash_of(FolderFiles(aside).read(catalog)),
+            snapshot_id=found.snapshot_id,
+            schema=schema,
+            made_at=now.isoformat(timespec="seconds"),
+            made_by=f"isochrone {version('isochrone')}",
+            row_counts=counts,
+            files={file.path: before[file.path] for file in found.files},
+        )
+        put_file([json.dumps(asdict(manifest), indent=1).encode() + b"\n"], folder / MANIFEST)
+        (aside / catalog).replace(folder / catalog)
+        shutil.rmtree(aside, ignore_errors=True)
+        _remove_others(folder, manifest)
+    return manifest, fetched
+
+
+def _data_path(where: Place) -> str:
+    if where.folder is not None:
+        check_folder(where.folder)
+        return f"{where.folder / DATA}/"
+    with open_warehouse(where.address) as wh:
+        return wh.data_path
+
+
+def _before(folder: Path, where: Place) -> dict[str, tuple[int, str]]:
+    """The files that an earlier backup left; makes the folder where it is absent."""
+    if where.folder is not None and folder.is_relative_to(where.folder):
+        raise UserError(f"{folder} is inside of the warehouse that it is to be a backup of; name a folder elsewhere, best on another disk")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise UserError(
+            f"cannot make a backup in {folder}: {error.strerror or error}; name a folder that this user may write to"
+        ) from error
+    if MANIFEST not in names:
+        if names - _LEFT:
+            raise UserError(
+                f"{folder} holds something that is no backup ({min(names - _LEFT)}); name an empty folder, or an earlier backup"
+            )
+        return {}
+    earlier = read_backup(folder)
+    if earlier.source.partition(" data_path=")[0] != where.address.partition(" data_path=")[0]:
+        raise UserError(f"{folder} holds a backup of {earlier.source}; name another folder for the one of {where.address}")
+    return dict(earlier.files)
+
+
+def _fetched(
+    where: Place, data_path: str, folder: Path, known: dict[str, tuple[int, str]], on_file: Callable[[int, int], None]
+) -> tuple[_Moment, int]:
+    """The catalog into .new, and the files that it names and that are not there yet; `known` learns their hashes."""
+    connection = attach(where, "read") if where.folder is None else duckdb.connect(":memory:")
+    try:
+        if where.folder is not None:
+            copy_catalog(where.folder / CATALOG, folder / _ASIDE / CATALOG)
+            copied = folder / _ASIDE / CATALOG
+            moment = _Moment(newest_snapshot(copied), needed_by(copied))
+        else:
+            moment = _dumped(connection, where, data_path, folder / _ASIDE / DUMP)
+        files: Storage = storage(connection, data_path)
+        fetched = 0
+        for done, file in enumerate(moment.files, 1):
+            here = folder / DATA / file.path
+            if known.get(file.path, (-1, ""))[0] != file.size_bytes or not here.is_file() or here.stat().st_size != file.size_bytes:
+                known[file.path] = put_file(files.read(file.path), here)
+                fetched += 1
+                if known[file.path][0] != file.size_bytes:
+                    raise OutsideError(f"{file.path} has {known[file.path][0]} bytes, and the catalog says {file.size_bytes}")
+            on_file(done, len(moment.files))
+        return moment, fetched
+    finally:
+        connection.close()
+
+
+def _dumped(connection: duckdb.DuckDBPyConnection, where: Place, data_path: str, target: Path) -> _Moment:
+    """A dump and the list of files of the same moment: pg_dump reads in the snapshot that our transaction exports."""
+
+    def ask(query: str) -> list[tuple[object, ...]]:
+        return connection.execute(f"FROM postgres_query('{CATALOG_ALIAS}', {quoted(query)})").fetchall()
+
+    connection.execute("BEGIN")
+    try:
+        exported = str(ask("SELECT pg_export_snapshot() AS s")[0][0])
+        snapshot_id = int(str(ask("SELECT max(snapshot_id) AS s FROM ducklake_snapshot")[0][0]))
+        # Its comments away: DuckDB puts the query into one of its own.
+        listing = "\n".join(line for line in statement("care/lake_files").splitlines() if not line.startswith("--"))
+        found = files_of(ask(listing), data_path)
+        postgres_tools.dump(where, exported, target)
+    finally:
+        connection.execute("ROLLBACK")
+    return _Moment(snapshot_id, found)
+
+
+def _counted(where: Place, aside: Path, snapshot_id: int) -> tuple[dict[str, int], str]:
+    """Rows by table and newest migration: of the copy itself where it is an embedded one, else of the source at that snapshot."""
+    if where.folder is not None:
+        (aside / DATA).symlink_to(Path("..") / DATA)
+        where = place(aside)
+    connection = attach(where, "read")
+    try:
+        return count_rows(connection, None if where.folder is not None else snapshot_id)
+    except duckdb.Error as error:
+        raise OutsideError(f"the backup is not whole, and what was there before stays: {first_line(error)}") from error
+    finally:
+        connection.close()
+
+
+def count_rows(connection: duckdb.DuckDBPyConnection, snapshot_id: int | None = None) -> tuple[dict[str, int], str]:
+    """Rows by table, every value read, and the newest migration, of the warehouse attached as ``wh`` at a snapshot (None: the newest)."""
+    at = "" if snapshot_id is None else f" AT (VERSION => {snapshot_id})"
+    listed = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'wh' AND NOT internal ORDER BY 1").fetchall()
+    counts = {}
+    for (name,) in listed:
+        row = connection.execute(f'SELECT count(*), count(COLUMNS(*)) FROM wh.main."{name}"{at}').fetchone()
+        assert row is not None
+        counts[str(name)] = int(row[0])
+    newest = connection.execute(f"SELECT max(name) FROM wh.main.schema_migration{at} WHERE name <> 'views'").fetchone()
+    assert newest is not None
+    return counts, str(newest[0])
+
+
+def read_backup(folder: Path) -> Backup:
+    """What a folder says of itself. Raises WarehouseMissing when it is no backup, InputError when it cannot be understood."""
+    file = folder / MANIFEST
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise WarehouseMissing(f"{folder} is no backup (it has no {MANIFEST}); `isochrone warehouse backup {folder}` makes one") from None
+    except (OSError, ValueError) as error:
+        raise InputError(file, None, f"cannot be read: {error}") from None
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise InputError(file, None, "was made by another version of isochrone; restore it with that one")
+    try:
+        return Backup(**{**document, "files": {path: (int(size), str(digest)) for path, (size, digest) in document["files"].items()}})
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise InputError(file, None, "lacks something that a backup says of itself; take another copy of it") from None
+
+
+def check_backup(folder: Path) -> Backup:
+    """Read every file of a backup and hold it against its SHA-256. Raises OutsideError that names the first that differs."""
+    found = read_backup(folder)
+    for path, digest in {
+        found.catalog: found.catalog_sha256,
+        **{f"{DATA}/{path}": digest for path, (_, digest) in found.files.items()},
+    }.items():
+        if _hash_of(FolderFiles(folder).read(path)) != digest:
+            raise OutsideError(f"{folder / path} is not what was backed up: its SHA-256 differs; take another copy, or back up again")
+    return found
+
+
+def _hash_of(chunks: Iterator[bytes]) -> str:
+    digest = sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _remove_others(folder: Path, manifest: Backup) -> None:
+    for file in (folder / DATA).rglob("*.parquet"):
+        if str(file.relative_to(folder / DATA)) not in manifest.files:
+            file.unlink(missing_ok=True)

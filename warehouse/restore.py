@@ -1,0 +1,96 @@
+"""Restore a backup: an embedded warehouse into an empty folder, a scaled-out one into an empty database and a data path.
+
+Every file is held against its SHA-256 on the way. The catalog comes last, in one step: before that there is no warehouse. At the end
+every row is read, and the tables have to count what the backup says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+
+from records.errors import OutsideError, UserError
+from warehouse import postgres_tools
+from warehouse.attach import attach, attach_catalog
+from warehouse.backup import Backup, check_backup, count_rows
+from warehouse.faults import opening_fault, reported
+from warehouse.lake_files import FolderFiles, copy_catalog, storage
+from warehouse.lock import CATALOG_ALIAS, LOCK, FolderLock
+from warehouse.place import CATALOG, DATA, Place, place, quoted
+
+__all__ = ["restore"]
+
+
+def restore(folder: Path, location: str, *, on_file: Callable[[int, int], None] = lambda *_: None) -> Backup:
+    """Restore the backup in `folder` to `location`, which must be empty.
+
+    on_file   called after each file: (files that are there, files in all)
+
+    Raises UserError when there is something at `location`, or it is of the other kind; OutsideError when a file is not what was backed up
+    (before anything is written), a disk or server fails, or the rows do not count up.
+    """
+    folder = folder.expanduser().absolute()
+    found = check_backup(folder)
+    where = place(location)
+    is_embedded = found.catalog == CATALOG
+    if is_embedded != (where.folder is not None):
+        other = "a folder" if is_embedded else "a database of PostgreSQL and a data path"
+        raise UserError(f"the backup {folder} is restored to {other}; from there `isochrone warehouse copy` moves it anywhere")
+    with reported():
+        if where.folder is not None:
+            _into_folder(folder, found, where.folder, on_file)
+        else:
+            _into_database(folder, found, where, on_file)
+        connection = attach(where, "read")
+        try:
+            counts, schema = count_rows(connection)
+        finally:
+            connection.close()
+    if (counts, schema) != (found.row_counts, found.schema):
+        wrong = [f"{name} {counts.get(name)} of {rows}" for name, rows in found.row_counts.items() if counts.get(name) != rows]
+        raise OutsideError(f"the warehouse restored to {location} does not count up: {', '.join(wrong) or schema}; do not use it")
+    return found
+
+
+def _into_folder(folder: Path, found: Backup, target: Path, on_file: Callable[[int, int], None]) -> None:
+    names = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file; name a folder")
+    if names - {DATA, LOCK}:
+        raise UserError(f"{target} holds something already ({min(names)}); name an empty place with --warehouse")
+    files = FolderFiles(target / DATA)
+    try:
+        (target / DATA).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot restore to {target}: {error.strerror or error}; name a place that this user may write to") from error
+    with FolderLock(target).held(timeout_s=1):
+        for done, path in enumerate(found.files, 1):
+            files.put(folder / DATA / path, path)
+            on_file(done, len(found.files))
+        copy_catalog(folder / CATALOG, target / CATALOG)
+
+
+def _into_database(folder: Path, found: Backup, where: Place, on_file: Callable[[int, int], None]) -> None:
+    if where.data_path is None:
+        raise UserError(f"--warehouse {where.address}: say where the files go too, such as data_path=s3://BUCKET/data")
+    try:
+        connection = attach_catalog(where)
+    except duckdb.Error as error:
+        raise opening_fault(where, error) from error
+    try:
+        taken = "SELECT CAST(to_regclass('ducklake_metadata') AS text) AS t"
+        if connection.execute(f"FROM postgres_query('{CATALOG_ALIAS}', {quoted(taken)})").fetchone() != (None,):
+            raise UserError(f"the database of {where.address} holds a warehouse already; name an empty one (deploy/postgres.sql makes it)")
+        files = storage(connection, where.data_path)
+        for done, path in enumerate(found.files, 1):
+            files.put(folder / DATA / path, path)
+            on_file(done, len(found.files))
+        postgres_tools.restore(folder / found.catalog, where)
+        moved = f"UPDATE ducklake_metadata SET value = {quoted(where.data_path)} WHERE key = 'data_path'"
+        connection.execute(f"CALL postgres_execute('{CATALOG_ALIAS}', {quoted(moved)})")
+    finally:
+        with contextlib.suppress(duckdb.Error):
+            connection.close()
