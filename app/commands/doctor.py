@@ -1,4 +1,4 @@
-"""`isochrone doctor`: what works on this machine, found by trying it, and how to get what does not."""
+"""`isochrone doctor`: what works on this machine and in this set-up, found by trying it, and what to do about the rest."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import click
 
-from app.output import emit_json, json_option, table
+from app.output import DEFAULT_WAREHOUSE, emit_json, json_option, table
+from app.setup_checks import Finding, agent_findings, collector_findings, disk, warehouse_findings
 from probes.capabilities import inspect
 from probes.status import clock_error_ns, product_version
 from records.errors import IsochroneError, NoAnswer, OutsideError
@@ -28,9 +29,7 @@ _PYTHON = (3, 11)
 _TOOLS = {
     "iperf3": ("iperf3", "throughput with iperf3; without it the built-in transfer is used", "--version"),
     "ip": ("iproute2", "the lab in network namespaces", "-V"),
-    "fping": ("fping", "bench/ping.py", "-v"),
-    "mtr": ("mtr-tiny", "bench/traceroute.py", "--version"),
-    "chromium": ("chromium", "the browser tests of the dashboard", "--version"),
+    "pg_dump": ("postgresql-client", "backups of a warehouse with its catalog in PostgreSQL", "--version"),
 }
 
 #: Extra -> packages it must bring, and what for.
@@ -45,26 +44,12 @@ _EXTRAS = {
 _PORTS = {8501: "the dashboard", 8600: "the collector"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was tried.
-
-    area       system, probes, lab, tools, packages, warehouse or ports
-    essential  nothing useful can be done without it
-    found      what was seen
-    remedy     how to get it; empty where it works or nothing can be done
-    """
-
-    area: str
-    name: str
-    works: bool
-    found: str
-    remedy: str = ""
-    essential: bool = False
+#: Where the packages of deploy/ and docs/agent.md keep an agent's configuration.
+_CONFIG = Path("/etc/isochrone/agent.toml")
 
 
 def findings() -> Iterator[Finding]:
-    """Everything that is tried, in the order people read it. Sends packets on loopback, starts short commands."""
+    """What is tried of the machine, in the order people read it. Sends packets on loopback, starts short commands."""
     yield _python()
     yield _clock()
     for capability in inspect():
@@ -87,27 +72,63 @@ def findings() -> Iterator[Finding]:
 
 
 @click.command()
+@click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"An agent's configuration.  [default: {_CONFIG}, if it is there]",
+)
+@click.option("--collector", "url", metavar="URL", help="A collector to ask.  [default: the configuration's]")
+@click.option("--ca-file", type=click.Path(path_type=Path), metavar="FILE", help="The authority behind its certificate (PEM).")
+@click.option(
+    "--warehouse",
+    envvar="ISOCHRONE_WAREHOUSE",
+    metavar="FOLDER|ADDRESS",
+    help=f"A warehouse to look into.  [env: ISOCHRONE_WAREHOUSE; default: {DEFAULT_WAREHOUSE}, if it is there]",
+)
 @json_option
-def doctor(*, as_json: bool) -> None:
-    """Say what works here (sockets, timestamps, tools, extensions, ports) and how to get what does not.
+def doctor(config: Path | None, url: str | None, ca_file: Path | None, warehouse: str | None, *, as_json: bool) -> None:
+    """Say what works here (sockets, timestamps, clock, tools, extensions, ports, disk) and in the set-up (warehouse, collector, agent).
 
-    Exit status 1 when something essential is missing.
+    Each line is ok, warn or bad, with what to do. Exit status 1 when something is bad.
 
+    \b
     Example: isochrone doctor
+    Example: isochrone doctor --config agent.toml --json
     """
-    found = list(findings())
-    missing = [entry.name for entry in found if entry.essential and not entry.works]
+    found = [*findings(), *_setup(config, url, ca_file, warehouse)]
+    bad = [entry.name for entry in found if entry.level == "bad"]
     if as_json:
-        emit_json({"version": product_version(), "ok": not missing, "findings": [asdict(entry) for entry in found]})
+        entries = [asdict(entry) | {"level": entry.level} for entry in found]
+        emit_json({"version": product_version(), "ok": not bad, "findings": entries})
     else:
-        table(["area", "what", "works", "found"], [[entry.area, entry.name, entry.works, entry.found] for entry in found])
-        remedies = [entry for entry in found if not entry.works and entry.remedy]
+        table(["", "area", "what", "found"], [[entry.level, entry.area, entry.name, entry.found] for entry in found])
+        remedies = [entry for entry in found if entry.level != "ok" and entry.remedy]
         if remedies:
-            click.echo("\nHow to get what does not work:")
+            click.echo("\nWhat to do:")
         for entry in remedies:
-            click.echo(f"  {entry.name}{' (essential)' if entry.essential else ''}: {entry.remedy}")
-    if missing:
-        raise NoAnswer(f"essential and missing: {', '.join(missing)}")
+            click.echo(f"  {entry.level:4}  {entry.name}: {entry.remedy}")
+    if bad:
+        raise NoAnswer(f"bad: {', '.join(bad)}")
+
+
+def _setup(config: Path | None, url: str | None, ca_file: Path | None, warehouse: str | None) -> Iterator[Finding]:
+    """What was named, and what is where it is by default; nothing else is missed."""
+    if warehouse is not None or Path(DEFAULT_WAREHOUSE).exists():
+        try:
+            yield from warehouse_findings(warehouse or DEFAULT_WAREHOUSE)
+        except ModuleNotFoundError as error:
+            remedy = "`pip install 'isochrone[warehouse]'`"
+            yield Finding(
+                area="warehouse", name=str(warehouse), works=False, found=f"{error.name} is missing", remedy=remedy, essential=True
+            )
+    else:
+        yield disk("this folder", Path())
+    if config is not None or _CONFIG.exists():
+        yield from agent_findings(config or _CONFIG)
+    if url is not None:
+        yield from collector_findings(url, ca_file)
 
 
 def _python() -> Finding:
@@ -191,5 +212,6 @@ def _port(port: int, what: str) -> Finding:
         require_free_port("127.0.0.1", port, what)
     except OutsideError:
         found = f"in use: {what} runs already, or another program does"
-        return Finding(area="ports", name=f"port {port}", works=False, found=found, remedy=f"choose another with --port for {what}")
+        remedy = f"if it is not {what}: choose another with --port"
+        return Finding(area="ports", name=f"port {port}", works=False, found=found, remedy=remedy)
     return Finding(area="ports", name=f"port {port}", works=True, found=f"free for {what}")
