@@ -6,7 +6,7 @@ DEMO    ?=
 PYTEST  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench clean system-demo system-test
+.PHONY: help demo test test-all lint format bench dist clean system-demo system-test
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -33,8 +33,13 @@ format: $(VENV)/.dev  ## Format the code
 bench: system-test $(VENV)/.dev  ## Measure every claim beside what you would use instead
 	@for script in bench/*.py; do $(BIN)/python $$script || exit $$?; done
 
+dist: $(VENV)/.dist  ## Build sdist and wheel into dist/, the same bytes everywhere, and check them
+	$(BIN)/python scripts/build-dist
+	$(BIN)/twine check --strict dist/isochrone-*
+	$(BIN)/check-wheel-contents dist/isochrone-*.whl
+
 clean:  ## Remove the environment and what tests left
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 system-demo:
 	@scripts/system-packages demo
@@ -50,3 +55,7 @@ $(VENV)/.app: pyproject.toml constraints.txt
 $(VENV)/.dev: pyproject.toml constraints.txt
 	@scripts/make-venv "$(PYTHON)" "$(VENV)" dev
 	@touch $@ $(VENV)/.app
+
+$(VENV)/.dist: pyproject.toml constraints.txt
+	@scripts/make-venv "$(PYTHON)" "$(VENV)" dist
+	@touch $@
