@@ -81,9 +81,19 @@ class FolderLock:
             os.close(handle)
 
 
+def _open_lock(folder: Path) -> int:
+    """Reading is enough to lock it: whoever made it, others may. Raises NotPermitted or OutsideError."""
+    try:
+        return os.open(folder / OPEN_LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o664)
+    except PermissionError as error:
+        raise NotPermitted(f"cannot write to the warehouse {folder}: {error.strerror}; grant this user write access to it") from error
+    except OSError as error:
+        raise OutsideError(f"cannot write to the warehouse {folder}: {error.strerror}") from error
+
+
 def say_open(folder: Path) -> int:
     """Hold the warehouse open for writing until the handle that this gives is closed; no wait, for only a roll-back holds it alone."""
-    handle = os.open(folder / OPEN_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+    handle = _open_lock(folder)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -95,7 +105,7 @@ def say_open(folder: Path) -> int:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Nobody else has the warehouse open for writing. Raises OutsideError while somebody has."""
-    handle = os.open(folder / OPEN_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+    handle = _open_lock(folder)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
