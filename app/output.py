@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from records.texts import printable
+
 __all__ = ["DEFAULT_WAREHOUSE", "emit_json", "json_option", "json_text", "note", "progress", "table", "warehouse_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -85,4 +87,4 @@ def _cell(value: object) -> str:
         if not math.isfinite(value):
             return "-"
         return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
-    return str(value)
+    return printable(str(value))

@@ -16,13 +16,16 @@ import httpx
 
 from probes.hosts import parse_ip
 from probes.secret import SecretFile
-from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, BatchName
-from records.errors import CollectorUnreachable, ConfigError, OutsideError
+from probes.status import product_version
+from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, HEADER_VERSION, BatchName
+from records.errors import CollectorUnreachable, ConfigError, OutsideError, UserError
+from records.texts import one_line
 
-__all__ = ["Answer", "CollectorClient", "check_collector_url", "is_private_way"]
+__all__ = ["Answer", "CollectorClient", "check_collector_url", "check_way", "is_private_way"]
 
 _BATCHES = "/api/v1/batches"
 _MAX_RETRY_AFTER_S = 600.0
+_MAX_ANSWER_BYTES = 4 << 20
 #: A next secret that was refused is tried after the one in use for so long.
 _NEXT_AGAIN_S = 60.0
 
@@ -35,6 +38,7 @@ class Answer:
 
     code  the collector's own word for a refusal; empty where there is none
     body  the JSON object it answered; empty where it is none
+    etag  names the version of what it answered; empty where there is none
     """
 
     status: int
@@ -43,6 +47,7 @@ class Answer:
     rejected_lines: int = 0
     code: str = ""
     body: Mapping[str, object] = field(default_factory=dict)
+    etag: str = ""
 
 
 def check_collector_url(url: str) -> tuple[str, str | None]:
@@ -80,6 +85,15 @@ def is_private_way(url: str) -> bool:
     return parts.hostname == "localhost" if address is None else address.is_loopback
 
 
+def check_way(url: str, *, is_insecure: bool) -> None:
+    """Raise UserError where others could read the secret and what is sent, unless that is meant to be so."""
+    if not is_insecure and not is_private_way(url):
+        raise UserError(
+            f"{url} is another host without TLS, where others could read the agent's secret; use https://, "
+            "or allow it in a lab (--insecure, or collector.allow_insecure = true)"
+        )
+
+
 class CollectorClient:
     """HTTP to one collector; the secret is read at every request, so that it can be replaced under a running agent.
 
@@ -94,7 +108,14 @@ class CollectorClient:
         transport = httpx.AsyncHTTPTransport(uds=socket_path) if socket_path else None
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
         verify: ssl.SSLContext | bool = True if ca_file is None else _authority(ca_file)
-        self._http = httpx.AsyncClient(base_url=base, transport=transport, timeout=timeout, follow_redirects=False, verify=verify)
+        self._http = httpx.AsyncClient(
+            base_url=base,
+            transport=transport,
+            timeout=timeout,
+            follow_redirects=False,
+            verify=verify,
+            headers={HEADER_VERSION: product_version(), "Accept-Encoding": "identity"},
+        )
 
     async def send(self, name: BatchName, body: bytes) -> Answer:
         """POST one batch (gzip-compressed lines). Raises CollectorUnreachable when there is no answer, ConfigError
@@ -128,6 +149,10 @@ class CollectorClient:
         """The same under the agent's own secret. Raises ConfigError too, when that cannot be read."""
         headers = {} if body is None else {"Content-Type": "application/json"}
         return await self._request(method, path, headers=headers, content=None if body is None else json.dumps(body).encode())
+
+    async def ask_own(self, path: str, *, etag: str = "") -> Answer:
+        """GET under the agent's own secret; 304 where it is still of that `etag`. Raises as `call_own`."""
+        return await self._request("GET", path, headers={"If-None-Match": etag} if etag else {}, content=None)
 
     async def _request(self, method: str, path: str, *, headers: dict[str, str], content: bytes | None) -> Answer:
         """Under the agent's secret; under the next one too while it is being replaced."""
@@ -165,14 +190,25 @@ class CollectorClient:
 
     async def _exchange(self, method: str, path: str, headers: Mapping[str, str], content: bytes | None) -> Answer:
         try:
-            response = await self._http.request(method, path, headers=headers, content=content)
+            async with self._http.stream(method, path, headers=headers, content=content) as response:
+                return _answer(response.status_code, response.headers, await self._body(response))
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             hint = "is `isochrone collector` running there?"
             if "CERTIFICATE_VERIFY_FAILED" in reason:
                 hint = "collector.ca_file (--ca-file) names the authority behind its certificate"
             raise CollectorUnreachable(f"no answer from the collector at {self.url}: {reason}; {hint}") from error
-        return _answer(response)
+
+    async def _body(self, response: httpx.Response) -> bytes:
+        """What is answered, as it came: whoever answers there does not fill our memory, not with something packed either."""
+        body = b""
+        async for part in response.aiter_raw():
+            body += part
+            if len(body) > _MAX_ANSWER_BYTES:
+                raise CollectorUnreachable(
+                    f"the answer of the collector at {self.url} is larger than {_MAX_ANSWER_BYTES} bytes; is that a collector?"
+                )
+        return body
 
 
 def _authority(ca_file: Path) -> ssl.SSLContext:
@@ -182,20 +218,27 @@ def _authority(ca_file: Path) -> ssl.SSLContext:
         raise ConfigError(f"collector.ca_file {ca_file} cannot be used: {error.strerror or error}; give a PEM file") from None
 
 
-def _answer(response: httpx.Response) -> Answer:
+def _answer(status: int, headers: httpx.Headers, content: bytes) -> Answer:
     """What an answer says; the collector's own are JSON, a proxy's in between may be anything."""
-    text, rejected, code = response.text.strip(), 0, ""
+    text, rejected, code = content.decode("utf-8", "replace").strip(), 0, ""
     try:
-        body = response.json()
-    except ValueError:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
         body = None
     said = body if isinstance(body, dict) else {}
     if isinstance(body, dict):
         text = str(body.get("error", text))
         code = str(body.get("code", ""))
         rejected = body["rejected"] if isinstance(body.get("rejected"), int) else 0
-    retry_after_s = _retry_after_s(response.headers)
-    return Answer(status=response.status_code, retry_after_s=retry_after_s, text=text[:500], rejected_lines=rejected, code=code, body=said)
+    return Answer(
+        status=status,
+        retry_after_s=_retry_after_s(headers),
+        text=one_line(text[:500]),  # it goes into logs and to terminals
+        rejected_lines=rejected,
+        code=code[:50],
+        body=said,
+        etag=headers.get("etag", "")[:100],
+    )
 
 
 def _retry_after_s(headers: httpx.Headers) -> float | None:

@@ -20,6 +20,7 @@ from probes.inference.config import InferenceConfig
 from probes.model import Target
 from probes.plan import check_load, check_mesh
 from probes.policy import Policy
+from probes.pushed import merged
 from probes.registry import PROBE_TYPES
 from probes.settings import (
     AgentConfig,
@@ -36,6 +37,7 @@ from probes.settings import (
 from probes.strict import build, refuse_unknown
 from records.errors import ConfigError
 from records.link import MEDIA, Medium
+from records.pushed import Pushed
 from records.units import SECOND
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "ServeSettings",
     "load_config",
     "parse_config",
+    "read_text",
 ]
 
 _INTERVALS = ("interval_s", "rest_interval_s", "fast_interval_s")
@@ -56,21 +59,37 @@ _INTERVALS = ("interval_s", "rest_interval_s", "fast_interval_s")
 
 def load_config(path: Path) -> AgentConfig:
     """Read and check a configuration file. Raises ConfigError that names file and key."""
+    return parse_config(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration file. Raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}; give one with --config") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); TOML files are UTF-8") from error
-    return parse_config(text, path)
 
 
-def parse_config(text: str, path: Path) -> AgentConfig:
-    """Check a configuration given as text; `path` stands in messages, and relative paths start at its folder."""
+def parse_config(text: str, path: Path, pushed: Pushed | None = None) -> AgentConfig:
+    """Check a configuration given as text, with what was pushed on top of it.
+
+    `path` stands in messages, and relative paths start at its folder.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    where = str(path)
+    if pushed is not None:
+        document = merged(document, pushed)
+        where = "pushed"
+    config = _checked(document, where, path)
+    return config if pushed is None else replace(config, generation=pushed.generation)
+
+
+def _checked(document: Mapping[str, object], where: str, path: Path) -> AgentConfig:
     tables: dict[str, type] = {
         "agent": AgentSettings,
         "collector": CollectorSettings,
@@ -79,30 +98,34 @@ def parse_config(text: str, path: Path) -> AgentConfig:
         "mesh": MeshSettings,
         "serve": ServeSettings,
     }
-    refuse_unknown(document, tables | {"probe": None, "target": None}, where=str(path))
+    refuse_unknown(document, tables | {"probe": None, "target": None}, where=where)
     folder = path.absolute().parent
     parts: dict[str, object] = {}
     for name, cls in tables.items():
         table = document.get(name, {})
         if not isinstance(table, dict):
-            raise ConfigError(f"{path}: {name} must be a table, [{name}]")
+            raise ConfigError(f"{where}: {name} must be a table, [{name}]")
         if name not in document and name in {"agent", "collector"}:
-            raise ConfigError(f"{path}: table [{name}] is missing; `isochrone agent check --help` says where an example is")
-        parts[name] = build(cls, table, where=f"{path} [{name}]", folder=folder)
+            raise ConfigError(f"{where}: table [{name}] is missing; `isochrone agent check --help` says where an example is")
+        parts[name] = build(cls, table, where=f"{where} [{name}]", folder=folder)
     agent = cast("AgentSettings", parts["agent"])
     lists = cast("PolicySettings", parts["policy"])
+    limits = cast("LimitSettings", parts["limits"])
     try:
         policy = Policy(is_private_allowed=agent.allow_private_targets, allowed=lists.allowed(), opted_out=lists.opted_out())
     except ConfigError as error:
-        raise ConfigError(f"{path} [policy]: {error}") from None
-    listed = _targets(_array(document, "target", path), policy, path, folder)
+        raise ConfigError(f"{where} [policy]: {error}") from None
+    given = _array(document, "target", where)
+    if len(given) > limits.targets:
+        raise ConfigError(f"{where}: there are {len(given)} [[target]], and limits.targets allows {limits.targets}")
+    listed = _targets(given, policy, where, folder)
     targets = tuple(target for target, entry in listed if entry is None)
-    probes = _probes(_array(document, "probe", path), [target for target, _ in listed], set(targets), path, folder)
+    probes = _probes(_array(document, "probe", where), [target for target, _ in listed], set(targets), where, folder)
     config = AgentConfig(
         path=path,
         agent=agent,
         collector=cast("CollectorSettings", parts["collector"]),
-        limits=cast("LimitSettings", parts["limits"]),
+        limits=limits,
         serve=cast("ServeSettings", parts["serve"]),
         mesh=cast("MeshSettings", parts["mesh"]),
         policy=policy,
@@ -111,7 +134,7 @@ def parse_config(text: str, path: Path) -> AgentConfig:
         opted_out=tuple((target, entry) for target, entry in listed if entry is not None),
     )
     if agent.spool_max_bytes < 4 * config.collector.batch_max_bytes:
-        raise ConfigError(f"{path} [agent]: spool_max_bytes {agent.spool_max_bytes} must be at least four times collector.batch_max_bytes")
+        raise ConfigError(f"{where} [agent]: spool_max_bytes {agent.spool_max_bytes} must be at least four times collector.batch_max_bytes")
     check_mesh(config, [target for target, _ in listed])
     check_load(config)
     return config
@@ -126,14 +149,14 @@ def _with_budget_file(probe: ProbeSettings, folder: Path) -> ProbeSettings:
     return replace(probe, config=replace(config, budget_file=str(file)))
 
 
-def _array(document: Mapping[str, object], name: str, path: Path) -> list[dict[str, object]]:
+def _array(document: Mapping[str, object], name: str, path: str) -> list[dict[str, object]]:
     value = document.get(name, [])
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise ConfigError(f"{path}: {name} must be an array of tables, [[{name}]]")
     return cast("list[dict[str, object]]", value)
 
 
-def _targets(tables: Iterable[dict[str, object]], policy: Policy, path: Path, folder: Path) -> list[tuple[Target, str | None]]:
+def _targets(tables: Iterable[dict[str, object]], policy: Policy, path: str, folder: Path) -> list[tuple[Target, str | None]]:
     """The targets, each with the entry of the opt-out list it falls under."""
     targets: dict[tuple[str, Medium], tuple[Target, str | None]] = {}
     for number, table in enumerate(tables, 1):
@@ -150,7 +173,7 @@ def _targets(tables: Iterable[dict[str, object]], policy: Policy, path: Path, fo
 
 
 def _probes(
-    tables: Iterable[dict[str, object]], targets: Sequence[Target], allowed: AbstractSet[Target], path: Path, folder: Path
+    tables: Iterable[dict[str, object]], targets: Sequence[Target], allowed: AbstractSet[Target], path: str, folder: Path
 ) -> tuple[ProbeSettings, ...]:
     probes = []
     seen: Counter[str] = Counter()

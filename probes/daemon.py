@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from probes.client import CollectorClient
-from probes.config import load_config
 from probes.keeper import Keeper
 from probes.model import Vantage, new_boot_id
 from probes.notify import Notifier
@@ -30,6 +29,7 @@ from probes.serve import serving
 from probes.settings import AgentConfig
 from probes.spool import Spool
 from probes.status import ClockSteps, CpuSteal, LoopLag, Vitals, clock_error_ns, grade, product_version
+from probes.steering import Steering
 from probes.threads import DaemonThreads
 from probes.uplink import Uplink
 from records.batch import Line, encode_line, type_of
@@ -70,7 +70,10 @@ class Agent:
     def __init__(
         self, config: AgentConfig, *, boot: str | None = None, rng: random.Random | None = None, notifier: Notifier | None = None
     ) -> None:
+        self._steering = Steering(config)
+        config = self._steering.resume(config)
         self._config = config
+        self._changing = asyncio.Lock()
         self._vantage = Vantage(agent=config.agent.id, site=config.agent.site, boot=boot or new_boot_id())
         self._started_ns = time.monotonic_ns()
         self._rng = rng or random.Random()  # noqa: S311  back-off, not secrets
@@ -145,8 +148,9 @@ class Agent:
             self._say_status(),
             self._notifier.watch(),
         ]
+        steering = self._steering.run(lambda: self._config, lambda: self._client, self._go_on_with)
         background = [asyncio.create_task(part) for part in parts]
-        starters = [asyncio.create_task(part) for part in (self._rounds.run(), self._reload_when_asked())]
+        starters = [asyncio.create_task(part) for part in (self._rounds.run(), self._reload_when_asked(), steering)]
         stopping = asyncio.create_task(stop.wait())
         self._notifier.ready(said)
         try:
@@ -169,7 +173,8 @@ class Agent:
     def _describe(self) -> str:
         config = self._config
         kinds = ", ".join(probe.kind for probe in config.probes) or "nothing to measure"
-        return f"{len(config.targets)} targets, {kinds}; collector {config.collector.url}"
+        pushed = "" if config.generation is None else f"; configuration of generation {config.generation}"
+        return f"{len(config.targets)} targets, {kinds}; collector {config.collector.url}{pushed}"
 
     def _keep(self, lines: Iterable[Line]) -> None:
         """Into the spool, and counted as produced whether the spool had room or not."""
@@ -193,14 +198,21 @@ class Agent:
             self._wants_reload.clear()
             self._notifier.reloading()
             try:
-                config = await asyncio.to_thread(load_config, self._config.path)
-                await self._change(config)
+                config = await asyncio.to_thread(self._steering.load)
+                async with self._changing:
+                    await self._change(config)
             except IsochroneError as error:
                 log.error("not reloaded, the old configuration goes on: %s", error)  # noqa: TRY400  no fault of ours
                 self._notifier.ready(f"{self._describe()} (a new configuration was refused: {error})")
             else:
                 log.info("reloaded: %s", self._describe())
                 self._notifier.ready(self._describe())
+
+    async def _go_on_with(self, config: AgentConfig) -> None:
+        """A configuration that was pushed. Raises as `_change`."""
+        async with self._changing:
+            await self._change(config)
+            self._notifier.ready(self._describe())
 
     async def _change(self, config: AgentConfig) -> None:
         """Go on with another configuration, whole or not at all. Raises ConfigError and NotPermitted."""
@@ -280,6 +292,8 @@ class Agent:
             failures={str(source): count for source, count in self._blamed.items()},
             opted_out_rounds=self._opted_out_rounds,
             shifts=self._rounds.mesh.shifts,
+            config_generation=self._config.generation,
+            config_refused=self._steering.refused,
         )
         self._keep([status])
 

@@ -70,39 +70,56 @@ class CollectorSettings:
     url              ``http://``, ``https://`` or ``http+unix:///path/to.sock``
     token_file       file with the agent's secret; read at every request
     ca_file          PEM file of the authority behind the collector's certificate; None: the system's
+    allow_insecure   send to another host without TLS all the same (a lab, a network of one's own)
     batch_max_age_s  a batch is sent at the latest so long after its first measurement
     batch_max_bytes  or when it has this many bytes (before compression)
+    config_key_file  PEM of the key that pushed configurations are signed with; None: the one pinned at enrolment, beside token_file
+    config_interval_s   how often it asks whether there is another configuration; it never asks without a key
     """
 
     url: str
     token_file: Path | None = None
     ca_file: Path | None = None
+    allow_insecure: bool = False
     batch_max_age_s: float = 5.0
     batch_max_bytes: int = 1_000_000
+    config_key_file: Path | None = None
+    config_interval_s: float = 60.0
 
     def __post_init__(self) -> None:
         check_collector_url(self.url)
         check_range("batch_max_age_s", self.batch_max_age_s, 0.1, 3600)
         check_range("batch_max_bytes", self.batch_max_bytes, 10_000, 8_000_000)
+        check_range("config_interval_s", self.config_interval_s, 0.1, 86400)
+
+    @property
+    def pinned_key_file(self) -> Path | None:
+        """Where the key of pushed configurations is; None: there is no place for one."""
+        if self.config_key_file is not None or self.token_file is None:
+            return self.config_key_file
+        return self.token_file.with_name(f"{self.token_file.name}.config-key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
     """``[limits]``: probe packets a second in all, towards one address and towards one network (an IPv4 /24, an IPv6 /48).
 
-    Throughput has its own byte budget and http and inference theirs. traceroutes_at_once bounds the traces in flight.
+    Throughput has its own byte budget and http and inference theirs. traceroutes_at_once bounds the traces in flight, targets how
+    many there may be.
     """
 
     packets_per_second: int = 100
     packets_per_second_per_target: int = 20
     packets_per_second_per_network: int = 100
     traceroutes_at_once: int = 8
+    targets: int = 2000
 
     def __post_init__(self) -> None:
         check_range("packets_per_second", self.packets_per_second, 1, 100_000)
         check_range("packets_per_second_per_target", self.packets_per_second_per_target, 1, 100_000)
         check_range("packets_per_second_per_network", self.packets_per_second_per_network, 1, 100_000)
         check_range("traceroutes_at_once", self.traceroutes_at_once, 1, 1000)
+        check_range("targets", self.targets, 1, 100_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +128,17 @@ class PolicySettings:
 
     allow_file    only these may be measured; None: whatever is a target
     opt_out_file  these are never measured, whoever says so; None: nobody opted out
+    pushed_types  probe types that a pushed configuration may run; None: all
     """
 
     allow_file: Path | None = None
     opt_out_file: Path | None = None
+    pushed_types: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.pushed_types or ():
+            if name not in PROBE_TYPES:
+                raise ConfigError(f"pushed_types names {name!r}; give some of {', '.join(PROBE_TYPES)}")
 
     def allowed(self) -> HostList | None:
         """What may be measured. Raises ConfigError when the file cannot be used."""
@@ -203,6 +227,7 @@ class AgentConfig:
 
     targets    those that may be measured
     opted_out  those that may not, each with the entry of the opt-out list it falls under
+    generation of the pushed configuration that is part of it; None: there is none
     policy     what holds for every address, also behind a name
     """
 
@@ -216,6 +241,7 @@ class AgentConfig:
     probes: tuple[ProbeSettings, ...]
     targets: tuple[Target, ...]
     opted_out: tuple[tuple[Target, str], ...]
+    generation: int | None = None
 
     @property
     def largest_round(self) -> int:

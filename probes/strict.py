@@ -64,7 +64,7 @@ def _kinds(hint: object) -> tuple[type, ...]:
     if get_origin(hint) is tuple:
         return (tuple,)
     if get_origin(hint) in {Union, types.UnionType}:
-        return tuple(kind for kind in get_args(hint) if kind is not type(None))
+        return tuple(get_origin(kind) or kind for kind in get_args(hint) if kind is not type(None))
     if get_origin(hint) is dict:  # the class checks what is in it
         return (dict,)
     if get_args(hint):  # Literal: the class checks the value

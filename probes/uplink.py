@@ -5,7 +5,7 @@ What an answer means (the collector's side of it is in the contract):
 ====================  ================================================================================================
 200                   stored, or was already: the segment is deleted
 400                   the collector keeps it among its rejects with the reason: deleted here, counted, logged
-401, 403              the token or the site is wrong: kept, tried again slowly; only a person can mend it
+401, 403, 426         the token, the site or this version is wrong: kept, tried again slowly; only a person can mend it
 409, 413, 415         this batch will never be taken as it is: put into quarantine, logged, and on with the next one
 429                   busy: tried again after Retry-After
 anything else         kept and tried again with exponential back-off and jitter, at most a minute apart
@@ -56,7 +56,7 @@ def judge(status: int) -> Verdict:
         return Verdict.STORED
     if status == 400:
         return Verdict.REJECTED
-    if status in {401, 403}:
+    if status in {401, 403, 426}:
         return Verdict.REFUSED
     if status in {409, 413, 415}:
         return Verdict.QUARANTINED
@@ -184,7 +184,7 @@ class Uplink:
         if verdict in {Verdict.BUSY, Verdict.FAILED, Verdict.REFUSED}:
             said = f"the collector at {self._client.url} answered {answer.status}" + (f": {answer.text}" if answer.text else "")
             if verdict is Verdict.REFUSED:
-                hint = "" if answer.code == "revoked" else "; check collector.token_file, agent.id and agent.site"
+                hint = "" if answer.code == "revoked" or answer.status == 426 else "; check collector.token_file, agent.id and agent.site"
                 return _Failure(f"{said}{hint}", _REFUSED_AGAIN_S)
             return _Failure(said, answer.retry_after_s)
         name = f"batch {segment.name.boot}/{segment.name.sequence} ({segment.measurements} measurements)"

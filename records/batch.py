@@ -28,6 +28,7 @@ __all__ = [
     "HEADER_AGENT",
     "HEADER_BOOT",
     "HEADER_SEQUENCE",
+    "HEADER_VERSION",
     "LINE_TYPES",
     "SCHEMA_VERSION",
     "BatchName",
@@ -40,6 +41,8 @@ SCHEMA_VERSION = 1
 HEADER_AGENT = "Isochrone-Agent"
 HEADER_BOOT = "Isochrone-Boot"
 HEADER_SEQUENCE = "Isochrone-Sequence"
+#: The version of the sender's software, in every request of an agent.
+HEADER_VERSION = "Isochrone-Version"
 
 Line = PingResult | TracerouteResult | ThroughputResult | InferenceResult | HttpResult | ServingResult | StampResult | AgentStatus
 

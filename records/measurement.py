@@ -378,6 +378,8 @@ class AgentStatus:
     failures         measurements since boot that show a failure, by whose it was (`FailureSource`)
     opted_out_rounds rounds since boot not measured because the target opted out
     shifts           times since boot that the RTT of a target moved
+    config_generation of the pushed configuration that runs; None: its own file alone
+    config_refused   the pushed configuration that was refused last, and why; None: none since the last good one
     """
 
     agent: str
@@ -400,3 +402,5 @@ class AgentStatus:
     failures: dict[str, int] | None = None
     opted_out_rounds: int | None = None
     shifts: int | None = None
+    config_generation: int | None = None
+    config_refused: str | None = None

@@ -224,6 +224,8 @@ COLUMNS: dict[str, Columns] = {
         "failures": pa.map_(_TEXT, _INT),
         "opted_out_rounds": _INT,
         "shifts": _INT,
+        "config_generation": _INT,
+        "config_refused": _TEXT,
         **_TAIL,
     },
     "reject": {
@@ -387,6 +389,8 @@ def agent_status_rows(s: AgentStatus, batch: BatchName, received_at: datetime) -
             None if s.failures is None else list(s.failures.items()),
             s.opted_out_rounds,
             s.shifts,
+            s.config_generation,
+            s.config_refused,
             *_tail(batch, received_at),
         )
     ]

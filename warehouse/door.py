@@ -5,9 +5,10 @@
     POST /api/v1/enroll    {"invitation", "agent", "site", "secret_sha256"}: 200 enrolled, or was by this very request before;
                            403 the invitation is none, used, expired or another's; 409 the name is taken
     POST /api/v1/rotate    {"secret_sha256", "grace_s"}, under the token in use: 200 both are valid from now on
+    GET  /api/v1/agents/ID/config   200 its signed configuration (ETag), 304 it has it already, 403 another agent's, 404 there is none
     GET  /api/v1/identity  200 whose token it is; the first use of a next one, here or with a batch, ends the old one
 
-All three: 400 unreadable, 404 this collector keeps no token file, 503 its token file cannot be written. A secret itself is
+The others: 400 unreadable, 404 this collector keeps no token file, 503 its token file cannot be written. A secret itself is
 never sent but as the bearer token, and never kept.
 """
 
@@ -26,7 +27,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from records.batch import HEADER_VERSION
 from records.errors import ConfigError, OutsideError
+from warehouse.publications import Publications
 from warehouse.refusal import Refusal
 from warehouse.roster import DIGEST_LENGTH, MAX_GRACE, Refused, Roster, digest
 from warehouse.roster_file import RosterFile
@@ -46,7 +49,8 @@ _INVITATION = re.compile(r"[!-~]{16,256}")
 class Door:
     """Who may come in: a roster that stays as it is, one in a file, or None: anybody on this machine."""
 
-    def __init__(self, roster: Roster | RosterFile | None) -> None:
+    def __init__(self, roster: Roster | RosterFile | None, publications: Publications | None = None) -> None:
+        self._publications = publications
         self._fixed = roster if isinstance(roster, Roster) else None
         self.file = roster if isinstance(roster, RosterFile) else None
         self.outcomes: Counter[str] = Counter()
@@ -79,6 +83,13 @@ class Door:
         if site is not None and sites - {site}:
             other = ", ".join(sorted(sites - {site}))
             raise Refusal(403, "forbidden", f"agent {agent!r} measures from {site!r} and the batch says {other}")
+
+    def check_version(self, request: Request) -> None:
+        """Raise Refusal for an agent that is older than what this collector takes batches from."""
+        roster = self.roster()
+        if roster is not None:
+            with _refusals():
+                roster.check_version(request.headers.get(HEADER_VERSION, "")[:64])
 
     async def enroll(self, request: Request) -> Response:
         """POST /api/v1/enroll."""
@@ -114,7 +125,7 @@ class Door:
             await self._change(make)
         self.outcomes["enrolled"] += 1
         log.info("agent %r is enrolled at site %r", agent, site)
-        return {"agent": agent, "site": site}
+        return {"agent": agent, "site": site, **self._config_key()}
 
     async def _rotate(self, request: Request) -> dict[str, object]:
         self._file()
@@ -137,7 +148,37 @@ class Door:
         self._file()
         agent = await self.authorised(request)
         roster = self.roster()
-        return {"agent": agent, "site": roster.site_of(agent) if roster is not None and agent is not None else None}
+        site = roster.site_of(agent) if roster is not None and agent is not None else None
+        return {"agent": agent, "site": site, **self._config_key()}
+
+    def _config_key(self) -> dict[str, object]:
+        """The key that an agent pins at its enrolment."""
+        key = None if self._publications is None else self._publications.key
+        return {} if key is None else {"config_key": key}
+
+    async def config(self, request: Request) -> Response:
+        """GET /api/v1/agents/{id}/config."""
+        try:
+            return await self._config(request)
+        except Refusal as refusal:
+            return refusal.response()
+
+    async def _config(self, request: Request) -> Response:
+        name = request.path_params["agent"]
+        agent = await self.authorised(request)
+        if agent is not None and agent != name:
+            raise Refusal(403, "forbidden", f"this token belongs to agent {agent!r}, and an agent reads its own configuration only")
+        roster = self.roster()
+        site = roster.site_of(name) if roster is not None else None
+        found = None
+        if self._publications is not None:
+            found = await run_in_threadpool(self._publications.newest, name, site if site is not None else request.query_params.get("site"))
+        if found is None:
+            raise Refusal(404, "no_config", "no configuration is published for this agent; its own file holds")
+        headers = {"ETag": f'"{found.generation}-{found.digest}"', "Cache-Control": "no-store"}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(found.document, media_type="application/json", headers=headers)
 
     async def _change(self, make: Callable[[Roster], Roster]) -> Roster:
         try:
@@ -163,6 +204,8 @@ def _refusals() -> Iterator[None]:
         yield
     except Refused as why:
         headers = {"WWW-Authenticate": "Bearer"} if why.status == 401 else {}
+        if why.status == 426:  # RFC 9110 section 15.5.22 wants to know of a protocol
+            headers = {"Upgrade": "isochrone-agent", "Connection": "Upgrade"}
         raise Refusal(why.status, why.code, why.detail, **headers) from None
 
 

@@ -4,8 +4,10 @@
 
     POST /api/v1/batches   200 stored, or stored already; 400 unreadable (kept as a reject with the reason); 401 no or a wrong token;
                            403 not this agent, or not its site; 409 the name was used for other content; 413 too large;
-                           429 the queue is full (Retry-After); 503 the warehouse cannot be written to (Retry-After)
+                           426 this agent is too old; 429 the queue is full (Retry-After); 503 the warehouse cannot be written
+                           to (Retry-After)
     POST /api/v1/enroll, /api/v1/rotate, GET /api/v1/identity: warehouse/door.py
+    GET  /api/v1/openapi.json   all of this, for programs
     GET  /healthz          it runs
     GET  /readyz           it would store a batch
     GET  /metrics          OpenMetrics
@@ -37,6 +39,7 @@ from warehouse.connect import Warehouse, open_warehouse
 from warehouse.door import Door
 from warehouse.ingest import COLLECTOR, MAX_BODY_BYTES, Batch, Reject, TooLarge, Unreadable, decompress, parse
 from warehouse.metrics import CONTENT_TYPE, render
+from warehouse.publications import Publications
 from warehouse.refusal import Refusal
 from warehouse.roster_file import RosterFile, fixed_roster
 from warehouse.store import Outcome
@@ -50,6 +53,9 @@ log = logging.getLogger("isochrone.collector")
 MAX_COMPRESSED_BYTES = 16 << 20
 #: Most bytes of bodies in memory that are still coming in or wait to be read; beyond it a batch is answered 429.
 MAX_RECEIVED_BYTES = 128 << 20
+#: A body may take so long, and a second more for every so many bytes that came.
+BODY_GRACE_S = 30.0
+BODY_LEAST_BYTES_PER_S = 10_000
 #: Bodies that are unpacked and read at one time: each may take a few hundred MB for the moment.
 _READERS = 2
 _AGENT = re.compile(r"[!-~]{1,128}")
@@ -84,6 +90,7 @@ class Collector:
 
     async def _take(self, request: Request) -> tuple[Batch, bool]:
         agent = await self.door.authorised(request)
+        self.door.check_version(request)
         async with self._body(request) as body:
             if agent is not None:  # it may have been revoked while its body came in
                 await self.door.authorised(request)
@@ -95,8 +102,18 @@ class Collector:
         parts: list[bytes] = []
         held = size = 0
         is_busy = self.writer.is_full
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         try:
-            async for part in request.stream():
+            stream = request.stream()
+            while True:
+                try:
+                    async with asyncio.timeout_at(began_s + BODY_GRACE_S + size / BODY_LEAST_BYTES_PER_S):
+                        part = await anext(stream, None)
+                except TimeoutError:
+                    raise _too_slow() from None
+                if part is None:
+                    break
                 size += len(part)
                 if size > MAX_COMPRESSED_BYTES:
                     raise Refusal(413, "too_large", f"the body is larger than {MAX_COMPRESSED_BYTES} bytes; send smaller batches")
@@ -201,6 +218,12 @@ class Collector:
         return Response(render(values), media_type=CONTENT_TYPE)
 
 
+def _too_slow() -> Refusal:
+    return Refusal(
+        408, "too_slow", f"the body comes at less than {BODY_LEAST_BYTES_PER_S} bytes/s; send smaller batches", Connection="close"
+    )
+
+
 def _busy() -> Refusal:
     return Refusal(429, "busy", "too many batches wait for their commit; come back", **{"Retry-After": "1"})
 
@@ -225,6 +248,14 @@ def _read(body: bytes, encoding: str, name: BatchName, received_at: datetime) ->
     return parse(body, name, received_at=received_at)
 
 
+_OPENAPI = (Path(__file__).parent / "openapi.json").read_bytes()
+
+
+async def openapi(_: Request) -> Response:
+    """GET /api/v1/openapi.json: what is described here, for programs."""
+    return Response(_OPENAPI, media_type="application/json")
+
+
 def make_app(
     location: str | Path | Warehouse,
     *,
@@ -232,6 +263,7 @@ def make_app(
     agent_sites: Mapping[str, str] | None = None,
     token_file: RosterFile | None = None,
     tls: Tls | None = None,
+    publications: Publications | None = None,
     commit_interval_s: float = 1.0,
 ) -> Starlette:
     """The collector over the warehouse at `location`, which is made where it is absent, when the application starts; or over
@@ -241,8 +273,9 @@ def make_app(
     agent_sites  agent id -> the only site it may send from; agents not named here may use any
     token_file   instead of both: read again whenever it changes, and agents can enrol in it
     tls          the server's, whose expiry is told
+    publications configurations that agents may have
     """
-    door = Door(token_file if token_file is not None or tokens is None else fixed_roster(tokens, agent_sites or {}))
+    door = Door(token_file if token_file is not None or tokens is None else fixed_roster(tokens, agent_sites or {}), publications)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -270,6 +303,8 @@ def make_app(
             Route("/api/v1/enroll", door.enroll, methods=["POST"]),
             Route("/api/v1/rotate", door.rotate, methods=["POST"]),
             Route("/api/v1/identity", door.identity),
+            Route("/api/v1/agents/{agent}/config", door.config),
+            Route("/api/v1/openapi.json", openapi),
             Route("/healthz", of("health")),  # type: ignore[arg-type]
             Route("/readyz", of("ready")),  # type: ignore[arg-type]
             Route("/metrics", of("metrics")),  # type: ignore[arg-type]

@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from records.texts import printable
+
 __all__ = ["encode", "rows"]
 
 
@@ -41,7 +43,7 @@ def encode(table: pa.Table, kind: str) -> bytes:
     if kind == "json":
         return (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     names = _distinct(table).column_names
-    cells = [names, *([_cell(row[name]) for name in names] for row in values)]
+    cells = [names, *([_cell(row[name]) if kind == "csv" else _shown(name, row[name]) for name in names] for row in values)]
     if kind == "csv":
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(cells)
@@ -54,6 +56,12 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _shown(name: str, value: object) -> str:
+    """A cell as a terminal may see it: agents, targets and imported files wrote some of it, and it must not steer the terminal."""
+    text = _cell(value)
+    return "\n".join(map(printable, text.split("\n"))) if name == "explain_value" else printable(text)
 
 
 def _plain(value: object) -> object:

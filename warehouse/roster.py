@@ -18,7 +18,9 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 
-__all__ = ["DIGEST_LENGTH", "MAX_GRACE", "Agent", "Invitation", "Known", "Refused", "Roster", "digest", "new_secret"]
+from packaging.version import InvalidVersion, Version
+
+__all__ = ["DIGEST_LENGTH", "MAX_GRACE", "Agent", "Invitation", "Known", "Refused", "Roster", "digest", "is_older", "new_secret"]
 
 #: Hexadecimal characters of a digest.
 DIGEST_LENGTH = 64
@@ -38,6 +40,18 @@ class Refused(Exception):
 def digest(secret: str) -> str:
     """SHA-256 of a secret, in hexadecimal."""
     return sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def is_older(version: str, least: str) -> bool:
+    """Whether a version (PEP 440) comes before another; what is none comes before all.
+
+    >>> is_older("0.9.1", "0.10"), is_older("0.10", "0.10.0"), is_older("unknown", "0.1")
+    (True, False, True)
+    """
+    try:
+        return Version(version) < Version(least)
+    except InvalidVersion:
+        return True
 
 
 def new_secret() -> str:
@@ -95,10 +109,14 @@ class Known:
 
 @dataclass(frozen=True)
 class Roster:
-    """The agents by id, and the invitations by the digest of what was handed out."""
+    """The agents by id, and the invitations by the digest of what was handed out.
+
+    min_version  the oldest version of an agent whose batches are taken; None: any
+    """
 
     agents: Mapping[str, Agent] = field(default_factory=dict)
     invitations: Mapping[str, Invitation] = field(default_factory=dict)
+    min_version: str | None = None
 
     @cached_property
     def _digests(self) -> list[tuple[str, Known]]:
@@ -137,6 +155,14 @@ class Roster:
         """The only site an agent may measure from; None: any."""
         entry = self.agents.get(agent)
         return None if entry is None else entry.site
+
+    def check_version(self, version: str) -> None:
+        """Raise Refused (426) for an agent's version that is older than what is asked for, or none at all."""
+        if self.min_version is not None and is_older(version, self.min_version):
+            said = f"this agent has version {version}" if version else "this agent does not say which version it has"
+            raise Refused(
+                426, "upgrade", f"{said}, and this collector takes {self.min_version} or newer; upgrade it: what it measured is kept"
+            )
 
     # -- what happens to it -----------------------------------------------------------------------------------------
 
@@ -183,7 +209,11 @@ class Roster:
         # Others that name it were for this enrolment too: who holds one must not take its place.
         kept = {known: value for known, value in self.invitations.items() if value.agent != agent or value.used_by is not None}
         used = replace(found, used_by=agent, used_at=now)
-        return Roster({**self.agents, agent: made}, {**kept, key: used})
+        return replace(self, agents={**self.agents, agent: made}, invitations={**kept, key: used})
+
+    def requiring(self, version: str | None) -> Roster:
+        """With another oldest version; None: any."""
+        return self if version == self.min_version else replace(self, min_version=version)
 
     def rotating(self, agent: str, next_digest: str, *, grace: timedelta, now: datetime) -> Roster:
         """With a next secret for an agent, in place of one that was not used; the same roster when it is in use already."""
@@ -213,7 +243,7 @@ class Roster:
         if entry.revoked_at is not None:
             return replace(self, invitations=kept)
         ended = replace(entry, token=None, secret_digest=entry.current_digest(), revoked_at=now)
-        return Roster({**self.agents, agent: ended}, kept)
+        return replace(self, agents={**self.agents, agent: ended}, invitations=kept)
 
     def _valid(self, agent: str) -> Agent:
         entry = self.agents.get(agent)

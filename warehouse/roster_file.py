@@ -4,7 +4,8 @@
 
     {"version": 2,
      "agents": {"sin-1": {"site": "sin", "sha256": "...", "enrolled_at": "2026-11-26T13:00:00+00:00"}},
-     "invitations": {"<sha256 of the invitation>": {"site": "fra", "agent": null, "expires_at": "..."}}}
+     "invitations": {"<sha256 of the invitation>": {"site": "fra", "agent": null, "expires_at": "..."}},
+     "min_agent_version": "0.2.0"}
 
 The form before it goes on working, written by hand or beside the other in `agents`: ``{"sin": {"token": "...", "site": "sin"},
 "fra": "..."}``, with tokens in clear; the first change by a command writes version 2 and leaves such tokens as they are.
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import cast
 
 from records.errors import ConfigError, OutsideError
-from warehouse.roster import DIGEST_LENGTH, Agent, Invitation, Roster
+from warehouse.roster import DIGEST_LENGTH, Agent, Invitation, Roster, is_older
 
 __all__ = ["RosterFile", "fixed_roster"]
 
@@ -185,8 +186,10 @@ def _version_of(status: os.stat_result) -> _Version:
 
 
 def _document(roster: Roster) -> dict[str, object]:
+    required = {} if roster.min_version is None else {"min_agent_version": roster.min_version}
     return {
         "version": _VERSION,
+        **required,
         "agents": {name: _plain(_agent_entry(agent)) for name, agent in roster.agents.items()},
         "invitations": {key: _plain(_invitation_entry(invitation)) for key, invitation in roster.invitations.items()},
     }
@@ -215,8 +218,11 @@ def _roster(document: object, path: Path) -> Roster:
         if version != _VERSION:
             raise ConfigError(f"{where} has version {version}, and this isochrone reads {_VERSION}; use the one that wrote it")
         listed, invited = document.get("agents", {}), document.get("invitations", {})
+        least = document.get("min_agent_version")
     else:
-        listed, invited = document, {}
+        listed, invited, least = document, {}, None
+    if least is not None and (not isinstance(least, str) or is_older(least, "0")):
+        raise ConfigError(f'{where}: min_agent_version must be a version such as "0.2.0"')
     if not isinstance(listed, dict) or not isinstance(invited, dict):
         raise ConfigError(f"{where}: agents and invitations must be objects")
     agents: dict[str, Agent] = {}
@@ -227,7 +233,7 @@ def _roster(document: object, path: Path) -> Roster:
             if known is not None and owners.setdefault(known, name) != name:
                 raise ConfigError(f"{where}: agents {owners[known]!r} and {name!r} share a token")
         agents[name] = agent
-    return Roster(agents, {key: _invitation(key, entry, f"{where}: an invitation") for key, entry in invited.items()})
+    return Roster(agents, {key: _invitation(key, entry, f"{where}: an invitation") for key, entry in invited.items()}, least)
 
 
 def _agent(entry: object, where: str) -> Agent:

@@ -18,7 +18,9 @@ from starlette.applications import Starlette
 
 from records.errors import NotPermitted, OutsideError, UserError
 from warehouse.connect import open_warehouse
+from warehouse.front import FrontProtocol, most_connections
 from warehouse.intake import make_app
+from warehouse.publications import Publications
 from warehouse.roster_file import RosterFile
 from warehouse.tls import Tls
 
@@ -160,6 +162,7 @@ def serve(
     token_file: RosterFile | None = None,
     tls: Tls | None = None,
     is_behind_proxy: bool = False,
+    publications: Publications | None = None,
     on_ready: Callable[[], None] | None = None,
     commit_interval_s: float = 1.0,
     log_level: str = "warning",
@@ -171,6 +174,7 @@ def serve(
     tokens       bearer token -> agent id; None, without a token_file, is allowed on loopback only
     token_file   instead: who may send, read again whenever it changes, and agents can enrol in it
     tls, is_behind_proxy   certificate and key of `host`, or who has them; one of both is needed off loopback
+    publications configurations that agents may have
     on_ready     called once it answers
 
     Raises UserError, NotPermitted or OutsideError (port in use, no warehouse can be made there).
@@ -193,13 +197,22 @@ def serve(
             if tls is None:
                 listeners.append(unix)
         app = make_app(
-            warehouse, tokens=tokens, agent_sites=agent_sites, token_file=token_file, tls=tls, commit_interval_s=commit_interval_s
+            warehouse,
+            tokens=tokens,
+            agent_sites=agent_sites,
+            token_file=token_file,
+            tls=tls,
+            publications=publications,
+            commit_interval_s=commit_interval_s,
         )
+        FrontProtocol.max_connections = most_connections()
         config = uvicorn.Config(
             app,
             lifespan="on",
             log_level=log_level,
             access_log=False,
+            http=FrontProtocol,
+            ws="none",
             timeout_keep_alive=65,
             timeout_graceful_shutdown=20,
             server_header=False,

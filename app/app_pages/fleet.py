@@ -47,6 +47,7 @@ def fleet_table(fleet: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         "agent": column("agent"),
         "site": column("site"),
         "version": column("version"),
+        "config": column("config_generation"),
         "seen": [f"{text.age(age)} ago" for age in column("age_s")],
         "lag": column("loop_lag_p99_ms"),
         "clock": column("clock_error_ms"),
@@ -54,6 +55,7 @@ def fleet_table(fleet: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         "skipped": column("skipped_rounds"),
         "dropped": column("dropped_measurements"),
         "why": [", ".join(reasons or []) or text.UNKNOWN for reasons in column("reasons")],
+        "refused": [refused or text.UNKNOWN for refused in column("config_refused")],
     }
 
 
@@ -116,6 +118,9 @@ def _live(seen: View) -> None:
                 "agent": "Agent",
                 "site": "Site",
                 "version": "Version",
+                "config": st.column_config.NumberColumn(
+                    "Configuration", format="%d", help="Generation of the pushed configuration it runs; empty: its own file alone"
+                ),
                 "seen": st.column_config.TextColumn("Last seen", alignment="right"),
                 "lag": st.column_config.NumberColumn("Loop lag p99 (ms)", format="%.2f"),
                 "clock": st.column_config.NumberColumn(
@@ -125,6 +130,7 @@ def _live(seen: View) -> None:
                 "skipped": st.column_config.NumberColumn("Rounds skipped"),
                 "dropped": st.column_config.NumberColumn("Dropped"),
                 "why": st.column_config.TextColumn("Why degraded"),
+                "refused": st.column_config.TextColumn("Refused configuration", help="What it was pushed last and did not take, and why"),
             },
         )
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
-from app.commands import enrol
-from app.commands.enrol import config_option
+from app.commands import agent_config, enrol
+from app.commands.enrol import config_option, insecure_option
 from app.output import emit_json, json_option, note, table
 from probes.check import Check, check_agent
+from probes.client import check_way
 from probes.config import load_config
 from probes.daemon import run_agent
 from probes.plan import Plan, make_plan
@@ -33,15 +34,17 @@ def agent() -> None:
     """
 
 
-for _command in (enrol.invite, enrol.enroll, enrol.rotate, enrol.revoke, enrol.list_):
+for _command in (enrol.invite, enrol.enroll, enrol.rotate, enrol.revoke, enrol.require, enrol.list_):
     agent.add_command(_command)
+agent.add_command(agent_config.config)
 
 
 @agent.command()
 @config_option
 @click.option("--seconds", type=click.FloatRange(min=0.1), metavar="N", help="Stop in order after so many seconds.  [default: never]")
+@insecure_option
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
-def run(path: Path, seconds: float | None, *, verbose: bool) -> None:
+def run(path: Path, seconds: float | None, *, is_insecure: bool, verbose: bool) -> None:
     """Measure the targets of a configuration and send what was measured to the collector, until SIGTERM or Ctrl-C.
 
     SIGHUP reads the configuration again, whole or not at all; a second SIGTERM ends at once.
@@ -50,8 +53,10 @@ def run(path: Path, seconds: float | None, *, verbose: bool) -> None:
     Example: isochrone agent run --config agent.toml
     """
     _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
+    config = load_config(path)
+    check_way(config.collector.url, is_insecure=is_insecure or config.collector.allow_insecure)
     try:
-        summary = asyncio.run(run_agent(load_config(path), seconds=seconds))
+        summary = asyncio.run(run_agent(config, seconds=seconds))
     except asyncio.CancelledError:  # a second signal: at once
         raise KeyboardInterrupt from None
     made = ", ".join(f"{count} {kind}" for kind, count in summary.produced.items() if count) or "no measurements"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.output import emit_json, json_option, note, table
-from probes.client import CollectorClient, is_private_way
+from probes.client import CollectorClient, check_way
 from probes.config import load_config
 from probes.secret import SecretFile
 from probes.settings import check_slug
@@ -24,7 +24,7 @@ from records.units import SECOND, parse_duration_ns
 if TYPE_CHECKING:
     from warehouse.roster import Agent, Invitation, Roster
 
-__all__ = ["config_option", "enroll", "invite", "list_", "revoke", "rotate"]
+__all__ = ["config_option", "enroll", "insecure_option", "invite", "list_", "require", "revoke", "rotate"]
 
 _LONGEST_S = 30 * 86400
 
@@ -51,7 +51,9 @@ _ca_file = click.option(
     metavar="FILE",
     help="Authority of its certificate.  [default: collector.ca_file]",
 )
-_insecure = click.option("--insecure", "is_insecure", is_flag=True, help="Send it without TLS to another host all the same.")
+insecure_option = click.option(
+    "--insecure", "is_insecure", is_flag=True, help="Send to another host without TLS all the same.  [default: collector.allow_insecure]"
+)
 
 
 @click.command()
@@ -100,8 +102,15 @@ def invite(site: str, agent: str | None, expires: str, out: Path | None, path: P
     "--invitation-file", type=click.Path(allow_dash=True, path_type=Path), required=True, metavar="FILE|-", help="The invitation."
 )
 @_ca_file
-@_insecure
-def enroll(path: Path, url: str | None, invitation_file: Path, ca_file: Path | None, *, is_insecure: bool) -> None:
+@click.option(
+    "--config-key",
+    "key_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Pin this key of pushed configurations (key.pub).  [default: the one the collector names]",
+)
+@insecure_option
+def enroll(path: Path, url: str | None, invitation_file: Path, ca_file: Path | None, key_file: Path | None, *, is_insecure: bool) -> None:
     """Enrol this agent: its own secret goes into collector.token_file, and only the secret's digest to the collector.
 
     Cut off at any point it can be run again with the same invitation.
@@ -113,18 +122,29 @@ def enroll(path: Path, url: str | None, invitation_file: Path, ca_file: Path | N
     config = load_config(path)
     url = url or config.collector.url
     secret_file = _secret_file(path, config.collector.token_file)
-    _check_way(url, is_insecure=is_insecure)
+    check_way(url, is_insecure=is_insecure or config.collector.allow_insecure)
     invitation = _invitation(invitation_file)
+    key = None if key_file is None else _public_key(key_file)
 
-    async def work() -> None:
+    async def work() -> str | None:
         client = CollectorClient(url, ca_file=ca_file or config.collector.ca_file)
         try:
-            await enroll_with(client, secret_file, agent=config.agent.id, site=config.agent.site, invitation=invitation)
+            return await enroll_with(
+                client,
+                secret_file,
+                agent=config.agent.id,
+                site=config.agent.site,
+                invitation=invitation,
+                key_file=config.collector.pinned_key_file,
+                key=key,
+            )
         finally:
             await client.close()
 
-    asyncio.run(work())
+    pinned = asyncio.run(work())
     note(f"agent {config.agent.id} is enrolled at site {config.agent.site}; its secret is in {secret_file.path}")
+    if pinned is not None:
+        note(f"configurations signed with the key in {config.collector.pinned_key_file} are taken from the collector")
     if url.rstrip("/") != config.collector.url.rstrip("/"):
         note(f"{path} says collector.url = {config.collector.url!r}, and it enrolled at {url!r}; correct the one that is wrong")
 
@@ -139,7 +159,8 @@ def enroll(path: Path, url: str | None, invitation_file: Path, ca_file: Path | N
     help="For how long both are good at most, if the new one is not used.",
 )
 @_ca_file
-def rotate(path: Path, grace: str, ca_file: Path | None) -> None:
+@insecure_option
+def rotate(path: Path, grace: str, ca_file: Path | None, *, is_insecure: bool) -> None:
     """Replace this agent's secret, while it runs or not. Cut off at any point one of the two is good, and the agent uses that.
 
     Example: isochrone agent rotate --config agent.toml
@@ -148,6 +169,7 @@ def rotate(path: Path, grace: str, ca_file: Path | None) -> None:
 
     config = load_config(path)
     secret_file = _secret_file(path, config.collector.token_file)
+    check_way(config.collector.url, is_insecure=is_insecure or config.collector.allow_insecure)
     grace_s = _seconds("--grace", grace)
 
     async def work() -> None:
@@ -175,27 +197,76 @@ def revoke(agent: str, path: Path) -> None:
     note(f"agent {agent} is revoked")
 
 
+@click.command()
+@click.argument("version", required=False)
+@click.option("--any", "is_any", is_flag=True, help="Take batches from agents of every version again.")
+@_tokens
+def require(version: str | None, path: Path, *, is_any: bool) -> None:
+    """Take batches only from agents of this version or newer, from now on; an older one keeps what it measures until it is upgraded.
+
+    Example: isochrone agent require 0.2.0 --tokens tokens.json
+    """
+    from warehouse.roster import is_older
+
+    if (version is None) != is_any:
+        raise UserError("give the oldest VERSION to take batches from, or --any")
+    if version is not None and is_older(version, "0"):
+        raise UserError(f"{version!r} is no version; give one such as 0.2.0")
+    _change(path, lambda roster: roster.requiring(version), is_new_allowed=True)
+    note(f"batches are taken from agents of {'every version' if version is None else f'version {version} or newer'}")
+
+
 @click.command("list")
 @json_option
+@click.option("--warehouse", metavar="FOLDER|ADDRESS", help="Show what the agents last said here: version, configuration.")
 @_tokens
-def list_(path: Path, *, as_json: bool) -> None:
+def list_(path: Path, warehouse: str | None, *, as_json: bool) -> None:
     """List the agents and invitations of a token file; no secret is shown.
 
-    Example: isochrone agent list --tokens tokens.json
+    Example: isochrone agent list --tokens tokens.json --warehouse ./isochrone-data
     """
     from warehouse.roster_file import RosterFile
 
     now = datetime.now(UTC)
     roster = RosterFile(path).read()
+    heard = None if warehouse is None else _heard(warehouse, now)
     agents = [_agent_row(name, agent, now) for name, agent in sorted(roster.agents.items())]
+    if heard is not None:
+        agents = [row | _said(heard.get(str(row["agent"])), roster.min_version) for row in agents]
     invitations = [_invitation_row(entry, now) for entry in sorted(roster.invitations.values(), key=lambda entry: entry.expires_at)]
     if as_json:
-        emit_json({"agents": agents, "invitations": invitations})
+        emit_json({"agents": agents, "invitations": invitations, "min_agent_version": roster.min_version})
         return
-    table(["agent", "site", "state", "enrolled", "secret since", "revoked"], _cells(agents))
+    more = [] if heard is None else ["version", "configuration", "refused"]
+    rows = [{key: value for key, value in row.items() if key != "is_too_old"} for row in agents]
+    table(["agent", "site", "state", "enrolled", "secret since", "revoked", *more], _cells(rows))
+    if roster.min_version is not None:
+        old = [str(row["agent"]) for row in agents if row.get("is_too_old")]
+        click.echo(f"\nbatches are taken from version {roster.min_version} on" + (f"; older: {', '.join(old)}" if old else ""))
     if invitations:
         click.echo()
         table(["invitation for", "agent", "state", "expires", "used by"], _cells(invitations))
+
+
+def _heard(warehouse: str, now: datetime) -> dict[str, dict[str, object]]:
+    """What the agents of a warehouse said last, by agent."""
+    from warehouse import open_warehouse, queries
+
+    with open_warehouse(warehouse) as opened:
+        return {str(row["agent"]): row for row in queries.agents(opened, now).to_pylist()}
+
+
+def _said(row: dict[str, object] | None, least: str | None) -> dict[str, object]:
+    """Of one agent, whose last report may be missing."""
+    from warehouse.roster import is_older
+
+    version = None if row is None else str(row["version"])
+    return {
+        "version": version,
+        "is_too_old": None if version is None else least is not None and is_older(version, least),
+        "config_generation": None if row is None else row["config_generation"],
+        "config_refused": None if row is None else row["config_refused"],
+    }
 
 
 def _agent_row(name: str, agent: Agent, now: datetime) -> dict[str, object]:
@@ -251,9 +322,15 @@ def _secret_file(path: Path, token_file: Path | None) -> SecretFile:
     return SecretFile(token_file)
 
 
-def _check_way(url: str, *, is_insecure: bool) -> None:
-    if not is_insecure and not is_private_way(url):
-        raise UserError(f"{url} is another host without TLS, where others could read the invitation; use https://, or --insecure in a lab")
+def _public_key(path: Path) -> str:
+    from probes.pushed import key_text
+
+    try:
+        return key_text(path.read_text(encoding="ascii", errors="replace"))
+    except OSError as error:
+        raise UserError(f"cannot read the key {path}: {error.strerror}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _invitation(path: Path) -> str:

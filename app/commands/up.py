@@ -32,6 +32,12 @@ _tls_cert = click.option(
     "--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help="Certificate chain (PEM) of the agents' front door."
 )
 _tls_key = click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="Its private key (PEM, mode 0600).")
+_configs = click.option(
+    "--configs",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Signed configurations to hand on to agents (`isochrone agent config`).",
+)
 _behind_proxy = click.option("--behind-proxy", "is_behind_proxy", is_flag=True, help="A proxy before the front door ends TLS.")
 
 
@@ -44,6 +50,7 @@ def collector_argv(
     tokens: Path | None = None,
     tls: tuple[Path, Path] | None = None,
     is_behind_proxy: bool = False,
+    configs: Path | None = None,
 ) -> list[str]:
     """The command line of a collector of its own process; tls: certificate and key."""
     argv = [sys.executable, "-m", "app.cli", "collector", "--warehouse", warehouse, "--host", host, "--port", str(port)]
@@ -53,6 +60,8 @@ def collector_argv(
         argv += ["--tokens", str(tokens)]
     if tls is not None:
         argv += ["--tls-cert", str(tls[0]), "--tls-key", str(tls[1])]
+    if configs is not None:
+        argv += ["--configs", str(configs)]
     return [*argv, "--behind-proxy"] if is_behind_proxy else argv
 
 
@@ -74,6 +83,7 @@ def _pair(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | Non
 @_tls_cert
 @_tls_key
 @_behind_proxy
+@_configs
 @warehouse_option
 def collector(
     ctx: click.Context,
@@ -83,6 +93,7 @@ def collector(
     tokens: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    configs: Path | None,
     warehouse: str,
     *,
     is_behind_proxy: bool,
@@ -94,6 +105,7 @@ def collector(
     if ctx.invoked_subcommand is not None:
         return
     from warehouse.collector import serve
+    from warehouse.publications import Publications
     from warehouse.roster_file import RosterFile
     from warehouse.tls import Tls
 
@@ -116,6 +128,7 @@ def collector(
         token_file=token_file,
         tls=tls,
         is_behind_proxy=is_behind_proxy,
+        publications=None if configs is None else Publications(configs),
         on_ready=ready,
     )
 
@@ -190,6 +203,7 @@ def dashboard(host: str, port: int, access: Path | None, is_open: bool, warehous
 @_tls_cert
 @_tls_key
 @_behind_proxy
+@_configs
 @_access
 @_open
 @warehouse_option
@@ -200,6 +214,7 @@ def up(
     tokens: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    configs: Path | None,
     access: Path | None,
     warehouse: str,
     *,
@@ -224,7 +239,9 @@ def up(
     require_free_port(host, port, "the dashboard")
     require_free_port(host, collector_port, "the collector")
     open_warehouse(warehouse, mode="write").close()  # makes it, so that the pages have something to read
-    front = collector_argv(warehouse, host=host, port=collector_port, tokens=tokens, tls=tls, is_behind_proxy=is_behind_proxy)
+    front = collector_argv(
+        warehouse, host=host, port=collector_port, tokens=tokens, tls=tls, is_behind_proxy=is_behind_proxy, configs=configs
+    )
     commands = {
         "collector": (front, {}),
         "dashboard": (pages.argv(host, port, access), pages.environment(warehouse, access)),

@@ -47,6 +47,7 @@ class Collector:
     folder: Path
     process: subprocess.Popen[bytes] | None = None
     secrets: set[str] = field(default_factory=set)
+    options: list[str] = field(default_factory=list)
 
     @property
     def tokens(self) -> Path:
@@ -63,7 +64,7 @@ class Collector:
     def start(self) -> None:
         argv = [*CLI, "collector", "--warehouse", str(self.folder / "wh"), "--port", "0", "--uds", str(self.folder / "c.sock")]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*argv, "--tokens", str(self.tokens)], stderr=log, stdout=log, cwd=ROOT)
+            self.process = subprocess.Popen([*argv, "--tokens", str(self.tokens), *self.options], stderr=log, stdout=log, cwd=ROOT)
         await_it(lambda: self.process is not None and self.process.poll() is None and self._is_ready(), "the collector")
 
     def _is_ready(self) -> bool:

@@ -184,7 +184,7 @@ def test_the_example_is_valid_as_it_stands_and_with_every_key() -> None:
     load_config(EXAMPLE)
     every_key = re.sub(r"(?m)^#(?=[a-z_]+ = )", "", EXAMPLE.read_text())
     # Some lines are examples of a choice, not defaults.
-    choices = r'targets = \["fra"\]|ca_file = "/|allow_file = |opt_out_file = |rest_interval_s = |fast_interval_s = '
+    choices = r'targets = \["fra"\]|ca_file = "/|(allow|opt_out|config_key)_file = |pushed_types = |(rest|fast)_interval_s = '
     every_key = re.sub(rf"(?m)^({choices}).*$", "", every_key)
     full = parse_config(every_key, EXAMPLE)
     bare = load_config(EXAMPLE)

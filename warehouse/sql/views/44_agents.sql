@@ -6,7 +6,7 @@ SELECT
     clock_error_ns / 1e6 AS clock_error_ms,
     uptime_ns / 1e9 AS uptime_s,
     round_lag_p99_ns / 1e6 AS round_lag_p99_ms,
-    steal_ratio, stamps, failures, opted_out_rounds, shifts
+    steal_ratio, stamps, failures, opted_out_rounds, shifts, config_generation, config_refused
 FROM agent_status
 QUALIFY row_number() OVER (PARTITION BY agent ORDER BY reported_at DESC, received_at DESC) = 1;
 COMMENT ON VIEW agents IS 'Every agent by its newest report';
@@ -29,4 +29,6 @@ INSERT INTO view_column VALUES
 ('agents', 'stamps', 'RTTs since boot by how they were timed; NULL: not said'),
 ('agents', 'failures', 'Measurements since boot that show a failure, by whose it was: resolver, path, target, agent; NULL: not said'),
 ('agents', 'opted_out_rounds', 'Rounds since boot not measured because the target opted out; NULL: not said'),
-('agents', 'shifts', 'Times since boot that the RTT of a target moved; NULL: not said');
+('agents', 'shifts', 'Times since boot that the RTT of a target moved; NULL: not said'),
+('agents', 'config_generation', 'Generation of the pushed configuration it runs; NULL: its own file alone'),
+('agents', 'config_refused', 'The pushed configuration it refused last, and why; NULL: none since the last good one');
