@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from records.link import Medium
+from records.words import FailureSource, TsSource
 
 __all__ = ["FailureSource", "Measurement", "TsSource"]
-
-#: How an RTT was timed: kernel stamps on both ends, on receive only, by the application's clock, or by the
-#: kernel's TCP stack. Only the first two are free of the scheduler's delays.
-TsSource = Literal["kernel_txrx", "kernel_rx", "user", "tcp_info"]
-
-#: Whose failure it was, as far as one end can tell: the name service, the network between, the other end, this host.
-FailureSource = Literal["resolver", "path", "target", "agent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from records.base import FailureSource, Measurement, TsSource
+from records.hop import Hop, MplsLabel
 from records.ping import PingOutcome, PingResult, PingSample
 
 __all__ = [
@@ -57,45 +58,6 @@ HttpOutcome = Literal[
     "protocol_error",
     "agent_failed",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MplsLabel:
-    """One entry of an MPLS label stack in an ICMP extension (RFC 4950)."""
-
-    label: int
-    traffic_class: int
-    bottom: bool
-    ttl: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hop:
-    """One TTL of a path. A silent hop is present with no address; it is never removed.
-
-    ttl          hop number, from 1
-    address      who answered; None when nobody did
-    rtt_ns       of the probe packet that was answered; None exactly when nobody answered
-    probes, replies   how many probe packets carried this TTL and how many were answered; a difference is the
-                 router's reluctance to answer and is never the path's loss
-    icmp_type, icmp_code, reply_ttl   of the answer
-    mpls         label stack quoted by the router, outermost first
-    """
-
-    ttl: int
-    address: str | None
-    rtt_ns: int | None
-    probes: int = 1
-    replies: int = 0
-    ts_source: TsSource | None = None
-    icmp_type: int | None = None
-    icmp_code: int | None = None
-    reply_ttl: int | None = None
-    mpls: tuple[MplsLabel, ...] = ()
-
-    def __post_init__(self) -> None:
-        if (self.address is None) != (self.rtt_ns is None):
-            raise ValueError("a hop with an address has an RTT and a silent hop has neither")
 
 
 def path_hash(addresses: Iterable[str | None]) -> str:

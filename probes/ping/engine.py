@@ -7,9 +7,7 @@ when a socket is readable, and when a packet times out; the kernel's stamps make
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
-import socket
 import struct
 import time
 from abc import abstractmethod
@@ -20,6 +18,7 @@ from typing import Literal, Protocol
 from probes.ping.clock import clocks
 from probes.ping.driver import LoopDriver
 from probes.ping.failure import OVERFLOW, source_of
+from probes.ping.names import errno_name, gai_name
 from probes.ping.outbox import BURST
 from probes.ping.pace import Pacer
 from probes.ping.session import Counters, EchoSession, Probe, Round
@@ -90,17 +89,6 @@ def unsent(count: int, error: str) -> tuple[PingSample, ...]:
         PingSample(sequence=sequence, outcome="send_failed", sent_at_ns=now_ns, error=error, failure_source=source)
         for sequence in range(count)
     )
-
-
-def errno_name(refused: OSError) -> str:
-    """The name of an errno, such as ``ENETUNREACH``."""
-    return errno.errorcode.get(refused.errno or 0, str(refused))
-
-
-def gai_name(failed: socket.gaierror) -> str:
-    """The name of a resolver's error, such as ``EAI_NONAME``."""
-    names = (name for name in dir(socket) if name.startswith("EAI_") and getattr(socket, name) == failed.errno)
-    return next(names, "EAI_FAIL")
 
 
 class EchoEngine(LoopDriver):

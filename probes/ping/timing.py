@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from records.base import TsSource
+from records.words import TsSource
 
 __all__ = ["STEP_TOLERANCE_NS", "Reading", "Sent", "longest_ns", "round_trip"]
 

@@ -12,27 +12,30 @@ import asyncio
 import errno
 import heapq
 import itertools
+import os
 import random
-import secrets
 import socket
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from probes.ping.addresses import resolve
 from probes.ping.driver import LoopDriver
-from probes.ping.engine import errno_name, gai_name
+from probes.ping.names import errno_name, gai_name
 from probes.ping.pace import Pacer
 from probes.ping.timing import Sent, round_trip
-from probes.traceroute.evidence import Evidence
 from probes.traceroute.heard import Heard, Transport
 from probes.traceroute.strategy import HopAnswer, Trace
 from probes.traceroute.transports import open_transports
 from probes.traceroute.wire import decode_labels
-from records.measurement import Hop
+from records.hop import Hop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from probes.traceroute.evidence import Evidence
 
 __all__ = ["DEFAULT_PORT", "Protocol", "TraceOutcome", "TracerouteEngine"]
 
@@ -133,7 +136,7 @@ class TracerouteEngine(LoopDriver):
         self._transports: dict[int, Transport] = {}
         self._by_number: dict[int, _Flight] = {}
         self._by_token: dict[int, int] = {}
-        self._number = secrets.randbits(16)
+        self._number = int.from_bytes(os.urandom(2), "big")
         self._running: set[_Running] = set()
         self._dirty: set[_Running] = set()
         self._checks: list[tuple[int, int, _Running]] = []
@@ -144,6 +147,8 @@ class TracerouteEngine(LoopDriver):
     async def open(self) -> None:
         """Open the sockets. Raises NotPermitted, saying what to grant, and what Evidence raises."""
         if self._pcap is not None:
+            from probes.traceroute.evidence import Evidence
+
             self.evidence = Evidence(self._pcap)
         try:
             self._transports = open_transports(self.protocol, self._port)
@@ -272,7 +277,7 @@ class TracerouteEngine(LoopDriver):
             self._pacer.give_back()
             self._pacer.plan(now_ns + _NO_ROOM_RETRY_NS, (running, ttl))
             return
-        number, token = self._free_number(), secrets.randbits(64)
+        number, token = self._free_number(), int.from_bytes(os.urandom(8), "big")
         try:
             sent = self._transports[running.version].send(running.host, ttl, running.flow, number, token)
         except BlockingIOError:

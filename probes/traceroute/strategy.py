@@ -25,7 +25,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from records.measurement import Hop, MplsLabel, TsSource
+from records.hop import Hop, MplsLabel
+from records.words import TsSource
 
 __all__ = ["FIRST_WINDOW", "GAP_LIMIT", "LIMITED_ATTEMPTS", "MIN_PATIENCE_NS", "WINDOW_STEP", "HopAnswer", "Limited", "Trace"]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import secrets
+import os
 import socket
 from collections.abc import Iterator
 
@@ -28,7 +28,6 @@ from probes.ping.wire import ECHO_REPLY, IcmpError, decode_icmp, extension_of, s
 from probes.traceroute import wire
 from probes.traceroute.heard import Heard, Transport
 from probes.traceroute.sources import Sources
-from probes.traceroute.tcp import TcpTransport
 from records.errors import NotPermitted
 
 __all__ = ["IcmpTransport", "QueuedUdpTransport", "RawUdpTransport", "open_transports"]
@@ -40,7 +39,7 @@ class IcmpTransport:
     """Echo requests; the flow is the checksum. Raises NotPermitted, or OSError without such an address family."""
 
     def __init__(self, version: int, mode: Mode | None = None) -> None:
-        identifier = 1 + secrets.randbelow(0xFFFF)
+        identifier = 1 + int.from_bytes(os.urandom(4), "big") % 0xFFFF
         self._socket = IcmpSocket(version, identifier, mode)
         # Of a ping socket the kernel has chosen it: the socket's "port".
         self._identifier = identifier if self._socket.mode == "raw" else int(self._socket.socket.sock.getsockname()[1])
@@ -265,4 +264,8 @@ def open_transports(protocol: str, port: int) -> dict[int, Transport]:
 def _open(protocol: str, version: int, port: int) -> Transport:
     if protocol == "icmp":
         return IcmpTransport(version)
-    return QueuedUdpTransport(version) if protocol == "udp" else TcpTransport(version, port)
+    if protocol == "udp":
+        return QueuedUdpTransport(version)
+    from probes.traceroute.tcp import TcpTransport
+
+    return TcpTransport(version, port)

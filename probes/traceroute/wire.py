@@ -24,7 +24,7 @@ import struct
 from dataclasses import dataclass
 
 from probes.ping.wire import checksum
-from records.measurement import MplsLabel
+from records.hop import MplsLabel
 
 __all__ = ["BASE_PORT", "QuotedUdp", "decode_labels", "decode_quoted_udp", "icmp_flow", "ipv4_udp", "token_of", "udp_payload"]
 
