@@ -10,7 +10,7 @@ from importing import AT_NS, FORMATS, GIVEN, fault, one, public, read
 
 from records.measurement import MplsLabel, PingResult, ThroughputResult, TracerouteResult
 from warehouse.importers.formats import PARSERS
-from warehouse.importers.found import Found, Given, Unfit, normal
+from warehouse.importers.found import LEFT_OUT, Found, Given, Unfit, normal
 
 
 def _rtts(record: object) -> list[int | None]:
@@ -401,7 +401,7 @@ def test_throughput_matrix() -> None:
     text = (
         "src,dst,throughput_mbps,duration_s,at,kind\n"
         "a,b,941.5,10,2026-01-02T03:04:05Z,x\n"
-        "b,a,100,,,x\na,b,0,,,x\na,b,fast,,,x\na,b,-1,,,x\na,b,,,,x\na,b,1,,yesterday,x\na,b\na,b,5,,,other\n"
+        "b,a,100,,,x\na,b,0,,,x\na,b,fast,,,x\na,b,-1,,,x\na,b,,,,x\na,b,1,,yesterday,x\na,b,5,,,other\n"
     )
     found = read("throughput-matrix", text, Given(at_ns=AT_NS, where={"kind": "x"}))
     first, second = (item.record for item in found if isinstance(item, Found))
@@ -409,7 +409,8 @@ def test_throughput_matrix() -> None:
     assert (first.throughput_bps, first.transferred_bytes, first.duration_ns) == (941_500_000, None, 10_000_000_000)
     assert second.started_at_ns == AT_NS
     reasons = [item.reason for item in found if isinstance(item, Unfit)]
-    assert reasons == ["no_bytes", "bad_number", "negative", "missing_value", "bad_time", "bad_field"]
+    assert reasons == ["no_bytes", "bad_number", "negative", "missing_value", "bad_time", LEFT_OUT]
+    assert fault("throughput-matrix", text + "a,b\n") == "bad_field"  # a file that breaks off is none of its rows
     assert fault("throughput-matrix", "a,b,c\n1,2,3\n") == "not_this_format"
 
 

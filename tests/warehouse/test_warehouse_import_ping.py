@@ -156,3 +156,15 @@ def test_every_public_run_between_clouds() -> None:
         if rtts:
             mean = float(text.rpartition("= ")[2].split("/")[1])
             assert sum(rtts) / len(rtts) == pytest.approx(mean, abs=0.5 if mean >= 100 else 0.05), path
+
+
+def test_a_broken_line_of_fping_is_told() -> None:
+    """A packet's line that was cut costs that packet alone, and not without a word."""
+    found, cut = sorted(
+        read("fping", "h : [0], 64 bytes, 0.5 ms (0.5 avg, 0% loss)\nh : [1], 64 byt"), key=lambda item: isinstance(item, Unfit)
+    )
+    assert isinstance(found, Found)
+    assert isinstance(found.record, PingResult)
+    assert len(found.record.samples) == 1
+    assert isinstance(cut, Unfit)
+    assert (cut.reason, cut.place) == ("cut_off", 2)

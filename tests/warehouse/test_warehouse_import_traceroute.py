@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from importing import AT_NS, fault, one, public
+from importing import AT_NS, GIVEN, fault, one, public
 
 from records.measurement import Hop, TracerouteResult
 from warehouse.importers.found import Given, normal
@@ -70,6 +70,13 @@ def test_each_hop_as_it_says(text: str, hops: list[Hop], reached: bool) -> None:
         ("traceroute to h (192.0.2.7), 30 hops max, 60 byte packets\n", Given(at_ns=AT_NS), "no_hops"),
         ("traceroute to h (192.0.2.7), 30 hops max, 60 byte packets\n 1  1.0 ms\n", Given(at_ns=AT_NS), "bad_field"),
         ("traceroute to h (192.0.2.7), 30 hops max, 60 byte packets\n 1  10.0.0.1  1.0 ms\n", Given(), "no_time"),
+        (
+            "traceroute to h (192.0.2.7), 30 hops max, 60 byte packets\n 1  a (10.0.0.1)  1 ms  2 ms\n 2  a (10.0.0.2)  3 ms",
+            GIVEN,
+            "cut_off",
+        ),
+        ("traceroute to h (192.0.2.7), 30 hops max, 60 byte packets\n 1  a (10.0.0.1)  1 ms  2 ms\n 2  a.exam", GIVEN, "cut_off"),
+        ("traceroute to h (192.0.2.7), 30 hops max, 60 byte packets\n 1  a.exam", GIVEN, "cut_off"),
     ],
 )
 def test_what_cannot_be_stored_says_why(text: str, given: Given, reason: str) -> None:

@@ -27,7 +27,7 @@ from records.place import Site, fibre_floor_ns
 from warehouse.columns import Row, ping_rows, tables, throughput_rows, traceroute_rows
 from warehouse.connect import Warehouse
 from warehouse.importers.formats import PARSERS, Parser
-from warehouse.importers.found import Found, Given, Protocol, Record, Unfit
+from warehouse.importers.found import LEFT_OUT, Found, Given, Protocol, Record, Unfit
 from warehouse.importers.names import Names
 from warehouse.importers.report import ImportReport
 from warehouse.importers.stream import digest_of, items, open_file
@@ -92,6 +92,7 @@ class _Tally:
     read: int = 0
     stored: int = 0
     already: int = 0
+    skipped: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     flagged: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
@@ -133,10 +134,10 @@ def import_measurements(
     for path in files:
         _File(wh, format_name, path, known_sites, names, beside, now, tally, progress).run()
     return ImportReport(
-        read=tally.read,
+        read=tally.read + tally.skipped,
         stored=tally.stored,
         already=tally.already,
-        skipped=0,
+        skipped=tally.skipped,
         rejected=dict(sorted(tally.rejected.items())),
         flagged=dict(sorted(tally.flagged.items())),
         unknown_names=dict(sorted(tally.unknown.items())),
@@ -173,6 +174,9 @@ class _File:
         with open_file(self._path) as file:
             for index, item in enumerate(items(self._parser, file, self._given)):
                 number = index + 1
+                if isinstance(item, Unfit) and item.reason == LEFT_OUT:
+                    self._tally.skipped += 1
+                    continue
                 try:
                     if isinstance(item, Unfit):
                         raise item

@@ -34,7 +34,7 @@ class Parser:
 
     lines      of text: numbered lines -> measurements
     documents  of JSON: one document (an array's item, a line of JSON lines) -> its measurements; may raise Unfit
-    is_whole   a file of which a document is broken is stored not at all
+    is_whole   a file of which a document or row is broken is stored not at all
     """
 
     lines: Lines | None = None
@@ -62,7 +62,7 @@ FORMATS = {
 
 #: The formats whose measurements go in one by one; rtt-matrix has a table of its own.
 PARSERS = {
-    "throughput-matrix": Parser(lines=throughput_matrix.parse),
+    "throughput-matrix": Parser(lines=throughput_matrix.parse, is_whole=True),
     "ripe-atlas": Parser(documents=ripe_atlas.document),
     "globalping": Parser(documents=globalping.document),
     "scamper": Parser(documents=scamper.document, is_whole=True),

@@ -48,6 +48,7 @@ from records.measurement import Hop, MplsLabel, PingResult, PingSample, Throughp
 from records.units import MS, SECOND
 
 __all__ = [
+    "LEFT_OUT",
     "Found",
     "Given",
     "Protocol",
@@ -106,6 +107,10 @@ class Found:
     src: tuple[str, ...]
     dst: tuple[str, ...]
     place: int = 1
+
+
+#: The reason of what the user asked to leave out: counted, and no fault.
+LEFT_OUT = "left_out"
 
 
 class Unfit(ValueError):

@@ -17,6 +17,7 @@ __all__ = ["parse"]
 
 _HOST = r"(?:\[(?P<stamp>\d+)\.(?P<fraction>\d{1,9})\] )?(?P<host>\S+)(?: \((?P<address>\S+)\))?\s+: "
 _PACKET = re.compile(_HOST + r"\[(?P<index>\d+)\], (?:(?P<bytes>\d+) bytes, (?P<rtt>\d+(?:\.\d+)?) ms|timed out)\b.*")
+_PACKET_BEGINS = re.compile(r"(?:\[\d+\.\d+\] )?\S+\s*: \[\d+")
 _DUPLICATE = re.compile(_HOST + r"duplicate for \[(?P<index>\d+)\], .*")
 _ALL = re.compile(_HOST + r"(?P<rtts>(?:-|\d+(?:\.\d+)?)(?: (?:-|\d+(?:\.\d+)?))*)\s*")
 _SUMMARY = re.compile(_HOST + r"xmt/rcv/%\w+ = (?P<sent>\d+)/(?P<received>\d+)/.*")
@@ -67,6 +68,9 @@ def parse(lines: Iterable[tuple[int, str]], given: Given) -> Iterator[Found | Un
             is_any = True
             if summary["host"] not in told:
                 yield Unfit("summary_only", f"{summary['host']}: only counts and a mean; fping -C N prints every packet", number)
+        elif _PACKET_BEGINS.match(line):
+            is_any = True
+            yield Unfit("cut_off", f"a packet's line that cannot be read to its end: {line[:100]}", number)
         elif not _ERROR.fullmatch(line) and (alive := _ALIVE.fullmatch(line)):
             is_any = True
             yield Unfit("no_rtt", f"{alive['host']}: fping -C N says after how long it answered", number)

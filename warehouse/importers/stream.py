@@ -22,7 +22,7 @@ __all__ = ["MAX_LINE_BYTES", "digest_of", "documents", "items", "lines", "open_f
 
 MAX_LINE_BYTES = 16 << 20
 #: Reasons that say a file is broken, not that one measurement of it is of no use.
-_BROKEN = frozenset({"not_json", "cut_off", "bad_field", "not_this_format", "too_long"})
+_BROKEN = frozenset({"not_json", "cut_off", "bad_field", "not_this_format", "not_text", "too_long"})
 _BOM = b"\xef\xbb\xbf"
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from records.measurement import ThroughputResult
 from records.units import SECOND
-from warehouse.importers.found import Found, Given, Unfit, head, iso_ns
+from warehouse.importers.found import LEFT_OUT, Found, Given, Unfit, head, iso_ns
 
 __all__ = ["COLUMNS", "parse"]
 
@@ -49,7 +49,9 @@ def parse(lines: Iterable[tuple[int, str]], given: Given) -> Iterator[Found | Un
                 columns, filters = _columns(header, given), _filters(header, given)
             elif len(fields) != len(header):
                 yield Unfit("bad_field", f"the row has {len(fields)} fields and the header {len(header)}", numbers[0])
-            elif all(fields[index].strip() == value for index, value in filters):
+            elif any(fields[index].strip() != value for index, value in filters):
+                yield Unfit(LEFT_OUT, "--where leaves it out", numbers[0])
+            else:
                 yield _row({name: fields[index].strip() for name, index in columns.items()}, given, numbers[0])
     except csv.Error as error:
         raise Unfit("bad_field", f"line {numbers[0]} is not CSV from here: {error}", numbers[0]) from error

@@ -1,7 +1,8 @@
 """The text of ``traceroute`` (Linux, BSD), one run or many in a file. Pure.
 
 It sends its packets to changing ports unless told otherwise, so several addresses at one TTL may be of several paths: the
-one that answered most is kept. It says no time and no protocol: UDP is its own choice, --protocol says another.
+one that answered most is kept. It says no time and no protocol: UDP is its own choice, --protocol says another. Every TTL
+gets as many probes: a last line with fewer was cut off.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def parse(lines: Iterable[tuple[int, str]], given: Given) -> Iterator[Found | Un
 def _found(run: _Run, given: Given) -> Found | Unfit:
     try:
         replies = {ttl: read_hop(text) for ttl, text in run.text.items()}
+        _whole(run, replies)
         record = traceroute(
             run.address,
             given.at_ns,
@@ -70,6 +72,12 @@ def _found(run: _Run, given: Given) -> Found | Unfit:
     except Unfit as fault:
         return Unfit(fault.reason, fault.detail, run.place)
     return Found(record=record, src=(run.src,) if run.src else (), dst=(run.address, run.name), place=run.place)
+
+
+def _whole(run: _Run, replies: dict[int, tuple[int, list[Reply]]]) -> None:
+    most, last = max((probes for probes, _ in replies.values()), default=0), replies.get(run.ttl, (0, []))[0]
+    if last < most or (run.text and not last):
+        raise Unfit("cut_off", f"the last line, of TTL {run.ttl}, tells {last} of {most or 'its'} probes: it was broken off")
 
 
 def read_hop(text: str) -> tuple[int, list[Reply]]:
