@@ -38,6 +38,7 @@ COMMANDS = {
     "import": "app.commands.imports:import_",
     "sql": "app.commands.sql:sql",
     "export": "app.commands.sql:export",
+    "alarms": "app.commands.alarms:alarms",
     "warehouse": "app.commands.data:warehouse",
     "inventory": "app.commands.inventory:inventory",
     "links": "app.commands.routes:links",

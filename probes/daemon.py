@@ -24,6 +24,7 @@ from probes.client import CollectorClient
 from probes.keeper import Keeper
 from probes.model import Vantage, new_boot_id
 from probes.notify import Notifier
+from probes.plan import schedule_ns
 from probes.rounds import Rounds
 from probes.serve import serving
 from probes.settings import AgentConfig
@@ -294,6 +295,7 @@ class Agent:
             shifts=self._rounds.mesh.shifts,
             config_generation=self._config.generation,
             config_refused=self._steering.refused,
+            schedule=schedule_ns(self._config.probes),
         )
         self._keep([status])
 

@@ -14,7 +14,7 @@ from probes.settings import AgentConfig, ProbeSettings
 from records.errors import ConfigError
 from records.units import SECOND
 
-__all__ = ["Plan", "PlanRow", "check_load", "check_mesh", "make_plan"]
+__all__ = ["Plan", "PlanRow", "check_load", "check_mesh", "make_plan", "schedule_ns"]
 
 _DAY_S = 86_400
 
@@ -91,6 +91,16 @@ def _rows(config: AgentConfig, probe: ProbeSettings) -> Iterator[PlanRow]:
         yield row("new", count - landmarks, pace.new_interval_ns(mesh))
     if probe.fast_interval_ns is not None:
         yield row("fast", min(mesh.fast_at_most, count), probe.fast_interval_ns)
+
+
+def schedule_ns(probes: Sequence[ProbeSettings]) -> dict[str, int]:
+    """How often each probe type is measured at the least, ns by type: what an agent says of itself. Types without a target are left out."""
+    found: dict[str, int] = {}
+    for probe in probes:
+        if probe.targets:
+            slowest_ns = probe.rest_interval_ns or probe.interval_ns
+            found[probe.type] = min(slowest_ns, found.get(probe.type, slowest_ns))
+    return found
 
 
 def is_landmark(target: Target, landmarks: Sequence[str]) -> bool:

@@ -342,6 +342,7 @@ class AgentStatus:
     shifts           times since boot that the RTT of a target moved
     config_generation of the pushed configuration that runs; None: its own file alone
     config_refused   the pushed configuration that was refused last, and why; None: none since the last good one
+    schedule         how often it means to measure, ns by probe type; types that are not configured are not in it
     """
 
     agent: str
@@ -366,3 +367,4 @@ class AgentStatus:
     shifts: int | None = None
     config_generation: int | None = None
     config_refused: str | None = None
+    schedule: dict[str, int] | None = None

@@ -226,6 +226,7 @@ COLUMNS: dict[str, Columns] = {
         "shifts": _INT,
         "config_generation": _INT,
         "config_refused": _TEXT,
+        "schedule": pa.map_(_TEXT, _INT),
         **_TAIL,
     },
     "reject": {
@@ -391,6 +392,7 @@ def agent_status_rows(s: AgentStatus, batch: BatchName, received_at: datetime) -
             s.shifts,
             s.config_generation,
             s.config_refused,
+            None if s.schedule is None else list(s.schedule.items()),
             *_tail(batch, received_at),
         )
     ]

@@ -22,11 +22,12 @@ import contextlib
 import logging
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -38,7 +39,7 @@ from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, BatchName
 from warehouse.connect import Warehouse, open_warehouse
 from warehouse.door import Door
 from warehouse.ingest import COLLECTOR, MAX_BODY_BYTES, Batch, Reject, TooLarge, Unreadable, decompress, parse
-from warehouse.metrics import CONTENT_TYPE, render
+from warehouse.metrics import CONTENT_TYPE, Value, render
 from warehouse.publications import Publications
 from warehouse.refusal import Refusal
 from warehouse.roster_file import RosterFile, fixed_roster
@@ -46,7 +47,7 @@ from warehouse.store import Outcome
 from warehouse.tls import Tls
 from warehouse.writer import Busy, Unstorable, Writer
 
-__all__ = ["MAX_COMPRESSED_BYTES", "MAX_RECEIVED_BYTES", "Collector", "make_app"]
+__all__ = ["MAX_COMPRESSED_BYTES", "MAX_RECEIVED_BYTES", "Collector", "Companion", "make_app"]
 
 log = logging.getLogger("isochrone.collector")
 
@@ -63,12 +64,28 @@ _BOOT = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _SEQUENCE = re.compile(r"[0-9]{1,18}")
 
 
+class Companion(Protocol):
+    """What runs beside a collector, in threads of its own, and has something to say at /metrics."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End, soon."""
+
+    def values(self) -> Mapping[str, Value]:
+        """Values by metric name (see warehouse.metrics)."""
+        ...
+
+
 class Collector:
     """The state behind the routes: the warehouse, its writer, the door, and the counts."""
 
-    def __init__(self, warehouse: Warehouse, *, door: Door, tls: Tls | None = None, commit_interval_s: float) -> None:
+    def __init__(
+        self, warehouse: Warehouse, *, door: Door, tls: Tls | None = None, companion: Companion | None = None, commit_interval_s: float
+    ) -> None:
         self.warehouse = warehouse
-        self._tls = tls
+        self._tls, self.companion = tls, companion
         self.door = door
         self.writer = Writer(warehouse, interval_s=commit_interval_s)
         self.received_bytes = 0
@@ -198,7 +215,7 @@ class Collector:
     async def metrics(self, request: Request) -> Response:
         """GET /metrics."""
         stats = self.writer.stats
-        values: dict[str, float | Mapping[str, float]] = {
+        values: dict[str, Value] = {
             "isochrone_batches": dict(self.batches),
             "isochrone_rows": dict(stats.rows),
             "isochrone_rejects": dict(self.rejects),
@@ -215,6 +232,8 @@ class Collector:
         }
         if self._tls is not None:
             values["isochrone_certificate_expiry_timestamp_seconds"] = self._tls.expires_at.timestamp()
+        if self.companion is not None:
+            values |= self.companion.values()
         return Response(render(values), media_type=CONTENT_TYPE)
 
 
@@ -264,6 +283,7 @@ def make_app(
     token_file: RosterFile | None = None,
     tls: Tls | None = None,
     publications: Publications | None = None,
+    beside: Callable[[Warehouse], Companion] | None = None,
     commit_interval_s: float = 1.0,
 ) -> Starlette:
     """The collector over the warehouse at `location`, which is made where it is absent, when the application starts; or over
@@ -274,17 +294,23 @@ def make_app(
     token_file   instead of both: read again whenever it changes, and agents can enrol in it
     tls          the server's, whose expiry is told
     publications configurations that agents may have
+    beside       makes what runs beside it over the same warehouse
     """
     door = Door(token_file if token_file is not None or tokens is None else fixed_roster(tokens, agent_sites or {}), publications)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         warehouse = location if isinstance(location, Warehouse) else await run_in_threadpool(open_warehouse, location, mode="write")
-        collector = Collector(warehouse, door=door, tls=tls, commit_interval_s=commit_interval_s)
+        companion = None if beside is None else beside(warehouse)
+        collector = Collector(warehouse, door=door, tls=tls, companion=companion, commit_interval_s=commit_interval_s)
         app.state.collector = collector
+        if companion is not None:
+            companion.start()
         try:
             yield
         finally:
+            if companion is not None:
+                await run_in_threadpool(companion.stop)
             await run_in_threadpool(collector.writer.stop)
             collector.readers.shutdown()
             if warehouse is not location:

@@ -6,20 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CONTENT_TYPE", "METRICS", "Metric", "render"]
+__all__ = ["CONTENT_TYPE", "METRICS", "Metric", "Value", "render"]
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
+#: Of a metric: a number, or one for each value of its label, or for each tuple of its labels' values.
+Value = float | Mapping[str, float] | Mapping[tuple[str, ...], float]
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric family; label is the name of its only label, None when it has none."""
+    """One metric family; label is the name of its only label, or the names of several, None when it has none."""
 
     name: str
     kind: Literal["counter", "gauge"]
     unit: str
     help: str
-    label: str | None = None
+    label: str | tuple[str, ...] | None = None
 
 
 METRICS = (
@@ -37,6 +41,14 @@ METRICS = (
     Metric("isochrone_received_bytes", "gauge", "bytes", "Memory of the bodies that are coming in or wait to be read."),
     Metric("isochrone_enrolments", "counter", "", "Enrolments and rotations, and what was refused of them, by outcome.", "outcome"),
     Metric("isochrone_certificate_expiry_timestamp_seconds", "gauge", "seconds", "When the collector's certificate expires."),
+    Metric("isochrone_alarms", "gauge", "", "Alarms that are open, by kind and whether somebody acknowledged them.", ("kind", "state")),
+    Metric("isochrone_alarms_opened", "counter", "", "Alarms opened since this collector began, by kind.", "kind"),
+    Metric("isochrone_alarm_notices", "counter", "", "Attempts to send a notice: sent, retried, given_up or unknown.", "outcome"),
+    Metric("isochrone_alarm_notices_waiting", "gauge", "", "Notices that no webhook has taken yet."),
+    Metric("isochrone_alarm_notices_held", "gauge", "", "Notices held back by the limit of notices an hour."),
+    Metric("isochrone_alarm_evaluation_failures", "counter", "", "Evaluations of the alarms that failed."),
+    Metric("isochrone_alarm_evaluation_seconds", "gauge", "seconds", "Time the newest evaluation of the alarms took."),
+    Metric("isochrone_alarm_evaluation_timestamp_seconds", "gauge", "seconds", "When the alarms were last evaluated."),
 )
 
 
@@ -48,8 +60,8 @@ def _number(value: float) -> str:
     return repr(value)
 
 
-def render(values: Mapping[str, float | Mapping[str, float]]) -> str:
-    """The values by metric name (with a label: by label value) as OpenMetrics text; a metric without a value is left out."""
+def render(values: Mapping[str, Value]) -> str:
+    """The values by metric name (with a label: by label value, several: by a tuple) as OpenMetrics text; what has none is left out."""
     lines = []
     for metric in METRICS:
         value = values.get(metric.name)
@@ -61,7 +73,11 @@ def render(values: Mapping[str, float | Mapping[str, float]]) -> str:
         lines.append(f"# HELP {metric.name} {_escaped(metric.help)}")
         suffix = "_total" if metric.kind == "counter" else ""
         if isinstance(value, Mapping):
-            lines += [f'{metric.name}{suffix}{{{metric.label}="{_escaped(key)}"}} {_number(n)}' for key, n in sorted(value.items())]
+            names = metric.label if isinstance(metric.label, tuple) else (str(metric.label),)
+            for key, n in sorted(value.items()):
+                texts = key if isinstance(key, tuple) else (key,)
+                labels = ",".join(f'{name}="{_escaped(text)}"' for name, text in zip(names, texts, strict=True))
+                lines.append(f"{metric.name}{suffix}{{{labels}}} {_number(n)}")
         else:
             lines.append(f"{metric.name}{suffix} {_number(value)}")
     return "\n".join([*lines, "# EOF", ""])

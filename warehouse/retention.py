@@ -55,6 +55,9 @@ _RULES = (
         _Rule("records", name, "received_at", by_month=True)
         for name in ("traceroute", "throughput", "inference", "stamp", "serving", "agent_status", "reject", "batch")
     ),
+    # NULL, of an alarm that is open and a notice that waits, is before no time.
+    _Rule("records", "alarm", "closed_at", by_month=True),
+    _Rule("records", "alarm_notice", "sent_at", by_month=True),
 )
 #: A kind must be kept at least as long as the one it is made of or points to.
 _ORDER = (("raw", "minute"), ("minute", "hour"), ("raw", "records"))

@@ -17,9 +17,9 @@ import uvicorn
 from starlette.applications import Starlette
 
 from records.errors import NotPermitted, OutsideError, UserError
-from warehouse.connect import open_warehouse
+from warehouse.connect import Warehouse, open_warehouse
 from warehouse.front import FrontProtocol, most_connections
-from warehouse.intake import make_app
+from warehouse.intake import Companion, make_app
 from warehouse.publications import Publications
 from warehouse.roster_file import RosterFile
 from warehouse.tls import Tls
@@ -163,6 +163,7 @@ def serve(
     tls: Tls | None = None,
     is_behind_proxy: bool = False,
     publications: Publications | None = None,
+    beside: Callable[[Warehouse], Companion] | None = None,
     on_ready: Callable[[], None] | None = None,
     commit_interval_s: float = 1.0,
     log_level: str = "warning",
@@ -175,6 +176,7 @@ def serve(
     token_file   instead: who may send, read again whenever it changes, and agents can enrol in it
     tls, is_behind_proxy   certificate and key of `host`, or who has them; one of both is needed off loopback
     publications configurations that agents may have
+    beside       makes what runs beside it over the same warehouse, such as its alarms
     on_ready     called once it answers
 
     Raises UserError, NotPermitted or OutsideError (port in use, no warehouse can be made there).
@@ -203,6 +205,7 @@ def serve(
             token_file=token_file,
             tls=tls,
             publications=publications,
+            beside=beside,
             commit_interval_s=commit_interval_s,
         )
         FrontProtocol.max_connections = most_connections()

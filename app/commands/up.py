@@ -51,6 +51,7 @@ def collector_argv(
     tls: tuple[Path, Path] | None = None,
     is_behind_proxy: bool = False,
     configs: Path | None = None,
+    alarms: Path | None = None,
 ) -> list[str]:
     """The command line of a collector of its own process; tls: certificate and key."""
     argv = [sys.executable, "-m", "app.cli", "collector", "--warehouse", warehouse, "--host", host, "--port", str(port)]
@@ -62,7 +63,17 @@ def collector_argv(
         argv += ["--tls-cert", str(tls[0]), "--tls-key", str(tls[1])]
     if configs is not None:
         argv += ["--configs", str(configs)]
+    if alarms is not None:
+        argv += ["--alarms", str(alarms)]
     return [*argv, "--behind-proxy"] if is_behind_proxy else argv
+
+
+_alarms = click.option(
+    "--alarms",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML file of the alarms: thresholds and webhooks (docs/alarms.md). Without one they are judged by the defaults and sent nowhere.",
+)
 
 
 def _pair(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
@@ -84,6 +95,8 @@ def _pair(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | Non
 @_tls_key
 @_behind_proxy
 @_configs
+@_alarms
+@click.option("--no-alarms", is_flag=True, help="Judge no alarms: another collector of this warehouse does.")
 @warehouse_option
 def collector(
     ctx: click.Context,
@@ -94,8 +107,10 @@ def collector(
     tls_cert: Path | None,
     tls_key: Path | None,
     configs: Path | None,
+    alarms: Path | None,
     warehouse: str,
     *,
+    no_alarms: bool,
     is_behind_proxy: bool,
 ) -> None:
     """Take in the agents' batches and keep them, each exactly once.
@@ -116,6 +131,11 @@ def collector(
     token_file = None if tokens is None else RosterFile(tokens)
     if token_file is not None:
         token_file.current()
+    beside = None
+    if not no_alarms:
+        from app.alarm_watch import watcher_of
+
+        beside = watcher_of(alarms, warehouse, token_file)
 
     def ready() -> None:
         note(f"collector ready on {'http' if tls is None else 'https'}://{host}:{port}, keeping in {warehouse}")
@@ -129,6 +149,7 @@ def collector(
         tls=tls,
         is_behind_proxy=is_behind_proxy,
         publications=None if configs is None else Publications(configs),
+        beside=beside,
         on_ready=ready,
     )
 
@@ -204,6 +225,7 @@ def dashboard(host: str, port: int, access: Path | None, is_open: bool, warehous
 @_tls_key
 @_behind_proxy
 @_configs
+@_alarms
 @_access
 @_open
 @warehouse_option
@@ -215,6 +237,7 @@ def up(
     tls_cert: Path | None,
     tls_key: Path | None,
     configs: Path | None,
+    alarms: Path | None,
     access: Path | None,
     warehouse: str,
     *,
@@ -233,6 +256,10 @@ def up(
 
     if tokens is not None:
         RosterFile(tokens).read()
+    if alarms is not None:
+        from alarms.settings import load_settings
+
+        load_settings(alarms)
     tls = _pair(tls_cert, tls_key)
     _door(host, access, is_open=is_open)
     check_way(host, has_tokens=tokens is not None, tls=None if tls is None else Tls(*tls), is_behind_proxy=is_behind_proxy)
@@ -240,7 +267,14 @@ def up(
     require_free_port(host, collector_port, "the collector")
     open_warehouse(warehouse, mode="write").close()  # makes it, so that the pages have something to read
     front = collector_argv(
-        warehouse, host=host, port=collector_port, tokens=tokens, tls=tls, is_behind_proxy=is_behind_proxy, configs=configs
+        warehouse,
+        host=host,
+        port=collector_port,
+        tokens=tokens,
+        tls=tls,
+        is_behind_proxy=is_behind_proxy,
+        configs=configs,
+        alarms=alarms,
     )
     commands = {
         "collector": (front, {}),

@@ -15,7 +15,7 @@ import pytest
 from app.cli import COMMANDS, root
 
 TOP = Path(__file__).parents[2]
-PACKAGES = ("records", "inventory", "probes", "warehouse", "routing", "lab", "app")
+PACKAGES = ("records", "inventory", "probes", "warehouse", "routing", "alarms", "lab", "app")
 
 
 def run(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,315 @@
+"""Has the RTT, or the loss, of a link moved for good? Pure: state machines fed with one time bucket after the other.
+
+RTT (`RttSeries`), a test by ranks:
+
+* The baseline is the last `window` buckets (240 minutes) before the ones that are looked at. One value a bucket: the median RTT.
+* A bucket is *off* when it is beyond the m-th greatest (least) value of the baseline, m = window / 40, **and** further from the
+  baseline's median than the margin: the largest of `step_ms`, `share` of the median, and the distance from the median to that m-th
+  value. The ranks bound how often chance alone alarms; the margin keeps out what nobody would want to hear of.
+* `run` buckets off in a row, on one side, are a shift. Were the buckets of a path that has not changed exchangeable, this would
+  happen by chance with probability C(m-1+run, run) / C(window+run, run) at each bucket, whatever their distribution: `run` is
+  the least number that keeps the rate asked for (`false_per_day`). Buckets without an answer neither add to a run nor end it.
+* Buckets of a run that came to nothing enter the baseline after all.
+
+Loss (`LossSeries`), a likelihood test (CUSUM; Page 1954): each bucket adds its log-likelihood ratio of p1 against p0, never below 0; p0 is
+the loss of the baseline and two standard errors. There are two such sums: p1 = p0 + step, for a loss that creeps, and p1 = 1/2, for one
+that is plain. When either is h = ln(2 * buckets a day / false_per_day) it alarms: for independent losses the mean time between false
+alarms is at least e^h / 2 buckets (Lorden 1971). One bucket adds h / 3 at most, so that a burst is no shift.
+
+Hysteresis, both: while a shift is on, the baseline stands still. It is over when `run` buckets in a row are within half the margin of it
+(recovered), or when it has lasted for `settle` buckets: then the new level is the baseline (settled).
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+__all__ = ["Level", "LossSeries", "RttSeries", "ShiftRules", "false_alarms_per_day", "run_for"]
+
+_TAIL = 40
+_BURST_BUCKETS = 3
+_LEAST_LOSS = 0.002
+_MOST_RUN = 30
+
+
+def false_alarms_per_day(*, window: int, run: int, per_day: float) -> float:
+    """The most false RTT alarms of one series a day, both sides, when its buckets are exchangeable."""
+    m = max(1, window // _TAIL)
+    return 2 * per_day * math.comb(m - 1 + run, run) / math.comb(window + run, run)
+
+
+def run_for(*, window: int, per_day: float, rate: float) -> int:
+    """The least run that keeps the false alarms of a series under `rate` a day."""
+    for run in range(2, _MOST_RUN):
+        if false_alarms_per_day(window=window, run=run, per_day=per_day) <= rate:
+            return run
+    return _MOST_RUN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShiftRules:
+    """What the detectors go by.
+
+    window, learn    buckets of a whole baseline, and the least that one needs
+    run              buckets off in a row that are a shift
+    step_ms, share   least distance of an RTT from its baseline that counts: in ms, and as a share of it
+    loss_step        least rise of the loss ratio that counts
+    loss_limit       h of the test for loss
+    settle           buckets after which a new level is the usual one
+    """
+
+    window: int = 240
+    learn: int = 60
+    run: int = 5
+    step_ms: float = 5.0
+    share: float = 0.1
+    loss_step: float = 0.02
+    loss_limit: float = 16.5
+    settle: int = 1440
+
+    @classmethod
+    def for_rate(
+        cls,
+        *,
+        rate: float,
+        per_day: float,
+        window: int,
+        learn: int,
+        run: int | None,
+        step_ms: float,
+        share: float,
+        loss_step: float,
+        settle: int,
+    ) -> ShiftRules:
+        """The rules that keep the false alarms of a series, of RTT and of loss each, under `rate` a day of `per_day` buckets.
+
+        run   insists on a run instead, and gives up the bound for RTT
+        """
+        return cls(
+            window=window,
+            learn=learn,
+            run=run or run_for(window=window, per_day=per_day, rate=rate),
+            step_ms=step_ms,
+            share=share,
+            loss_step=loss_step,
+            loss_limit=max(1.0, math.log(2 * per_day / rate)),
+            settle=settle,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """A shift that is on: from `baseline` to `value` (ms, or a loss ratio), `margin` its hysteresis; since when."""
+
+    baseline: float
+    value: float
+    margin: float
+    since: datetime
+    seen: int = 0
+
+    def kept(self) -> dict[str, Any]:
+        """What is needed to go on after a restart, as JSON."""
+        return {"baseline": self.baseline, "value": self.value, "margin": self.margin, "since": self.since.isoformat(), "seen": self.seen}
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Level:
+        """The level of what `kept` gave."""
+        return cls(**{**kept, "since": datetime.fromisoformat(kept["since"])})
+
+
+Ending = Literal["recovered", "settled"]
+
+
+class RttSeries:
+    """One link's median RTTs, ms. `level` is the shift that is on; `ended` why the last one ended."""
+
+    __slots__ = ("_back", "_late", "_order", "_rules", "_run", "_side", "_sorted", "ended", "level")
+
+    def __init__(self, rules: ShiftRules, level: Level | None = None) -> None:
+        self._rules = rules
+        self._order, self._sorted = array("d"), array("d")
+        self._run: list[tuple[datetime, float]] = []
+        self._late: deque[float] = deque(maxlen=rules.window)
+        self._side = self._back = 0
+        self.level = level
+        self.ended: Ending | None = None
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether it knows too little to judge."""
+        return len(self._order) < self._rules.learn
+
+    def learn(self, value: float | None) -> None:
+        """One bucket of the past, that is not judged any more."""
+        if value is not None:
+            self._add(value)
+
+    def observe(self, at: datetime, value: float | None) -> None:
+        """One more bucket; None where nothing answered."""
+        if value is None:
+            return
+        if self.level is not None:
+            self._shifted(self.level, value)
+            return
+        if self.is_learning:
+            self._add(value)
+            return
+        low, middle, high = self._bounds()
+        side = 1 if value > high else -1 if value < low else 0
+        if side != self._side:
+            for _, each in self._run:
+                self._add(each)
+            self._run.clear()
+            self._side = side
+        if not side:
+            self._add(value)
+            return
+        self._run.append((at, value))
+        if len(self._run) >= self._rules.run:
+            values = sorted(each for _, each in self._run)
+            edge = high if side > 0 else low
+            self.level = Level(
+                baseline=middle, value=values[len(values) // 2], margin=abs(edge - middle), since=self._run[0][0], seen=len(values)
+            )
+            self._late.clear()
+            self._late.extend(each for _, each in self._run)
+            self._run.clear()
+            self._side = self._back = 0
+
+    def _bounds(self) -> tuple[float, float, float]:
+        """(least value that is not off, median, greatest value that is not off)."""
+        ordered, rules = self._sorted, self._rules
+        n = len(ordered)
+        m = max(1, n // _TAIL)
+        middle = ordered[n // 2] if n % 2 else (ordered[n // 2 - 1] + ordered[n // 2]) / 2
+        step = max(rules.step_ms, rules.share * middle)
+        return min(ordered[m - 1], middle - step), middle, max(ordered[-m], middle + step)
+
+    def _shifted(self, level: Level, value: float) -> None:
+        rules = self._rules
+        self._late.append(value)
+        recent = sorted(list(self._late)[-rules.run :])
+        self.level = Level(
+            baseline=level.baseline, value=recent[len(recent) // 2], margin=level.margin, since=level.since, seen=level.seen + 1
+        )
+        self._back = self._back + 1 if abs(value - level.baseline) <= level.margin / 2 else 0
+        if self._back >= rules.run:
+            self._end("recovered")
+        elif level.seen + 1 >= rules.settle:
+            self._order, self._sorted = array("d"), array("d")
+            self._end("settled")
+            for each in self._late:
+                self._add(each)
+
+    def _end(self, why: Ending) -> None:
+        self.level, self.ended, self._back = None, why, 0
+
+    def _add(self, value: float) -> None:
+        insort(self._sorted, value)
+        self._order.append(value)
+        if len(self._order) > self._rules.window:
+            gone = self._order.pop(0)
+            self._sorted.pop(bisect_left(self._sorted, gone))
+
+
+class LossSeries:
+    """One link's packets by bucket: how many were sent, and lost. `level` is the shift that is on, in loss ratios."""
+
+    __slots__ = ("_back", "_buckets", "_lost", "_recent", "_rules", "_scores", "_sent", "_waiting", "ended", "level")
+
+    def __init__(self, rules: ShiftRules, level: Level | None = None) -> None:
+        self._rules = rules
+        self._buckets: deque[tuple[int, int]] = deque()
+        self._sent = self._lost = self._back = 0
+        self._scores = (0.0, 0.0)
+        self._waiting: list[tuple[datetime, int, int]] = []
+        self._recent: deque[tuple[int, int]] = deque(maxlen=rules.run)
+        self.level = level
+        self.ended: Ending | None = None
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether it knows too little to judge."""
+        return len(self._buckets) < self._rules.learn
+
+    def learn(self, sent: int, lost: int) -> None:
+        """One bucket of the past, that is not judged any more."""
+        if sent:
+            self._add(sent, lost)
+
+    def observe(self, at: datetime, sent: int, lost: int) -> None:
+        """One more bucket; without a packet it says nothing."""
+        if not sent:
+            return
+        if self.level is not None:
+            self._shifted(self.level, sent, lost)
+            return
+        if self.is_learning:
+            self._add(sent, lost)
+            return
+        rules = self._rules
+        p0 = min(0.9, max(_LEAST_LOSS, (self._lost + 2 * math.sqrt(self._lost + 1)) / self._sent))
+        creeping, plain = self._scores
+        creeping = self._added(creeping, sent, lost, p0, min(0.99, max(p0 + rules.loss_step, 1.5 * p0)))
+        plain = self._added(plain, sent, lost, p0, max(0.5, (1 + p0) / 2))
+        self._scores = creeping, plain
+        self._waiting.append((at, sent, lost))
+        if creeping <= 0 and plain <= 0:
+            self._flush()
+        elif max(self._scores) >= rules.loss_limit:
+            self._open()
+        elif len(self._waiting) >= rules.window:  # it neither rises nor falls: what waits is the baseline
+            self._flush()
+
+    def _added(self, score: float, sent: int, lost: int, p0: float, p1: float) -> float:
+        ratio = lost * math.log(p1 / p0) + (sent - lost) * math.log((1 - p1) / (1 - p0))
+        return max(0.0, score + min(ratio, self._rules.loss_limit / _BURST_BUCKETS + 1e-9))
+
+    def _flush(self) -> None:
+        for _, sent, lost in self._waiting:
+            self._add(sent, lost)
+        self._waiting.clear()
+        self._scores = (0.0, 0.0)
+
+    def _open(self) -> None:
+        first = next(index for index, (_, _, lost) in enumerate(self._waiting) if lost)
+        some = self._waiting[first:]
+        usual = self._lost / self._sent
+        self._recent.clear()
+        self._recent.extend((sent, lost) for _, sent, lost in some)
+        self.level = Level(baseline=usual, value=self._now(), margin=self._rules.loss_step, since=some[0][0], seen=len(some))
+        self._waiting.clear()
+        self._scores, self._back = (0.0, 0.0), 0
+
+    def _now(self) -> float:
+        return sum(lost for _, lost in self._recent) / sum(sent for sent, _ in self._recent)
+
+    def _shifted(self, level: Level, sent: int, lost: int) -> None:
+        rules = self._rules
+        self._recent.append((sent, lost))
+        self.level = Level(baseline=level.baseline, value=self._now(), margin=level.margin, since=level.since, seen=level.seen + 1)
+        self._back = self._back + 1 if lost / sent <= level.baseline + level.margin / 2 else 0
+        if self._back >= rules.run or (len(self._recent) == rules.run and self._now() <= level.baseline + level.margin / 2):
+            self.level, self.ended, self._back = None, "recovered", 0
+        elif level.seen + 1 >= rules.settle:
+            self._buckets.clear()
+            self._sent = self._lost = 0
+            for each in self._recent:
+                self._add(*each)
+            self.level, self.ended, self._back = None, "settled", 0
+
+    def _add(self, sent: int, lost: int) -> None:
+        self._buckets.append((sent, lost))
+        self._sent += sent
+        self._lost += lost
+        if len(self._buckets) > self._rules.window:
+            old_sent, old_lost = self._buckets.popleft()
+            self._sent -= old_sent
+            self._lost -= old_lost

@@ -1,0 +1,344 @@
+"""Judge a warehouse's alarms, once or on a schedule beside its collector.
+
+An evaluation reads what came since the last one: the links' newest time buckets, the agents' reports, the traces; never more than that,
+so that its cost is that of a minute, whatever is kept. What the detectors need of the past is read once, at the first evaluation. Alarms
+live in the warehouse, not here: they are read, judged and written in one transaction, which is only made when something changes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from alarms.courier import Courier
+from alarms.detectors import Detectors
+from alarms.flips import Choice
+from alarms.groups import grouped
+from alarms.keep import alarm_of, alarm_row, notice_row, silence_of, told_of
+from alarms.life import merged
+from alarms.missing import Report
+from alarms.model import KINDS, Alarm, Condition, Silence
+from alarms.notices import Draft, Told, drafts
+from alarms.settings import Settings
+from records.errors import IsochroneError
+from warehouse import Warehouse, alarms
+
+__all__ = ["Evaluation", "RoutesOf", "Watch", "Watcher"]
+
+log = logging.getLogger("isochrone.alarms")
+
+#: (source, workload) -> the routes of now, the best first.
+RoutesOf = Callable[[], Mapping[tuple[str, str], Sequence[Choice]]]
+
+#: What was measured so long before a pass over the roll-ups may have come after it.
+_UNROLLED = timedelta(minutes=3)
+#: Paths and agents of this long ago are still known at the start.
+_KNOWN = timedelta(days=1)
+#: After a pause (a collector that was stopped by its machine) no more than this is caught up with.
+_CATCH_UP = timedelta(hours=2)
+_TOLD = timedelta(days=30)
+_CLOSED = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What an evaluation came to. opened, closed: alarms; held: notices that wait for their hour."""
+
+    at: datetime
+    open: tuple[Alarm, ...]
+    opened: tuple[Alarm, ...]
+    closed: tuple[Alarm, ...]
+    notices: tuple[Draft, ...]
+    held: int
+    seconds: float
+    link_count: int
+
+
+@dataclass(slots=True)
+class Watch:
+    """The detectors of one warehouse and how far they have read.
+
+    revoked   agents that are not to be missed any more
+    replay    how much of the past the first evaluation judges; else it is only learnt from
+    is_dry    change nothing in the warehouse
+    """
+
+    warehouse: Warehouse
+    settings: Settings
+    listening_since: datetime
+    revoked: Callable[[], Collection[str]] = frozenset
+    replay: timedelta = timedelta(0)
+    is_dry: bool = False
+    _detectors: Detectors = field(init=False)
+    _until: datetime | None = None
+    _received: datetime | None = None
+    _seen: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._detectors = Detectors(self.settings, self.listening_since)
+
+    def step(self, now: datetime, routes: Mapping[tuple[str, str], Sequence[Choice]] | None = None) -> Evaluation:
+        """Judge what came until `now`; routes: the best ones, where they were looked at again."""
+        began = time.perf_counter()
+        with alarms.reading(self.warehouse) as cursor:
+            known = self._alarms(cursor, now)
+            self._detectors.adopt(alarm for alarm in known if alarm.is_open and alarm.id not in self._seen)
+            if self._until is None:
+                self._learn(cursor, now)
+            self._read(cursor, now)
+        for (source, workload), found in (routes or {}).items():
+            self._detectors.routes(source, workload, found, now)
+        conditions = self._detectors.conditions(self._received or now, self.revoked())
+        ended = self._detectors.ended()
+        with alarms.reading(self.warehouse) as cursor:
+            plan = self._plan(cursor, known, conditions, ended, now)
+        if plan.is_change and not self.is_dry:
+            with alarms.changing(self.warehouse) as cursor:
+                # Read again: another evaluator, or a command, may have changed them meanwhile.
+                plan = self._plan(cursor, self._alarms(cursor, now), conditions, ended, now)
+                alarms.put_alarms(cursor, [alarm_row(alarm) for alarm in plan.changed])
+                alarms.put_notices(cursor, [notice_row(draft, now) for draft in plan.notices])
+        self._seen = {alarm.id for alarm in plan.open}
+        return Evaluation(
+            at=now,
+            open=plan.open,
+            opened=plan.opened,
+            closed=plan.closed,
+            notices=tuple(plan.notices),
+            held=plan.held,
+            seconds=time.perf_counter() - began,
+            link_count=self._detectors.link_count,
+        )
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def _learn(self, cursor: alarms.Cursor, now: datetime) -> None:
+        rules, width = self.settings.shift, self.settings.evaluate.bucket
+        until = self._whole(now) - _whole_buckets(self.replay, width)
+        since = until - rules.window * width
+        rolled = alarms.rolled_at(cursor) if self.settings.evaluate.bucket_s == 60 else None
+        raw = since if rolled is None else min(until, max(since, self._floor(rolled - _UNROLLED)))
+        if raw > since:
+            self._take(alarms.history(cursor, since=since, until=raw), since, width, is_past=True)
+        self._take(alarms.buckets(cursor, since=raw, until=until, width=width), raw, width, is_past=True)
+        received = self._arrived(now) - self.replay
+        for row in alarms.known_paths(cursor, since=received - _KNOWN, until=received):
+            target = (row["src"], row["dst"], row["medium"], row["protocol"], row["target"])
+            self._detectors.trace(target, row["addresses"], row["started_at"], flow=row["flow"], learnt=row["times"])
+        for row in alarms.reports(cursor, since=received - _KNOWN, until=received, width=_KNOWN):
+            self._detectors.report(_report(row))
+        self._until, self._received = until, received
+
+    def _read(self, cursor: alarms.Cursor, now: datetime) -> None:
+        assert self._until is not None
+        assert self._received is not None
+        width = self.settings.evaluate.bucket
+        received, arrived = max(self._received, now - _CATCH_UP), self._arrived(now)
+        for row in alarms.reports(cursor, since=received, until=arrived, width=max(width, timedelta(seconds=1))):
+            self._detectors.report(_report(row))
+        for row in alarms.traces(cursor, since=received, until=arrived):
+            target = (row["src"], row["dst"], row["medium"], row["protocol"], row["target"])
+            self._detectors.trace(target, row["addresses"], row["started_at"], flow=row["flow"])
+        self._received = max(arrived, received)
+        until = self._whole(now)
+        since = max(self._until, until - _whole_buckets(_CATCH_UP, width))
+        if until > since:
+            self._take(alarms.buckets(cursor, since=since, until=until, width=width, degraded=self._detectors.degraded()), since, width)
+            self._until = until
+
+    def _take(self, table: Any, since: datetime, width: timedelta, *, is_past: bool = False) -> None:
+        columns = [table[name].to_pylist() for name in ("src", "dst", "medium", "slot", "rtt_p50_ms", "sent_count", "lost_count")]
+        bucket = self._detectors.bucket
+        for src, dst, medium, slot, rtt_ms, sent, lost in zip(*columns, strict=True):
+            bucket((src, dst, medium), since + slot * width, rtt_ms, sent, lost, is_past=is_past)
+
+    def _arrived(self, now: datetime) -> datetime:
+        """Until when everything that came is there: what is being committed has its time of arrival already."""
+        return now - timedelta(seconds=self.settings.evaluate.lag_s)
+
+    def _whole(self, now: datetime) -> datetime:
+        """Until when time buckets are whole."""
+        return self._floor(self._arrived(now))
+
+    def _floor(self, at: datetime) -> datetime:
+        width_s = self.settings.evaluate.bucket_s
+        return datetime.fromtimestamp(at.timestamp() // width_s * width_s, UTC)
+
+    def _alarms(self, cursor: alarms.Cursor, now: datetime) -> list[Alarm]:
+        return [alarm_of(row) for row in alarms.alarm_rows(cursor, closed_since=now - _CLOSED)]
+
+    # -- judging ----------------------------------------------------------------------------------------------------
+
+    def _plan(
+        self,
+        cursor: alarms.Cursor,
+        known: Sequence[Alarm],
+        conditions: Sequence[Condition],
+        ended: Mapping[str, str],
+        now: datetime,
+    ) -> _Plan:
+        live = [alarm for alarm in known if alarm.is_open]
+        over = [alarm for alarm in known if not alarm.is_open]
+        silences: list[Silence] = []
+        told: dict[tuple[str, str], Told] = {}
+        recent: dict[str, int] = {}
+        if self.settings.webhooks:
+            silences = [silence_of(row) for row in alarms.silence_rows(cursor, now=now)]
+            told, recent = told_of(alarms.last_notices(cursor, since=now - _TOLD, hour=now - timedelta(hours=1)))
+        after = merged(live, conditions, ended, now=now)
+        firing = {group for (_, group), last in told.items() if last.status == "firing"}
+        still = grouped([alarm for alarm in after if alarm.is_open], told=firing, degrees=self._detectors.degrees())
+        closed = [alarm for alarm in after if not alarm.is_open]
+        before = {alarm.id: alarm for alarm in live}
+        made, held = drafts([*still, *closed, *over], silences, told, recent, self.settings, now)
+        return _Plan(
+            open=tuple(still),
+            opened=tuple(alarm for alarm in still if alarm.id not in before),
+            closed=tuple(closed),
+            changed=[alarm for alarm in (*still, *closed) if before.get(alarm.id) != alarm],
+            notices=made,
+            held=held,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    open: tuple[Alarm, ...]
+    opened: tuple[Alarm, ...]
+    closed: tuple[Alarm, ...]
+    changed: list[Alarm]
+    notices: list[Draft]
+    held: int
+
+    @property
+    def is_change(self) -> bool:
+        return bool(self.changed or self.notices)
+
+
+def _report(row: Mapping[str, Any]) -> Report:
+    schedule = row["schedule"]
+    return Report(
+        agent=row["agent"],
+        site=row["site"],
+        boot=row["boot"],
+        at=row["received_at"],
+        uptime=timedelta(microseconds=row["uptime_ns"] // 1000),
+        produced=dict(row["produced"]),
+        schedule=None if schedule is None else {name: timedelta(microseconds=ns // 1000) for name, ns in schedule},
+        is_degraded=row["grade"] == "degraded",
+    )
+
+
+def _whole_buckets(span: timedelta, width: timedelta) -> timedelta:
+    return span // width * width
+
+
+class Watcher:
+    """Watches beside a collector, in threads of its own: one judges, one sends. A fault of either is logged, and the next turn comes.
+
+    routes_of   the best routes of those that are watched; it may take its time, and the links are judged before it is asked
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        settings: Settings,
+        *,
+        revoked: Callable[[], Collection[str]] = frozenset,
+        routes_of: RoutesOf | None = None,
+    ) -> None:
+        self._settings, self._routes_of = settings, routes_of
+        self._watch = Watch(warehouse, settings, datetime.now(UTC), revoked=revoked)
+        self._courier = Courier(warehouse, settings.webhooks)
+        self._stopping, self._to_send = threading.Event(), threading.Event()
+        self._threads = [
+            threading.Thread(target=self._judge, name="alarms", daemon=True),
+            threading.Thread(target=self._send, name="alarms-courier", daemon=True),
+        ]
+        self._last: Evaluation | None = None
+        self._opened: Counter[str] = Counter()
+        self._failures = 0
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End; what is not sent stays in the warehouse."""
+        self._stopping.set()
+        self._to_send.set()
+        for thread in self._threads:
+            thread.join(timeout=max(15.0, *(webhook.timeout_s + 5 for webhook in self._settings.webhooks)))
+
+    def values(self) -> dict[str, Any]:
+        """For /metrics, by metric name."""
+        found: dict[str, Any] = {
+            "isochrone_alarms_opened": dict(self._opened),
+            "isochrone_alarm_notices": dict(self._courier.outcomes),
+            "isochrone_alarm_notices_waiting": self._courier.waiting,
+            "isochrone_alarm_evaluation_failures": self._failures,
+        }
+        last = self._last
+        if last is not None:
+            states: Counter[tuple[str, str]] = Counter({(kind, state): 0 for kind in KINDS for state in ("open", "acknowledged")})
+            states.update((alarm.kind, "open" if alarm.acknowledged_at is None else "acknowledged") for alarm in last.open)
+            found["isochrone_alarms"] = dict(states)
+            found["isochrone_alarm_notices_held"] = last.held
+            found["isochrone_alarm_evaluation_seconds"] = last.seconds
+            found["isochrone_alarm_evaluation_timestamp_seconds"] = last.at.timestamp()
+        return found
+
+    def _judge(self) -> None:
+        every_s = self._settings.evaluate.every_s
+        due_s = routes_due_s = time.monotonic()
+        while not self._stopping.wait(max(0.0, due_s - time.monotonic())):
+            due_s = max(due_s + every_s, time.monotonic())
+            routes = None
+            if self._routes_of is not None and self._settings.watch and time.monotonic() >= routes_due_s:
+                routes_due_s = time.monotonic() + self._settings.flips_every_s
+                routes = self._ask_routes()
+            try:
+                self._last = self._watch.step(datetime.now(UTC), routes)
+            except (IsochroneError, OSError) as error:
+                self._failures += 1
+                log.warning("alarms cannot be judged now and are judged again in %g s: %s", every_s, error)
+                continue
+            except Exception:
+                self._failures += 1
+                log.exception("alarms could not be judged")
+                continue
+            for alarm in self._last.opened:
+                self._opened[alarm.kind] += 1
+                log.warning("alarm %s opened: %s", alarm.id, alarm.summary)
+            for alarm in self._last.closed:
+                log.info("alarm %s closed (%s): %s", alarm.id, alarm.close_reason, alarm.summary)
+            if self._last.notices:
+                self._to_send.set()
+
+    def _ask_routes(self) -> Mapping[tuple[str, str], Sequence[Choice]] | None:
+        assert self._routes_of is not None
+        try:
+            return self._routes_of()
+        except (IsochroneError, OSError) as error:
+            log.warning("the watched routes cannot be looked at now: %s", error)
+            return None
+
+    def _send(self) -> None:
+        waiting = 1  # of an earlier life
+        while not self._stopping.is_set():
+            self._to_send.wait(timeout=2.0 if waiting else 60.0)
+            self._to_send.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                waiting = self._courier.round(self._stopping.is_set)
+            except (IsochroneError, OSError) as error:
+                log.warning("notices cannot be sent now: %s", error)
+                waiting = 1
