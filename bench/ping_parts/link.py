@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-import signal
-import struct
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from capture import capture as capture_of
+from capture import packets
 
 ROOT = Path(__file__).parents[2]
 _FIRST = int(ipaddress.ip_address("10.98.0.1"))
@@ -86,39 +86,20 @@ def busy_loops(count: int) -> Iterator[None]:
             loop.wait()
 
 
-@contextlib.contextmanager
-def capture(link: Link, path: Path) -> Iterator[None]:
+def capture(link: Link, path: Path) -> contextlib.AbstractContextManager[None]:
     """A nanosecond capture of ICMP on the prober's own interface while the body runs."""
-    argv = ["tcpdump", "-i", link.interface, "--time-stamp-precision=nano", "-s", "64", "-B", "65536", "-U", "-w", str(path), "icmp"]
-    with subprocess.Popen(link.command(argv), stderr=subprocess.PIPE, text=True) as dump:
-        assert dump.stderr is not None
-        while "listening" not in dump.stderr.readline():
-            if dump.poll() is not None:
-                raise SystemExit("tcpdump does not run here; `apt-get install tcpdump`")
-        try:
-            yield
-            time.sleep(1.5)  # the capture is read in blocks; immediate mode would delay the very packets it stamps
-        finally:
-            dump.send_signal(signal.SIGINT)
-            dump.communicate(timeout=30)
+    return capture_of(link.command, path, interface=link.interface, keep="icmp")
 
 
 def echoes(path: Path) -> dict[str, list[float]]:
-    """True RTTs in ns by target, in the order sent, from a nanosecond capture of Ethernet or raw IP frames; NaN: no reply."""
-    data = path.read_bytes()
-    link_type = struct.unpack_from("<I", data, 20)[0]
-    skip = {1: 14, 101: 0, 12: 0, 113: 16, 276: 20}[link_type]
+    """True RTTs in ns by target, in the order sent, from a nanosecond capture; NaN: no reply."""
     sent: dict[tuple[str, bytes], int] = {}
     found: dict[str, list[float]] = defaultdict(list)
     order: dict[tuple[str, bytes], int] = {}
-    offset = 24
-    while offset + 16 <= len(data):
-        seconds, nanoseconds, kept, _ = struct.unpack_from("<IIII", data, offset)
-        packet = data[offset + 16 + skip : offset + 16 + kept]
-        offset += 16 + kept
+    for at_ns, packet in packets(path):
         if len(packet) < 28 or packet[9] != 1:
             continue
-        at_ns, key = seconds * 10**9 + nanoseconds, packet[24:28]
+        key = packet[24:28]
         if packet[20] == 8:
             target = str(ipaddress.ip_address(packet[16:20]))
             sent[target, key] = at_ns

@@ -1,9 +1,9 @@
 """Ping: round-trip times to hundreds of targets at once, timed by the kernel.
 
-``wire``, ``udp_wire``, ``ancillary`` and ``filters`` are bytes to values; ``timing``, ``pace``, ``packet`` and ``session`` are
-the state machine, with time as an argument. ``sockets`` is the only I/O, by ``mmsg`` and ``outbox`` many packets at a time, with
-the kernel's ``stamps`` and ``drops``; ``opening`` makes the sockets. ``icmp``, ``udp`` and ``portable`` are the engines; ``probe``
-is the probe type.
+``wire``, ``udp_wire``, ``ancillary`` and ``filters`` are bytes to values; ``session`` is the state machine, with time as an
+argument, on ``timing``, ``pace``, ``packet``, ``departed`` and ``rounds``. ``sockets`` is the only I/O, by ``mmsg`` and ``outbox``
+many packets at a time, with the kernel's ``stamps`` and ``drops``; ``opening`` makes the sockets. ``icmp``, ``udp`` and
+``portable`` are the engines; ``probe`` is the probe type.
 """
 
 from __future__ import annotations

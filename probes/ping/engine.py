@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import struct
 import time
 from abc import abstractmethod
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
@@ -129,11 +129,11 @@ class EchoEngine(LoopDriver):
         loop = self._running_loop()
         started = self._session.begin(
             peer,
-            tokens=struct.unpack(f"={count}Q", os.urandom(8 * count)),
+            tokens=array("Q", os.urandom(8 * count)),
             interval_ns=interval_ns,
             timeout_ns=timeout_ns,
             payload_bytes=payload_bytes,
-            now_ns=self._begins_ns(),
+            now_ns=time.monotonic_ns(),
             flow=flow,
             requests=requests,
         )
@@ -151,7 +151,8 @@ class EchoEngine(LoopDriver):
             self._session.cancel(started)
             raise
         finally:
-            started.probes.clear()  # they point back at their round: only a collection would free them
+            if started.done:
+                started.packets.clear()  # the session remembers the round for a while, for duplicates
             self._waiting.pop(started, None)
             if shared:
                 self._intervals[interval_ns] -= 1

@@ -1,6 +1,7 @@
 """A round's probe packets, and what is known of each: what the session keeps of them while they are under way.
 
-A busy engine makes 20,000 of these a second, so a packet has only what every packet needs; the rest is in its sample.
+A busy engine has 20,000 of these a second. So a packet is an object only while it is under way; of one that is answered a few
+numbers are left, in a tuple, which the garbage collector soon stops looking at; and samples are made when the round is done.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from typing import Any
 
 from probes.ping.failure import source_of
 from probes.ping.timing import Reading, Sent
-from records.ping import PingSample
+from records.base import TsSource
+from records.ping import PingSample, answered
 
-__all__ = ["NOT_SENT", "Probe", "Round", "host_of"]
+__all__ = ["NOT_SENT", "Probe", "Round", "Timed", "host_of"]
+
+#: Of a packet that was answered: sent_at_ns, rtt_ns, ts_source, sched_lag_ns, reply_ttl.
+Timed = tuple[int, int, TsSource, int, int | None]
 
 #: The clocks of a packet that has not left.
 NOT_SENT = Reading(0, 0)
@@ -25,9 +30,9 @@ def host_of(peer: object) -> str:
 
 
 class Probe(Sent):
-    """One probe packet. It is planned while `before` is NOT_SENT, then in flight, and settled when it has a `sample`."""
+    """One probe packet: planned while `before` is NOT_SENT, then in flight, until its place in the round is taken by what came of it."""
 
-    __slots__ = ("due_ns", "number", "round", "sample", "sequence", "token")
+    __slots__ = ("due_ns", "number", "round", "sequence", "token")
 
     def __init__(self, of: Round, sequence: int, number: int, token: int, due_ns: int) -> None:
         self.before = NOT_SENT
@@ -37,12 +42,11 @@ class Probe(Sent):
         self.number = number
         self.token = token
         self.due_ns = due_ns
-        self.sample: PingSample | None = None
 
     @property
     def is_in_flight(self) -> bool:
         """It has left, and nothing has come of it yet."""
-        return self.sample is None and self.before is not NOT_SENT
+        return self.before is not NOT_SENT and self.round.open_count > 0 and self.round.packets[self.sequence] is self
 
     @property
     def sched_lag_ns(self) -> int:
@@ -91,12 +95,12 @@ class Probe(Sent):
         None after the last, and for a packet that had been taken before and was postponed, or given up.
         """
         of, sequence = self.round, self.sequence + 1
-        probes, tokens = of.probes, of.tokens
-        if sequence != len(probes) or sequence == len(tokens) or of.is_cancelled:
+        packets, tokens = of.packets, of.tokens
+        if sequence != len(packets) or sequence == len(tokens) or of.is_cancelled:
             return None
         due_ns = of.first_ns + sequence * of.interval_ns
         made = Probe(of, sequence, (of.first_number + sequence) & 0xFFFF, tokens[sequence], due_ns)
-        probes.append(made)
+        packets.append(made)
         return due_ns, made
 
 
@@ -108,9 +112,10 @@ class Round:
     flow         which of the flows to that target its packets belong to
     first_ns     monotonic time at which the first is due, `interval_ns` before the second
     requests     for the engine: what it prepared for all packets of the round
-    probes       the packets that were taken so far, in order
-    open_count   packets without a sample
-    duplicates   further copies of replies, by the packet's sequence
+    packets      those that were taken so far, in order; in the place of a settled one is what came of it: its times when it was
+                 answered, else its sample
+    open_count   packets that are not settled
+    duplicates   further copies of replies, by the packet's token
     """
 
     peer: object
@@ -122,30 +127,46 @@ class Round:
     interval_ns: int
     flow: int = 0
     requests: Any = None
-    probes: list[Probe] = field(default_factory=list)
+    packets: list[Probe | Timed | PingSample] = field(default_factory=list)
     open_count: int = 0
     is_cancelled: bool = False
     duplicates: dict[int, int] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
-        """Every packet has its sample."""
+        """Every packet is settled."""
         return self.open_count == 0
+
+    def has(self, number: int) -> bool:
+        """One of its packets that were taken bears this number."""
+        return (number - self.first_number) & 0xFFFF < len(self.packets)
+
+    def has_sent(self, token: int) -> bool:
+        """One of its packets that have left bears this token."""
+        if token not in self.tokens:
+            return False
+        if self.done:
+            return True
+        sequence = self.tokens.index(token)
+        packet = self.packets[sequence] if sequence < len(self.packets) else None
+        return packet is not None and not (isinstance(packet, Probe) and packet.before is NOT_SENT)
 
     def first_probe(self) -> Probe | None:
         """The packet to begin with; None of a round of none."""
         if not self.tokens:
             return None
         made = Probe(self, 0, self.first_number, self.tokens[0], self.first_ns)
-        self.probes.append(made)
+        self.packets.append(made)
         return made
 
     def samples(self) -> tuple[PingSample, ...]:
         """One sample per packet, in the order of their sequence, of a round that is done."""
-        samples = [probe.sample for probe in self.probes]
-        assert None not in samples, "a packet in flight has no sample yet"
-        for sequence, count in self.duplicates.items():
-            sample = samples[sequence]
-            assert sample is not None, "only what was answered is answered again"
-            samples[sequence] = replace(sample, duplicates=count)
-        return tuple([sample for sample in samples if sample is not None])
+        packets = self.packets
+        if not self.duplicates and set(map(type, packets)) == {tuple}:  # nearly always
+            return tuple(map(answered, range(len(packets)), *zip(*packets, strict=True)))
+        samples = []
+        for sequence, (packet, token) in enumerate(zip(packets, self.tokens, strict=True)):
+            assert not isinstance(packet, Probe), "the round is done"
+            sample = answered(sequence, *packet) if isinstance(packet, tuple) else packet
+            samples.append(replace(sample, duplicates=self.duplicates[token]) if token in self.duplicates else sample)
+        return tuple(samples)

@@ -18,25 +18,28 @@ hundred entries of the plan, and a packet takes memory from when it leaves.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from typing import TypeGuard
 
+from probes.ping.departed import Departed
 from probes.ping.pace import Pacer
-from probes.ping.packet import NOT_SENT, Probe, Round, host_of
+from probes.ping.packet import NOT_SENT, Probe, Round, Timed, host_of
+from probes.ping.rounds import Rounds
 from probes.ping.timing import Reading, longest_ns, round_trip
-from records.ping import PingSample, answered
+from records.ping import PingSample
 
 __all__ = ["Counters", "EchoSession", "Probe", "Reply", "Round", "Verdict", "host_of"]
 
 #: Of an echo reply: token, source, the kernel's stamp of it, its TTL.
 Reply = tuple[int, object, int | None, int | None]
 
-#: How long a settled packet is remembered, so that its late replies are told from foreign ones; and how many at most.
-_MEMORY_NS = 5_000_000_000
-_REMEMBERED = 65_536
+_CANCELED = "ECANCELED"
+
+
+def _is_planned(packet: object) -> TypeGuard[Probe]:
+    return isinstance(packet, Probe) and packet.before is NOT_SENT
 
 
 class Verdict(Enum):
@@ -62,36 +65,14 @@ class Counters:
     foreign: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """Packets that left together and time out together. `settled` of them, from the first on, are known to be settled."""
-
-    deadline_ns: int
-    probes: list[Probe]
-    settled: int = 0
-
-    def is_settled(self) -> bool:
-        """All are; each is looked at once."""
-        probes, settled = self.probes, self.settled
-        while settled < len(probes) and probes[settled].sample is not None:
-            settled += 1
-        self.settled = settled
-        return settled == len(probes)
-
-
 class EchoSession:
     """All rounds of one engine. Call `take_all`, hand the packets over, report them; feed what comes in; call `expire`."""
 
     def __init__(self, pacer: Pacer[Probe]) -> None:
         self.counters = Counters()
         self._pacer = pacer
-        self._by_token: dict[int, Probe] = {}
-        # Of those under way, to find what an error is about whose quote is too short for a token.
-        self._rounds: dict[object, list[Round]] = {}
-        # By time-out: packets leave in order, so those of one time-out also end in order.
-        self._flights: dict[int, deque[_Flight]] = {}
-        self._forget: deque[_Flight] = deque()
-        self._settled = 0
+        self._rounds = Rounds()
+        self._departed = Departed()
         self._finished: list[Round] = []
         self._numbered = 0
 
@@ -126,7 +107,7 @@ class EchoSession:
         if probe is None:
             self._finished.append(new)
         else:
-            self._rounds.setdefault(peer, []).append(new)
+            self._rounds.add(new)
             self._pacer.plan(probe.due_ns, probe)
         return new
 
@@ -135,22 +116,21 @@ class EchoSession:
         if old.done:
             return
         old.is_cancelled = True
-        for probe in old.probes:
-            if probe.sample is None and not probe.is_in_flight:
-                probe.sample = probe.unsent(NOT_SENT, "ECANCELED")
-        old.open_count = sum(probe.sample is None for probe in old.probes)
+        packets = old.packets = [one.unsent(NOT_SENT, _CANCELED) if _is_planned(one) else one for one in old.packets]
+        old.open_count = sum(isinstance(one, Probe) for one in packets)
         if old.done:
             self._end(old)
 
     def abandon(self, old: Round, now: Reading) -> None:
         """The engine closes: what is in flight is given up as timed out, what is planned was never sent."""
-        while old.probes[-1].followed() is not None:
-            pass
-        for probe in old.probes:
-            if probe.is_in_flight:
-                self._time_out(probe, None)
-            elif probe.sample is None:
-                self.failed(probe, now, "ECANCELED")
+        last = old.packets[-1]
+        while isinstance(last, Probe) and (following := last.followed()) is not None:
+            last = following[1]
+        for packet in list(old.packets):
+            if _is_planned(packet):
+                self.failed(packet, now, _CANCELED)
+            elif isinstance(packet, Probe):
+                self._settle(packet, packet.timed_out(None))
 
     def take(self, now_ns: int) -> Probe | None:
         """The next packet to hand to the kernel now, None when there is none; report back with `sent_all` or `failed`."""
@@ -160,27 +140,14 @@ class EchoSession:
     def take_all(self, now_ns: int, at_most: int) -> list[Probe]:
         """The next packets to hand to the kernel now, up to `at_most`; report back with `sent_all` or `failed`."""
         taken = self._pacer.take_all(now_ns, at_most, Probe.followed)
-        wanted = [probe for probe in taken if probe.sample is None]
+        wanted = [probe for probe in taken if not probe.round.is_cancelled]
         for _ in range(len(taken) - len(wanted)):
             self._pacer.give_back()
         return wanted if wanted or not taken else self.take_all(now_ns, at_most)
 
     def sent_all(self, probes: Sequence[Probe]) -> None:
         """These packets were handed to the kernel, all of them at the reading of the clocks that each holds now."""
-        by_token = self._by_token
-        together: dict[int, list[Probe]] = {}
-        timeout_ns, flight = -1, []
-        for probe in probes:
-            by_token[probe.token] = probe
-            if probe.round.timeout_ns != timeout_ns:
-                timeout_ns = probe.round.timeout_ns
-                flight = together.setdefault(timeout_ns, [])
-            flight.append(probe)
-        for timeout_ns, flight in together.items():
-            flights = self._flights.get(timeout_ns)
-            if flights is None:
-                flights = self._flights[timeout_ns] = deque()
-            flights.append(_Flight(flight[0].before.mono_ns + timeout_ns, flight))
+        self._departed.add(probes)
         self.counters.sent += len(probes)
 
     def postpone(self, probe: Probe, until_ns: int) -> None:
@@ -194,18 +161,20 @@ class EchoSession:
 
     def replies(self, found: Iterable[Reply], picked_up: Reading) -> None:
         """Echo replies came in; see `reply`, of which this is the quick way for what nearly all are: expected, and with both stamps."""
-        find = self._by_token.get
+        unanswered = self._departed.unanswered
+        find = unanswered.get
         known, most_ns, count = NOT_SENT, -1, 0
         for token, peer, received_ns, ttl in found:
             probe = find(token)
-            if probe is not None and probe.sample is None and (of := probe.round).peer == peer:
+            if probe is not None and (of := probe.round).peer == peer and of.open_count and of.packets[probe.sequence] is probe:
                 before, sent_ns = probe.before, probe.kernel_ns
                 if before is not known:  # packets that left together share it
                     known, most_ns = before, longest_ns(before, picked_up)
                 if sent_ns is not None and received_ns is not None and 0 <= (rtt_ns := received_ns - sent_ns) <= most_ns:
                     lag_ns = before.mono_ns - probe.due_ns
                     if rtt_ns <= of.timeout_ns and lag_ns >= 0:
-                        probe.sample = answered(probe.sequence, sent_ns, rtt_ns, "kernel_txrx", lag_ns, ttl)
+                        of.packets[probe.sequence] = (sent_ns, rtt_ns, "kernel_txrx", lag_ns, ttl)
+                        del unanswered[token]
                         count += 1
                         of.open_count -= 1
                         if not of.open_count:
@@ -223,51 +192,49 @@ class EchoSession:
         received_ns  the kernel's stamp; picked_up: the clocks when the program had it
         dwell_ns     what the far end says it spent itself; taken off the RTT
         """
-        probe = None if token is None else self._by_token.get(token)
-        if probe is None or (of := probe.round).peer != peer:
-            self.counters.foreign += 1
-            return Verdict.FOREIGN
-        sample = probe.sample
-        if sample is not None:
-            if sample.outcome == "reply":
-                return self._duplicate(probe)
-            if sample.outcome == "timeout" or of.done:
-                return self._late(probe, sample)  # its outcome is reported, or may be
-        if probe.kernel_ns is None:
-            self._narrow(probe)
+        probe = None if token is None else self._departed.unanswered.get(token)
+        if token is None or probe is None:
+            return self._again(token, peer)
+        of = probe.round
+        if of.peer != peer:
+            return self._foreign()
+        packet = None if of.done else of.packets[probe.sequence]
+        if of.done or (isinstance(packet, PingSample) and packet.outcome == "timeout"):
+            return self._late(probe)  # its outcome is reported, or may be
         rtt_ns, source = round_trip(probe, received_ns, picked_up)
         # A reply that sat in the socket's buffer while the loop was busy came in time: its RTT says so.
         if rtt_ns > of.timeout_ns:
-            return self._late(probe, sample)
+            return self._late(probe)
         rtt_ns = rtt_ns - dwell_ns if 0 <= dwell_ns <= rtt_ns else rtt_ns
         self.counters.replies += 1
-        if sample is not None:  # an error had come before
+        if packet is not probe:  # an error had come before
             self.counters.errors -= 1
-        self._settle(probe, answered(probe.sequence, probe.sent_at_ns, rtt_ns, source, probe.sched_lag_ns, ttl))
+        self._settle(probe, (probe.sent_at_ns, rtt_ns, source, probe.sched_lag_ns, ttl))
+        del self._departed.unanswered[token]
         return Verdict.REPLY
 
-    def _narrow(self, probe: Probe) -> None:
-        """It has no stamp, and packets that left together share a reading of the clocks: it left after the last before it with a stamp."""
-        flights, deadline_ns = self._flights.get(probe.round.timeout_ns, ()), probe.before.mono_ns + probe.round.timeout_ns
-        at = bisect_left(flights, deadline_ns, key=lambda flight: flight.deadline_ns)
-        if at == len(flights) or probe not in flights[at].probes:
-            return  # it is timed out, or was narrowed before
-        for ahead in reversed(flights[at].probes[: flights[at].probes.index(probe)]):
-            if ahead.kernel_ns is not None:
-                probe.left_after(ahead.kernel_ns)
-                return
-
-    def _duplicate(self, probe: Probe) -> Verdict:
-        counted = probe.round.duplicates
-        counted[probe.sequence] = counted.get(probe.sequence, 0) + 1
+    def _again(self, token: int | None, peer: object) -> Verdict:
+        """A reply to a packet that was answered before, or to none of ours."""
+        of = None if token is None else self._rounds.by_token(peer, token)
+        if token is None or of is None:
+            return self._foreign()
+        of.duplicates[token] = of.duplicates.get(token, 0) + 1
         self.counters.duplicates += 1
         return Verdict.DUPLICATE
 
-    def _late(self, probe: Probe, sample: PingSample | None) -> Verdict:
-        sample = self._time_out(probe, None) if sample is None else sample
-        if sample.late:
-            return self._duplicate(probe)
-        probe.sample = replace(sample, late=True)
+    def _foreign(self) -> Verdict:
+        self.counters.foreign += 1
+        return Verdict.FOREIGN
+
+    def _late(self, probe: Probe) -> Verdict:
+        of = probe.round
+        if probe.is_in_flight:
+            self._settle(probe, probe.timed_out(None))
+        if of.packets:  # not reported yet
+            sample = of.packets[probe.sequence]
+            assert isinstance(sample, PingSample), "what was not answered in time has a sample"
+            of.packets[probe.sequence] = replace(sample, late=True)
+        del self._departed.unanswered[probe.token]
         self.counters.late += 1
         return Verdict.LATE
 
@@ -276,12 +243,19 @@ class EchoSession:
     ) -> Verdict:
         """An ICMP error came in about a packet of ours to `peer`; its quote may be too short to hold the token."""
         if token is not None:
-            probe = self._by_token.get(token)
+            probe = self._departed.unanswered.get(token)
+            of = self._rounds.by_token(peer, token) if probe is None else probe.round
+        elif number is not None:
+            of = self._rounds.by_number(peer, number)
+            packet = None if of is None else of.packets[(number - of.first_number) & 0xFFFF]
+            probe = packet if isinstance(packet, Probe) else None
         else:
-            probe = self._oldest_in_flight(peer) if number is None else self._in_flight(peer, number)
-        if probe is None or probe.round.peer != peer or not probe.is_in_flight:
-            self.counters.foreign += probe is None or probe.round.peer != peer
-            return Verdict.FOREIGN
+            probe = self._rounds.oldest_in_flight(peer)
+            of = None if probe is None else probe.round
+        if of is None or of.peer != peer:
+            return self._foreign()
+        if probe is None or not probe.is_in_flight:
+            return Verdict.FOREIGN  # ours, and settled
         self.counters.errors += 1
         self._settle(probe, probe.unreachable(icmp_type, icmp_code, responder))
         return Verdict.ERROR
@@ -291,22 +265,10 @@ class EchoSession:
 
         error   asked about every packet that times out: the errno to note beside it, if this host is to blame
         """
-        for timeout_ns, flights in list(self._flights.items()):
-            while flights and flights[0].deadline_ns <= now_ns:
-                flight = flights.popleft()
-                for probe in flight.probes:
-                    if probe.sample is None:
-                        self._time_out(probe, None if error is None else error(probe))
-                self._retire(flight)
-            if not flights:
-                del self._flights[timeout_ns]
-        forget, by_token = self._forget, self._by_token
-        old_ns = now_ns - _MEMORY_NS
-        while forget and (forget[0].deadline_ns <= old_ns or self._settled > _REMEMBERED):
-            old = forget.popleft().probes
-            self._settled -= len(old)
-            for probe in old:
-                by_token.pop(probe.token, None)
+        for probe in self._departed.due(now_ns):
+            self._settle(probe, probe.timed_out(None if error is None else error(probe)))
+        self._departed.forget(now_ns)
+        self._rounds.forget(now_ns)
 
     def finished(self) -> list[Round]:
         """Rounds that became done since the last call."""
@@ -315,54 +277,24 @@ class EchoSession:
 
     def next_ns(self) -> int | None:
         """When the driver must come back, if nothing comes in before; None when nothing is planned or in flight."""
-        soonest_ns = self._pacer.next_ns()
-        for flights in self._flights.values():
-            while flights and flights[0].is_settled():
-                self._retire(flights.popleft())
-            if flights and (soonest_ns is None or flights[0].deadline_ns < soonest_ns):
-                soonest_ns = flights[0].deadline_ns
-        return soonest_ns
+        soonest = [at_ns for at_ns in (self._pacer.next_ns(), self._departed.next_ns()) if at_ns is not None]
+        return min(soonest, default=None)
 
     @property
     def remembered(self) -> int:
-        """Packets kept, in flight or settled lately: the session's memory is bounded by rate times five seconds."""
-        return len(self._by_token)
+        """Packets in flight or given up lately; the session's memory is bounded by rate times five seconds."""
+        return len(self._departed.unanswered)
 
-    def _in_flight(self, peer: object, number: int) -> Probe | None:
-        """The packet of that number to this peer."""
-        for of in self._rounds.get(peer, ()):
-            sequence = (number - of.first_number) & 0xFFFF
-            if sequence < len(of.probes) and of.probes[sequence].is_in_flight:
-                return of.probes[sequence]
-        return None
-
-    def _oldest_in_flight(self, peer: object) -> Probe | None:
-        under_way = (probe for of in self._rounds.get(peer, ()) for probe in of.probes if probe.is_in_flight)
-        return min(under_way, key=lambda probe: probe.before.mono_ns, default=None)
-
-    def _retire(self, flight: _Flight) -> None:
-        """All that is left to know of it is whether more answers come."""
-        self._forget.append(flight)
-        self._settled += len(flight.probes)
-
-    def _time_out(self, probe: Probe, error: str | None) -> PingSample:
-        sample = probe.timed_out(error)
-        self._settle(probe, sample)
-        return sample
-
-    def _settle(self, probe: Probe, sample: PingSample) -> None:
-        again = probe.sample is not None
-        probe.sample = sample
-        if again:
-            return
-        probe.round.open_count -= 1
-        if probe.round.done:
-            self._end(probe.round)
+    def _settle(self, probe: Probe, what: Timed | PingSample) -> None:
+        of = probe.round
+        is_first = of.packets[probe.sequence] is probe
+        of.packets[probe.sequence] = what
+        if is_first:
+            of.open_count -= 1
+            if of.done:
+                self._end(of)
 
     def _end(self, of: Round) -> None:
         """Its last packet is settled."""
         self._finished.append(of)
-        rounds = self._rounds[of.peer]
-        rounds.remove(of)
-        if not rounds:
-            del self._rounds[of.peer]
+        self._rounds.end(of)

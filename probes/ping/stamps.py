@@ -39,14 +39,15 @@ class StampQueue:
             self._layout = inbox.slot_layout("", linux.STAMP_AND_NUMBER_FORMAT, "")
         self._usual = linux.SENT_STAMP[4 if sock.family == socket.AF_INET else 6]
         self._unstamped: dict[int, Sent] = {}
-        self._next_number = 0
+        # The next packet that leaves, the next whose stamp is due, and the stamp of the one before that.
+        self._next_number = self._next_stamped = self._last_ns = 0
         self.has_stamps = True
         self.restart()
 
     def restart(self) -> None:
         """Switch the numbering off and on again: the kernel's count of sent packets starts from zero."""
         self._unstamped.clear()
-        self._next_number = 0
+        self._next_number = self._next_stamped = self._last_ns = 0
         try:
             self._sock.setsockopt(socket.SOL_SOCKET, linux.SO_TIMESTAMPING, linux.STAMPING_FLAGS & ~linux.STAMPING_OPT_ID)
             self._sock.setsockopt(socket.SOL_SOCKET, linux.SO_TIMESTAMPING, linux.STAMPING_FLAGS)
@@ -86,23 +87,37 @@ class StampQueue:
         stamp_head, usual, pop = linux.STAMP_HEAD, self._usual, self._unstamped.pop
         odd: list[int] = []
         known: Reading | None = None
-        least_ns = 0
+        least_ns, next_number, last_ns = 0, self._next_stamped, self._last_ns
         for slot, (head, seconds, nanoseconds, said, number) in enumerate(rows):
             if head != stamp_head or said != usual:
                 odd.append(slot)
                 continue
+            stamp_ns = seconds * 1_000_000_000 + nanoseconds
+            if number != next_number:
+                self._skipped(next_number, number, last_ns)
+            next_number, last_ns = number + 1, stamp_ns
             sent = pop(number, None)
             if sent is None:
                 continue
             if sent.before is not known:  # packets that left together share it
                 known = sent.before
                 least_ns = known.real_ns - known.apart_ns
-            stamp_ns = seconds * 1_000_000_000 + nanoseconds
             if stamp_ns >= least_ns:
                 sent.kernel_ns = stamp_ns
             else:  # see _stamp
                 self._unstamped[number] = sent
+        self._next_stamped, self._last_ns = next_number, last_ns
         return odd
+
+    def _skipped(self, first: int, after: int, stamp_ns: int) -> None:
+        """The stamps of these numbers are late or were dropped; `stamp_ns` is that of the packet before them.
+
+        Packets that left together share a reading of the clocks from before the first of them: this is closer to when they left.
+        """
+        for number in range(first, min(after, first + len(self._unstamped))):
+            sent = self._unstamped.get(number)
+            if sent is not None:
+                sent.left_after(stamp_ns)
 
     def _stamp(self, number: int, stamp_ns: int) -> None:
         sent = self._unstamped.pop(number, None)

@@ -216,6 +216,63 @@ def test_memory_is_bounded():
     assert answer(echo, probe, 5_200 * MS) is Verdict.FOREIGN
 
 
+def test_a_reported_round_still_tells_its_answers_from_foreign_ones():
+    """Its packets are given back when it is reported. For five seconds more a copy is a duplicate and the lost one's reply late."""
+    echo = session()
+    round_ = begin(echo, count=2, interval_ns=0)
+    first, second = send_all(echo, 0)
+    answer(echo, first, MS)
+    echo.expire(100 * MS)
+    assert echo.finished() == [round_]
+    round_.packets.clear()
+    assert answer(echo, first, 200 * MS) is Verdict.DUPLICATE
+    assert answer(echo, second, 200 * MS) is Verdict.LATE
+    assert answer(echo, second, 201 * MS) is Verdict.DUPLICATE
+    echo.expire(100 * MS + 5_000 * MS)
+    assert answer(echo, first, 5_200 * MS) is Verdict.FOREIGN
+    assert answer(echo, second, 5_200 * MS) is Verdict.FOREIGN
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 5),
+            st.sampled_from(["192.0.2.1", "192.0.2.2"]),
+            st.sampled_from([None, -5, 1, 3, 9, 12, 30]),
+            st.sampled_from([0, 7, 10, 40, 200]),
+            st.booleans(),
+        ),
+        max_size=12,
+    ),
+    st.sets(st.integers(0, 3)),
+    st.integers(-1, 1),
+)
+def test_many_replies_at_once_are_what_each_would_be_alone(happenings, unstamped, step_ms):
+    """The quick way for a batch gives the samples and counts of the rules applied one by one: duplicates, strangers, impossible stamps,
+    packets without a stamp, late ones, errors before a reply, and a wall clock that is set meanwhile."""
+    outcomes = []
+    for at_once in (True, False):
+        echo = session()
+        rounds = [begin(echo, 2, interval_ns=0, timeout_ns=20 * MS), begin(echo, 2, peer="192.0.2.2", interval_ns=0, first_token=1002)]
+        probes = send_all(echo, MS)
+        for probe in probes:
+            probe.kernel_ns = None if probe.token - 1000 in unstamped else probe.kernel_ns
+        for token, peer, received_ms, picked_ms, is_error in happenings:
+            if is_error:
+                echo.error(token=1000 + token, number=None, peer=peer, responder=None, icmp_type=3, icmp_code=1)
+            picked_up = Reading(picked_ms * MS, EPOCH + (picked_ms + step_ms) * MS)
+            one = (1000 + token, peer, None if received_ms is None else EPOCH + received_ms * MS, 60)
+            if at_once:
+                echo.replies([one, one], picked_up)
+            else:
+                for _ in range(2):
+                    echo.reply(one[0], one[1], one[2], picked_up, one[3])
+        echo.expire(1000 * MS)
+        outcomes.append(([round_.samples() for round_ in rounds], echo.counters))
+    assert outcomes[0] == outcomes[1]
+
+
 def test_pacer_spreads_a_burst_and_forgets_old_credit():
     """1,000 packets/s, burst 2: of 5 due at once 2 leave now and the others 1 ms apart; idling earns 2 and no more."""
     pacer = Pacer(packets_per_s=1000, burst=2)

@@ -1,8 +1,12 @@
 """How an RTT is read off the stamps: the four rules, and a clock step that never reaches an RTT."""
 
+import contextlib
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.ping import ancillary
+from probes.ping.opening import open_udp
 from probes.ping.timing import Reading, Sent, round_trip
 
 MS = 1_000_000
@@ -31,6 +35,21 @@ def test_without_a_transmit_stamp_the_send_call_counts_too():
 def test_without_a_receive_stamp_the_user_clock_is_used():
     """Nothing of the kernel's: 10 ms + 5 us + the 3 ms of the wake-up, marked user."""
     assert round_trip(*stamps(has_rx=False)) == (13 * MS + 5_000, "user")
+
+
+def test_a_packet_whose_stamp_was_dropped_left_after_the_one_before_it():
+    """Four packets by one call, 50 us apart, the clocks read once before it; the kernel dropped the third's stamp, and has room again
+    for the fourth's. By the call's reading the third's RTT would be 150 us too long; by the second's stamp it is 50."""
+    with contextlib.closing(open_udp(4)) as stamped:
+        before, sent = Reading(0, NOW), [Sent(Reading(0, 0)) for _ in range(4)]
+        stamped.sent_together(before, sent, is_all=True)
+        left_ns = [NOW + 50_000 * (number + 1) for number in range(4)]
+        told = (0, 1, 3)
+        rows = [(ancillary.STAMP_HEAD, *divmod(left_ns[number], 10**9), ancillary.SENT_STAMP[4], number) for number in told]
+        assert stamped._queue._stamp_all(rows) == []
+    assert [one.kernel_ns for one in sent] == [left_ns[0], left_ns[1], None, left_ns[3]]
+    picked_up = Reading(20 * MS, NOW + 20 * MS)
+    assert round_trip(sent[2], left_ns[2] + 10 * MS, picked_up) == (10 * MS + 50_000, "kernel_rx")
 
 
 @given(
