@@ -6,7 +6,7 @@ DEMO    ?=
 PYTEST  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench dist clean system-demo system-test
+.PHONY: help demo test test-all lint format bench docs dist clean system-demo system-test
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -20,11 +20,12 @@ test: system-test $(VENV)/.dev  ## Run the tests (PYTEST="-k ping" for some of t
 test-all: system-test $(VENV)/.dev  ## Run the tests, the long ones too
 	scripts/run-tests $(BIN)/python "" $(PYTEST)
 
-lint: $(VENV)/.dev  ## ruff, mypy and the import rules
+lint: $(VENV)/.dev  ## ruff, mypy, the import rules, and whether docs/reference is current
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/build-docs --check
 
 format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff check --fix .
@@ -32,6 +33,9 @@ format: $(VENV)/.dev  ## Format the code
 
 bench: system-test $(VENV)/.dev  ## Measure every claim beside what you would use instead
 	@for script in bench/*.py; do $(BIN)/python $$script || exit $$?; done
+
+docs: $(VENV)/.dev  ## Write docs/reference from the code
+	$(BIN)/python scripts/build-docs
 
 dist: $(VENV)/.dist  ## Build sdist and wheel into dist/, the same bytes everywhere, and check them
 	$(BIN)/python scripts/build-dist
