@@ -5,6 +5,7 @@ Exit status: 0 done; 1 the answer is no; 2 the user's mistake; 3 something outsi
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -149,6 +150,7 @@ def main() -> None:
         # The reader of our output went away (`isochrone links | head`): not an error, and nothing more to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    gc.freeze()  # the process ends: nothing of it need be looked through once more
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from app.hop_sheets import hop_sheet
-from app.live import Screen, is_terminal
-from app.measure_text import is_answered, show, show_together, summary_of, unresolved
-from app.measure_views import VIEWS
 from app.output import emit_json, json_option, note
-from app.sheet import echo
 from app.state import State, called
 from probes.model import ProbeType, Target, Vantage, new_boot_id
 from probes.oneshot import RoundUnderWay, TraceUnderWay, measure, store, under_way
 from probes.ping.addresses import resolve
-from records.batch import BatchName, Line, encode_line
 from records.errors import NoAnswer, UserError
-from records.link import MEDIA
-from records.measurement import PingResult, TracerouteResult
+from records.words import MEDIA
+
+if TYPE_CHECKING:
+    from app.live import Screen
+    from app.sheet import Sheet
+    from records.batch import Line
+    from records.measurement import PingResult
 
 __all__ = ["INTERRUPTED", "Keep", "common", "keep_lines", "keep_of", "run", "sites_of"]
 
@@ -39,6 +37,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: Exit status after Ctrl-C: 128 and the signal's number, as a shell has it.
 INTERRUPTED = 130
 _REDRAW_S = 0.1
+#: What is shown is read in while the packets fly, after so long: by then the first have left.
+_READ_IN_S = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,15 @@ def run(
         is_interrupted = asyncio.run(one.work(rounds=rounds, at_once=at_once, together=together))
     finally:
         one.close_screen()
+    from app.measure_text import is_answered, unresolved
+
     lines = [(target, line) for target in state.shown for line in state.results.get(target, [])]
     if as_json:
+        import json
+
+        from app.measure_text import summary_of
+        from records.batch import encode_line
+
         emit_json([{"measurement": json.loads(encode_line(line)), "summary": summary_of(line)} for _, line in lines])
     elif not one.was_live:
         _sum_up(probe, state, together=together)
@@ -135,15 +142,16 @@ class _OneShot:
     def __init__(self, probe: ProbeType, state: State, vantage: Vantage, *, as_json: bool, each: int) -> None:
         self._probe, self._state, self._vantage, self._each = probe, state, vantage, each
         self._is_quiet = as_json
-        self._view = VIEWS.get(probe.name)
         self._screen: Screen | None = None
+        self._view: Callable[[State], list[Sheet]] | None = None
         self._is_over = False
         self.was_live = False
 
     async def work(self, *, rounds: int, at_once: int, together: bool) -> bool:
         """Measure all; whether it was interrupted."""
-        if not self._is_quiet and self._view is not None and is_terminal():
-            self._screen, self.was_live = Screen(), True
+        if not self._is_quiet:
+            self._open_screen()
+        asyncio.get_running_loop().call_later(_READ_IN_S, threading.Thread(target=_read_in).start)
         stop = asyncio.Event()
         measuring = asyncio.ensure_future(self._collect(rounds=rounds, at_once=at_once, together=together))
         stopping = asyncio.ensure_future(stop.wait())
@@ -168,6 +176,17 @@ class _OneShot:
                 raise one
         self._is_over = True
         return is_interrupted
+
+    def _open_screen(self) -> None:
+        """Where there is one, and something to show on it."""
+        from app.live import Screen, is_terminal
+
+        if is_terminal():
+            from app.measure_views import VIEWS
+
+            self._view = VIEWS.get(self._probe.name)
+            if self._view is not None:
+                self._screen, self.was_live = Screen(), True
 
     def close_screen(self) -> None:
         """Take the live tables away; leave the last ones when all went well."""
@@ -215,6 +234,8 @@ class _OneShot:
                 rounds = [one for one in rounds if all(one is not other for other in mine)]
 
     def _round_so_far(self, target: Target, one: RoundUnderWay) -> PingResult:
+        from records.measurement import PingResult
+
         engine = getattr(self._probe, "_engine")  # noqa: B009  not part of what every probe type shows
         config = getattr(self._probe, "config")  # noqa: B009
         header = self._vantage.header(
@@ -232,7 +253,13 @@ class _OneShot:
 
 def _print(target: Target, lines: Sequence[Line], each: int) -> None:
     """A result as plain lines; the flows of one trace wait for each other and are shown together."""
+    from app.measure_text import show
+    from records.measurement import TracerouteResult
+
     if isinstance(lines[-1], TracerouteResult) and each > 1:
+        from app.hop_sheets import hop_sheet
+        from app.sheet import echo
+
         if len(lines) % each == 0:
             echo([hop_sheet(called(target), [line for line in lines[-each:] if isinstance(line, TracerouteResult)])])
         return
@@ -241,6 +268,10 @@ def _print(target: Target, lines: Sequence[Line], each: int) -> None:
 
 def _sum_up(probe: ProbeType, state: State, *, together: bool) -> None:
     """After the plain lines of several targets or rounds: one table of all."""
+    from app.measure_text import show_together
+    from app.measure_views import VIEWS
+    from app.sheet import echo
+
     lines = [line for target in state.shown for line in state.results.get(target, [])]
     if probe.name in ("http", "stamp"):
         if together and len(state.targets) > 1:
@@ -273,6 +304,11 @@ def _at_interrupt(stop: Callable[[], object]) -> Iterator[None]:
             loop.remove_signal_handler(signal.SIGINT)
 
 
+def _read_in() -> None:
+    """Import what shows the results."""
+    import records.batch  # noqa: F401
+
+
 async def _numeric(state: State) -> None:
     """Fill in the numeric address of every target that has one; a slow resolver keeps nobody waiting."""
 
@@ -294,6 +330,9 @@ def keep_lines(lines: Sequence[Line], place: str, token_file: Path | None, vanta
 
 def _store_in_folder(lines: Sequence[Line], folder: str, vantage: Vantage) -> None:
     """Keep measurements as one batch in a warehouse on this machine, made when it is not there yet."""
+    from datetime import UTC, datetime
+
+    from records.batch import BatchName, encode_line
     from warehouse import open_warehouse
     from warehouse.ingest import parse
     from warehouse.store import store as store_batches

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from probes.model import Target
-from probes.oneshot import RoundUnderWay, TraceUnderWay
-from records.batch import Line
 from records.units import ms
+
+if TYPE_CHECKING:
+    from probes.oneshot import RoundUnderWay, TraceUnderWay
+    from records.batch import Line
 
 __all__ = ["State", "called", "ms_text"]
 

@@ -6,11 +6,13 @@ import itertools
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
-from records.batch import Line
 from records.errors import OutsideError
-from records.link import Medium
+from records.words import Medium
+
+if TYPE_CHECKING:
+    from records.batch import Line
 
 __all__ = ["Header", "ProbeType", "Target", "Vantage", "Withheld", "new_boot_id"]
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from probes.hosts import is_host_name, parse_ip
 from probes.model import ProbeType, Target, Vantage
 from probes.policy import refusal
-from records.batch import BatchName, Line, encode_line
 from records.errors import OutsideError, UserError
-from records.measurement import Hop, PingSample
+
+if TYPE_CHECKING:
+    from records.batch import Line
+    from records.hop import Hop
+    from records.ping import PingSample
 
 __all__ = ["RoundUnderWay", "TraceUnderWay", "measure", "store", "under_way"]
 
+#: How many targets at the same time, of the types whose times are the kernel's and whose packets are paced; and of the others.
+_MANY_AT_ONCE = {"ping": 500, "stamp": 500, "traceroute": 500}
 _TARGETS_AT_ONCE = 64
 
 
@@ -59,7 +64,7 @@ def under_way(probe: ProbeType) -> list[RoundUnderWay | TraceUnderWay]:
     return [
         RoundUnderWay(
             one.peer[0] if isinstance(one.peer, tuple) else one.peer,
-            tuple(packet.sample() for packet in one.probes if packet.outcome is not None),
+            tuple(packet.sample for packet in one.probes if packet.sample is not None),
             one.flow,
         )
         for one in rounds
@@ -106,14 +111,16 @@ async def measure(
                     async for result in found:
                         yield result
             return
-        async with contextlib.aclosing(_merged([one(target) for target in targets])) as all_found:
+        async with contextlib.aclosing(
+            _merged([one(target) for target in targets], _MANY_AT_ONCE.get(probe.name, _TARGETS_AT_ONCE))
+        ) as all_found:
             async for result in all_found:
                 yield result
 
 
-async def _merged(sources: list[AsyncGenerator[tuple[Target, Line], None]]) -> AsyncGenerator[tuple[Target, Line], None]:
-    """What several generators yield, as it comes; at most _TARGETS_AT_ONCE of them run at the same time."""
-    room = asyncio.Semaphore(_TARGETS_AT_ONCE)
+async def _merged(sources: list[AsyncGenerator[tuple[Target, Line], None]], at_once: int) -> AsyncGenerator[tuple[Target, Line], None]:
+    """What several generators yield, as it comes; at most `at_once` of them run at the same time."""
+    room = asyncio.Semaphore(at_once)
     came: asyncio.Queue[tuple[Target, Line] | Exception | None] = asyncio.Queue()
 
     async def drain(source: AsyncGenerator[tuple[Target, Line], None]) -> None:
@@ -150,8 +157,11 @@ async def store(lines: Iterable[Line], *, url: str, token_file: Path | None, van
     batch, OutsideError when it cannot take it now.
     """
     # Only here: an HTTP client takes longer to import than a traceroute takes.
+    import gzip
+
     from probes.client import CollectorClient
     from probes.uplink import Verdict, judge
+    from records.batch import BatchName, encode_line
 
     body = gzip.compress(b"".join(encode_line(line) for line in lines), mtime=0)
     client = CollectorClient(url, token_file=token_file)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from records.link import Medium
-from records.words import FailureSource, TsSource
+from records.words import FailureSource, Medium, TsSource
 
 __all__ = ["FailureSource", "Measurement", "TsSource"]
 

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from records.histogram import Histogram
+from records.words import MEDIA, Medium
 
 __all__ = ["EVIDENCE", "GATES", "MEDIA", "Evidence", "Gate", "Grain", "LinkEstimate", "Medium", "RttFrom"]
 
-Medium = Literal["internet", "backbone", "direct-connect"]
 Evidence = Literal["measured", "modelled", "assumed"]
 RttFrom = Literal["ping", "tcp", "import"]
 Grain = Literal["raw", "minute", "hour"]
 Gate = Literal["ok", "faster_than_light", "asymmetric", "stale", "thin", "ungraded"]
 
-MEDIA: tuple[Medium, ...] = ("internet", "backbone", "direct-connect")
 EVIDENCE: tuple[Evidence, ...] = ("measured", "modelled", "assumed")
 
 #: Why an estimate is kept out of the graph, in the order the gates are tried; only `ok` is routed over.

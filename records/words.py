@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["FailureSource", "TsSource"]
+__all__ = ["MEDIA", "FailureSource", "Medium", "TsSource"]
+
+#: What joins two sites.
+Medium = Literal["internet", "backbone", "direct-connect"]
+MEDIA: tuple[Medium, ...] = ("internet", "backbone", "direct-connect")
 
 #: How an RTT was timed: kernel stamps on both ends, on receive only, by the application's clock, or by the
 #: kernel's TCP stack. Only the first two are free of the scheduler's delays.

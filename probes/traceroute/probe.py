@@ -7,14 +7,16 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from probes.model import Header, Target, Vantage
 from probes.traceroute.engine import DEFAULT_PORT, Protocol, TraceOutcome, TracerouteEngine
-from records.batch import Line
 from records.errors import ConfigError
-from records.measurement import TracerouteResult, path_hash
 from records.units import MS
+
+if TYPE_CHECKING:
+    from records.batch import Line
+    from records.measurement import TracerouteResult
 
 __all__ = ["TracerouteConfig", "TracerouteProbe"]
 
@@ -133,6 +135,9 @@ class TracerouteProbe:
 
 
 def _result(header: Header, protocol: Protocol, flow: int, found: TraceOutcome) -> TracerouteResult:
+    # Only here: this takes as long to import as the engine does, and the first packets need not wait for it.
+    from records.measurement import TracerouteResult, path_hash
+
     addresses = path_hash(hop.address for hop in found.hops)
     return TracerouteResult(
         **header, protocol=protocol, flow=flow, hops=found.hops, reached=found.reached, path_hash=addresses, error=found.error
