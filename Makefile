@@ -20,12 +20,13 @@ test: system-test $(VENV)/.dev  ## Run the tests (PYTEST="-k ping" for some of t
 test-all: system-test $(VENV)/.dev  ## Run the tests, the long ones too
 	scripts/run-tests $(BIN)/python "" $(PYTEST)
 
-lint: $(VENV)/.dev  ## ruff, mypy, the import rules, and whether docs/reference is current
+lint: $(VENV)/.dev  ## ruff, mypy, the import rules, and whether the documentation holds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/build-docs --check
+	$(BIN)/python -m pytest -q --no-header tests/test_docs.py -k "exists or links"
 
 format: $(VENV)/.dev  ## Format the code
 	$(BIN)/ruff check --fix .
