@@ -4,6 +4,7 @@ VENV    ?= .venv
 BIN     := $(VENV)/bin
 DEMO    ?=
 PYTEST  ?=
+FUZZ    ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format bench docs dist clean system-demo system-test
@@ -42,6 +43,9 @@ dist: $(VENV)/.dist  ## Build sdist and wheel into dist/, the same bytes everywh
 	$(BIN)/python scripts/build-dist
 	$(BIN)/twine check --strict dist/isochrone-*
 	$(BIN)/check-wheel-contents dist/isochrone-*.whl
+
+fuzz: $(VENV)/.dev  ## Give the collector and the decoders a hundred thousand inputs that nobody meant (FUZZ="--inputs 1000000 --json")
+	$(BIN)/python tests/security/fuzzing.py $(FUZZ)
 
 clean:  ## Remove the environment and what tests left
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

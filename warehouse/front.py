@@ -54,14 +54,16 @@ class FrontProtocol(_Base):  # type: ignore[misc]
         self._deadline: asyncio.TimerHandle | None = None
         self._waited_since = self.loop.time()
         self._count = 0
-        self._is_body_open = False
+        self._is_body_open = self._is_refused = False
         if len(self.connections) >= self.max_connections:
             idle = [other for other in self.connections if other.is_idle()]
             if not idle:
-                self.transport = transport
+                self.transport, self._is_refused = transport, True
                 transport.abort()
                 return
-            min(idle, key=lambda other: other._waited_since).transport.abort()
+            longest = min(idle, key=lambda other: other._waited_since)
+            self.connections.discard(longest)  # it is lost in a moment, and others may be waiting to be made in this one
+            longest.transport.abort()
         super().connection_made(transport)
         self._close_after(HEADER_TIMEOUT_S)
 
@@ -100,7 +102,7 @@ class FrontProtocol(_Base):  # type: ignore[misc]
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""
         self._stop_waiting()
-        if self in self.connections:
+        if not self._is_refused:
             super().connection_lost(exc)
 
     def _is_body_coming(self) -> bool:

@@ -242,7 +242,7 @@ def _decode(line: bytes, name: BatchName, received_at: datetime) -> tuple[str, s
     if record.agent != name.agent:
         return "wrong_agent", f"the line is of agent {record.agent!r} and the batch of {name.agent!r}"
     if (ahead_ns := _latest_ns(record) - unix_ns(received_at)) > MAX_AHEAD_NS:
-        said = f"it is dated {ahead_ns / SECOND:.0f} s after it was received, and at most {MAX_AHEAD_NS // SECOND} are taken"
+        said = f"it is dated {min(ahead_ns // SECOND, 10**12)} s after it was received, and at most {MAX_AHEAD_NS // SECOND} are taken"
         return "from_the_future", f"{said}; set the clock of {name.agent!r}"
     rows = _ROWS[envelope.type][1](record, name, received_at)
     if not rows:

@@ -184,6 +184,8 @@ class Publications:
             names = sorted((path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
             if (self.folder / KEY).exists():
                 self._key = _public_text(_public((self.folder / KEY).read_text(encoding="utf-8", errors="replace"), self.folder / KEY))
+        except FileNotFoundError:
+            names = []  # nothing was published yet
         except (OSError, ConfigError) as error:
             names = []
             troubles.add(f"configurations of {self.folder}: {error}")

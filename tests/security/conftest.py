@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "warehouse"))
 
-from collector_process import Process, running
+from collector_process import Process, is_ready, running
 from guarded import GuardedCollector
 
 
@@ -23,8 +23,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedCollect
     made.fill()
     with made.folder.joinpath("log").open("w") as log:
         process = subprocess.Popen(made.argv(), stdout=subprocess.PIPE, stderr=log, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n", made.folder.joinpath("log").read_text()
+        assert is_ready(process), made.folder.joinpath("log").read_text()
         made.process = process
         yield made
         process.kill()

@@ -138,6 +138,7 @@ def test_a_replayed_batch_is_stored_once_and_its_name_is_not_taken_over(wh: Ware
         (content([ping(1, [1000], agent="fra-1")]).strip(), "wrong_agent"),
         (content([ping(1, [1000], dst="a\0b")]).strip(), "bad_text"),
         (b'{"v":1,"type":"ping","rtt":' + b"9" * 100_000 + b"}", "bad_field"),
+        (content([report(NOW)]).strip().replace(b'"uptime_ns"', b'"at_ns":' + b"9" * 400 + b',"uptime_ns"'), "from_the_future"),
         (b'{"v":1,"type":"' + b"x" * (5 << 20) + b'"}', "too_long"),
     ],
 )

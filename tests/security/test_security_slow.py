@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
+from collector_process import is_ready
 from guarded import GuardedCollector, bearer
 from warehouse_builders import ping, post
 
@@ -37,8 +37,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedColle
     argv[2] = argv[2].replace("\nimport json", f"\n{_SHORTER}\nimport json", 1)
     with made.folder.joinpath("log").open("w") as log:
         made.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert made.process.stdout is not None
-        assert made.process.stdout.readline() == "ready\n", made.log
+        assert is_ready(made.process), made.log
         yield made
         made.process.kill()
         made.process.wait()
@@ -96,13 +95,14 @@ def test_the_times_that_docs_state() -> None:
 
 def test_headers_that_dribble_are_ended(impatient: GuardedCollector) -> None:
     """In a first request, in a second one after a good one, and with nothing sent at all; others are served meanwhile."""
+    served(impatient)
     silent, second = connect(impatient), connect(impatient)
     second.sendall(b"GET /healthz HTTP/1.1\r\nHost: c\r\n\r\n")
     assert second.recv(65536).startswith(b"HTTP/1.1 200")
     with silent, second, connect(impatient) as first:
-        served(impatient)
         assert dribble(first, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 1000) >= HEADER_S * 0.8
         assert is_ended(silent)
+        served(impatient)
         dribble(second, b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 1000)
         served(impatient)
 
@@ -118,7 +118,8 @@ def test_a_body_that_dribbles_is_ended(impatient: GuardedCollector) -> None:
             served(impatient)
             assert slow.recv(65536).startswith(b"HTTP/1.1 408")
             assert time.monotonic() - began >= GRACE_S * 0.8
-            assert slow.recv(65536) == b""
+            while said := slow.recv(65536):
+                assert b"too_slow" in said
 
 
 @pytest.mark.parametrize("head", [b"X: " + b"x" * 70_000, b"X: y\r\n" * 20_000, b"/" * 70_000])
@@ -154,4 +155,4 @@ def test_those_who_hold_it_cost_no_memory(impatient: GuardedCollector) -> None:
                 made.sendall(b"x" * (8 << 20))
         assert impatient.rss_bytes() - before < 2 * intake.MAX_RECEIVED_BYTES
     served(impatient)
-    assert json.dumps(impatient.log.count("Traceback")) == "0", impatient.log
+    assert "Traceback" not in impatient.log, impatient.log

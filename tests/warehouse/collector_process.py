@@ -55,10 +55,15 @@ def start(place: Path, socket: Path, options: str = "{}", prefix: Sequence[str] 
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    if process.stdout.readline() != "ready\n":
+    if not is_ready(process):
         raise AssertionError(process.communicate()[1])
     return Process(process, socket)
+
+
+def is_ready(process: subprocess.Popen[str]) -> bool:
+    """Wait until it says so, or has ended. (Where a query takes long, DuckDB draws a bar before it: for Python's -c is interactive.)"""
+    assert process.stdout is not None
+    return any(line.endswith("ready\n") for line in iter(process.stdout.readline, ""))
 
 
 @contextlib.contextmanager

@@ -1,0 +1,34 @@
+"""A share of what `make fuzz` gives: nothing that reads what comes from outside falls over, whatever it is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fuzzing import SHARES, fuzz
+
+
+def _fine(found: dict[str, object]) -> None:
+    assert found["faults"] == []
+    assert found["tracebacks"] == 0, found["log"]
+    assert found["is_alive"]
+
+
+def test_a_thousand_inputs_make_nothing_fall_over(tmp_path: Path) -> None:
+    """To the collector's front door and to every decoder: no 5xx, no answer that is not described, no exception but refusals."""
+    assert sum(SHARES.values()) == 100
+    said: list[str] = []
+    found = fuzz(1000, tmp_path, said.append)
+    _fine(found)
+    assert found["inputs"] >= 1000
+    assert len(said) == len(SHARES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_thousand_inputs_cost_no_memory(tmp_path: Path) -> None:
+    """After a tenth of them both processes are warm; from there on to the end they grow by less than a third."""
+    found = fuzz(20_000, tmp_path, lambda _line: None)
+    _fine(found)
+    for name, (warm, end) in found["rss_mb"].items():
+        assert end < warm * 4 / 3, (name, warm, end)
