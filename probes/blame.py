@@ -1,6 +1,7 @@
 """Whose failure a measurement shows, as far as one end can tell: resolver, path, target or agent. Pure.
 
-Records that say so themselves are believed (http, throughput, the packets of a ping). For the others:
+Records that say so themselves are believed (http, throughput, the packets of a ping); of a packet that does not, it is told as
+ping tells it (probes/ping/failure.py). For the others:
 
 ==========  ===============================================================================================
 resolver    the name had no address
@@ -16,14 +17,22 @@ import errno
 import os
 from collections import Counter
 
+from probes.ping.failure import source_of
 from records.batch import Line
-from records.measurement import FailureSource, InferenceResult, PingResult, ThroughputResult, TracerouteResult
-from records.stamp import StampResult
+from records.measurement import FailureSource, InferenceResult, PingResult, PingSample, ThroughputResult, TracerouteResult
+from records.stamp import StampResult, StampSample
 
-__all__ = ["failure_source"]
+__all__ = ["failure_source", "source_of_words"]
 
 _PATH = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
 _AGENT = (errno.EPERM, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ENOBUFS)
+#: What errors say of it, the system's own words and those of its resolver (gai_strerror).
+_PHRASES: tuple[tuple[str, FailureSource], ...] = (
+    *((words, "resolver") for words in ("Name or service", "name resolution", "No address associated")),
+    *((os.strerror(code), "path") for code in _PATH),
+    ("timed out", "path"),
+    *((os.strerror(code), "agent") for code in _AGENT),
+)
 
 
 def failure_source(line: Line, *, is_resolved: bool, address: str | None) -> FailureSource | None:
@@ -42,39 +51,32 @@ def failure_source(line: Line, *, is_resolved: bool, address: str | None) -> Fai
             return None
         return "path" if line.hops else ("agent" if is_resolved else "resolver")
     if isinstance(line, ThroughputResult):
-        return None if line.stop_reason != "error" else _of_text(line.error or "", is_resolved=is_resolved)
+        return None if line.stop_reason != "error" else source_of_words(line.error or "") if is_resolved else "resolver"
     if isinstance(line, InferenceResult):
         if line.outcome == "ok":
             return None
         if line.outcome == "connect_failed":
-            return _of_text(line.error or "", is_resolved=is_resolved)
+            return source_of_words(line.error or "") if is_resolved else "resolver"
         return "path" if line.outcome == "timeout" and line.tcp_ns is None else "target"
     return None
 
 
 def _of_ping(result: PingResult | StampResult, *, is_resolved: bool, address: str | None) -> FailureSource | None:
-    outcomes = {sample.outcome for sample in result.samples}
-    if not outcomes or "reply" in outcomes:
+    if not result.samples or any(sample.outcome == "reply" for sample in result.samples):
         return None
-    said: Counter[FailureSource] = Counter()
-    for sample in result.samples:
-        if (source := getattr(sample, "failure_source", None)) is not None:
-            said[source] += 1
-    if said:
-        return said.most_common(1)[0][0]
-    if "unreachable" in outcomes:
-        responders = {sample.responder for sample in result.samples if sample.outcome == "unreachable"}
-        return "target" if responders == {address} else "path"
-    if "timeout" in outcomes:
-        return "path"
-    is_name_failed = any((sample.error or "").startswith("EAI_") for sample in result.samples)
-    return "resolver" if is_name_failed or not is_resolved else "agent"
+    said = Counter(_of_packet(sample, is_resolved=is_resolved, address=address) for sample in result.samples)
+    return said.most_common(1)[0][0]
 
 
-def _of_text(error: str, *, is_resolved: bool) -> FailureSource:
-    """Of an error of TCP, by the system's own words in it."""
-    if not is_resolved:
+def _of_packet(sample: PingSample | StampSample, *, is_resolved: bool, address: str | None) -> FailureSource | None:
+    if isinstance(sample, PingSample) and sample.failure_source is not None:
+        return sample.failure_source
+    if sample.outcome == "send_failed" and not is_resolved:
         return "resolver"
-    if any(os.strerror(code) in error for code in _PATH) or "timed out" in error:
-        return "path"
-    return "agent" if any(os.strerror(code) in error for code in _AGENT) else "target"
+    icmp = None if sample.icmp_type is None or sample.icmp_code is None else (sample.icmp_type, sample.icmp_code)
+    return source_of(sample.outcome, error=sample.error, icmp=icmp, responder=sample.responder, host=address or "")
+
+
+def source_of_words(error: str) -> FailureSource:
+    """Of an error of TCP or of a tool over it, by the words in it: the target's, where they name nobody else."""
+    return next((source for words, source in _PHRASES if words in error), "target")

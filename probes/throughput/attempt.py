@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from probes.blame import source_of_words
 from probes.throughput.bulk import Measured, NotBuiltin, ServerBusy, TestFailed, held_lease, run_test
 from probes.throughput.config import ThroughputConfig
 from probes.throughput.iperf3 import Iperf3Run, NotIperf3, find_iperf3, run_iperf3, whole_seconds
@@ -27,18 +28,6 @@ Tool = Literal["iperf3", "builtin"]
 #: What iperf3 leaves of a test whose bytes were gone before its first report.
 _NOTHING_COUNTED = "counted no bytes"
 _REFUSED = os.strerror(errno.ECONNREFUSED)
-
-#: What iperf3's errors say when it was not the other end's fault.
-_IPERF3_SOURCES: dict[str, FailureSource] = {
-    "timed out": "path",
-    "unreachable": "path",
-    "No route": "path",
-    "Name or service": "resolver",
-    "name resolution": "resolver",
-    "No address associated": "resolver",
-    "Cannot assign": "agent",
-    "ermission denied": "agent",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,8 +218,7 @@ class Attempts:
             if not error.is_busy:
                 self._fast.discard((host, port, way))
             why = str(error)
-            source: FailureSource = next((source for phrase, source in _IPERF3_SOURCES.items() if phrase in why), "target")
-            return Failed("iperf3", why, source, error.is_busy)
+            return Failed("iperf3", why, source_of_words(why), error.is_busy)
         self._spoke_iperf3.add((host, port))
         return tuple(_reading(report, by_bytes=by_bytes) for report in run.reports)
 
