@@ -107,11 +107,15 @@ class IcmpEngine(EchoEngine):
         return taken
 
     def _hand_over_all(self, probes: list[Probe]) -> None:
-        """By socket, so that those of each leave together."""
-        sockets = {None if (requests := one.round.requests) is None else requests.by for one in probes}
-        for by in sockets:
-            mine = probes if len(sockets) == 1 else [one for one in probes if by is (one.round.requests and one.round.requests.by)]
-            super()._hand_over_all(mine)
+        """Those that the first one's socket sends leave together, then the others by theirs."""
+        taken = self._transmit_together(probes)
+        if taken:
+            self._session.sent_all(probes[:taken] if taken < len(probes) else probes)
+            probes = probes[taken:]
+        if probes:
+            sockets = {None if (requests := one.round.requests) is None else requests.by for one in probes}
+            for by in sockets:
+                super()._hand_over_all([one for one in probes if by is (one.round.requests and one.round.requests.by)])
 
     def _absorb(self) -> int:
         came = 0

@@ -122,7 +122,7 @@ class IcmpSocket:
         return Requests(self, name, *wire.request_head(self.version, self._identifier, payload_bytes, flow), 8 + payload_bytes)
 
     def send_together(self, probes: Sequence[Probe]) -> int:
-        """Hand up to BURST packets of rounds with requests of this socket to the kernel at once: how many of them it took.
+        """Hand up to BURST packets to the kernel at once, until one whose round has no requests of this socket: how many it took.
 
         Those are the first ones. Why it did not take the next is for `send` to find out.
         """
@@ -130,7 +130,10 @@ class IcmpSocket:
         assert box is not None, "requests() made it"
         memory, sizes, pack_into, slot = box.memory, box.sizes, wire.ADDRESSED.pack_into, 0
         for probe, at in zip(probes, box.slots_at, strict=False):
-            _, name, head, base, packet_bytes = probe.round.requests
+            requests: Requests | None = probe.round.requests
+            if requests is None or requests.by is not self:
+                break
+            _, name, head, base, packet_bytes = requests
             number, token = probe.number, probe.token
             pack_into(memory, at, name, head, number >> 8, number & 0xFF, token, -(base + (number << 8) + token) % 0xFFFF)
             if sizes[slot] != packet_bytes:

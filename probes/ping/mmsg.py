@@ -1,7 +1,7 @@
 """Many messages in one system call: Linux's recvmmsg(2) by ctypes, and the same by plain recvmsg where that is missing.
 
-A busy engine reads two messages per probe packet, its reply and its transmit stamp. One call for 64 of them, into memory
-that stays, costs a third of 64 calls. Layout of the kernel's structures on 64-bit Linux (linux/socket.h, bits/socket.h)::
+A busy engine reads two messages per probe packet, its reply and its transmit stamp. One call for 128 of them, into memory
+that stays, costs a third of 128 calls. Layout of the kernel's structures on 64-bit Linux (linux/socket.h, bits/socket.h)::
 
     mmsghdr   offset  octets  field
               0       8       pointer to the address      16      8   pointer to the iovec
@@ -30,7 +30,7 @@ from probes.ping.timing import Reading
 
 __all__ = ["HOST_AT", "Inbox", "Incoming", "library_call"]
 
-_SLOTS = 64
+_SLOTS = 128
 _NAME_BYTES = 32
 #: How many shapes of messages are remembered: a few lengths of packets, and the stamps of sent ones.
 _SHAPES = 16

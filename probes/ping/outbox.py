@@ -14,7 +14,7 @@ from probes.ping.mmsg import library_call
 __all__ = ["BURST", "Outbox", "socket_name"]
 
 #: So many leave together. The program's own clocks are read once for all of them: see EchoSession on those that get no stamp.
-BURST = 64
+BURST = 128
 _NAME_BYTES = 32
 _POINTERS = struct.Struct("@QI4xQQQQi4xI4x")
 _IOVEC = struct.Struct("@QQ")
