@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -128,38 +129,43 @@ class Detectors:
     def adopt(self, alarms: Iterable[Alarm]) -> None:
         """Go on with alarms that are open and that these detectors have not found themselves: after a restart, or another's."""
         for alarm in alarms:
-            detail = alarm.detail
-            if alarm.kind in {"rtt_shift", "loss_shift"}:
-                link = (str(alarm.src), str(alarm.dst), str(alarm.medium))
-                if alarm.kind == "rtt_shift":
-                    rtt = self._rtt.setdefault(link, RttSeries(self._settings.shift))
-                    rtt.level = rtt.level or Level.of(detail["level"])
-                else:
-                    loss = self._loss.setdefault(link, LossSeries(self._settings.shift))
-                    loss.level = loss.level or Level.of(detail["level"])
-            elif alarm.kind == "path_change":
-                target: Trace = (str(alarm.src), str(alarm.dst), str(alarm.medium), detail["protocol"], detail["target"])
-                series = self._paths.setdefault(target, PathSeries(self._settings.paths))
-                if series.change is None:
-                    series.change = PathChange(tuple(detail["old"]), tuple(detail["new"]), detail["flow"], alarm.since)
-                    series.learn(detail["old"], alarm.since, flow=detail["flow"], times=self._settings.paths.learn)
-            elif alarm.kind == "route_flip":
-                key = (str(alarm.src), str(alarm.workload))
-                if key not in self._flips or self._flips[key].flip is None:
-                    old, new = (Choice(tuple(each["sites"]), each["pool"], each["value_ms"]) for each in (detail["old"], detail["new"]))
-                    self._flips[key] = FlipSeries(self._settings.flips, Flip(old, new, alarm.value, alarm.since))
-            elif alarm.key not in self._was_missing:
-                allowed = timedelta(seconds=detail["allowed_s"])
-                one = Missing(
-                    agent=str(alarm.agent),
-                    site=alarm.sites[0],
-                    probe_type=str(alarm.probe_type),
-                    since=alarm.since,
-                    allowed=allowed,
-                    is_agent_silent=bool(detail["agent_silent"]),
-                )
-                self._missing.restore(one.agent, one.site, one.probe_type, one.since, allowed)
-                self._was_missing[alarm.key] = one
+            # A row that cannot be read, of another version perhaps, is left to itself: nobody sees it, and it closes in a day.
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                self._adopt(alarm)
+
+    def _adopt(self, alarm: Alarm) -> None:
+        detail = alarm.detail
+        if alarm.kind in {"rtt_shift", "loss_shift"}:
+            link = (str(alarm.src), str(alarm.dst), str(alarm.medium))
+            if alarm.kind == "rtt_shift":
+                rtt = self._rtt.setdefault(link, RttSeries(self._settings.shift))
+                rtt.level = rtt.level or Level.of(detail["level"])
+            else:
+                loss = self._loss.setdefault(link, LossSeries(self._settings.shift))
+                loss.level = loss.level or Level.of(detail["level"])
+        elif alarm.kind == "path_change":
+            target: Trace = (str(alarm.src), str(alarm.dst), str(alarm.medium), detail["protocol"], detail["target"])
+            series = self._paths.setdefault(target, PathSeries(self._settings.paths))
+            if series.change is None:
+                series.change = PathChange(tuple(detail["old"]), tuple(detail["new"]), detail["flow"], alarm.since)
+                series.learn(detail["old"], alarm.since, flow=detail["flow"], times=self._settings.paths.learn)
+        elif alarm.kind == "route_flip":
+            key = (str(alarm.src), str(alarm.workload))
+            if key not in self._flips or self._flips[key].flip is None:
+                old, new = (Choice(tuple(each["sites"]), each["pool"], each["value_ms"]) for each in (detail["old"], detail["new"]))
+                self._flips[key] = FlipSeries(self._settings.flips, Flip(old, new, alarm.value, alarm.since))
+        elif alarm.key not in self._was_missing:
+            allowed = timedelta(seconds=detail["allowed_s"])
+            one = Missing(
+                agent=str(alarm.agent),
+                site=alarm.sites[0],
+                probe_type=str(alarm.probe_type),
+                since=alarm.since,
+                allowed=allowed,
+                is_agent_silent=bool(detail["agent_silent"]),
+            )
+            self._missing.restore(one.agent, one.site, one.probe_type, one.since, allowed, was_silent=one.is_agent_silent)
+            self._was_missing[alarm.key] = one
 
 
 # -- conditions in words ------------------------------------------------------------------------------------------------

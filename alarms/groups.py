@@ -8,7 +8,7 @@ A group is told by its key: ``site:sin`` (what is wrong is wrong with a site: it
   at least half of the links measured with that site; they are its members, and so on with what is left. A new one joins a site that is
   a cause already, or whose agent is silent altogether.
 * A route that flipped joins the group of a site or pair it ran through, if there is one.
-* A group, once told to somebody, keeps its members: only alarms that nobody was told of are grouped anew.
+* A group, once told to somebody or as old as its wait, keeps its members: only younger alarms are grouped anew.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OF_PAIRS = ("loss_shift", "rtt_shift", "path_change")
 def grouped(alarms: Sequence[Alarm], *, told: Collection[str], degrees: Mapping[str, int], least: int = LEAST) -> list[Alarm]:
     """The open alarms, each with the key and title of its group, in their order.
 
-    told      group keys that somebody was told of
+    told      group keys that keep their members
     degrees   site -> links measured from or to it
     """
     keys: dict[str, str] = {alarm.id: alarm.group_key for alarm in alarms if alarm.group_key in told and alarm.group_key}
@@ -41,10 +41,17 @@ def grouped(alarms: Sequence[Alarm], *, told: Collection[str], degrees: Mapping[
         if alarm.kind == "data_missing" and alarm.id not in keys:
             keys[alarm.id] = f"site:{alarm.sites[0]}"
     for kind in _OF_PAIRS:
-        known = Counter(site for alarm in alarms if alarm.kind == kind for site in {alarm.src, alarm.dst} if site is not None)
-        free = [alarm for alarm in alarms if alarm.id not in keys and alarm.kind == kind]
+        same = [alarm for alarm in alarms if alarm.kind == kind]
+        free = [alarm for alarm in same if alarm.id not in keys]
         while free:
-            ends = Counter(site for alarm in free for site in {alarm.src, alarm.dst} if site is not None)
+            # What another site explains is not counted.
+            known = Counter(
+                site
+                for alarm in same
+                for site in {alarm.src, alarm.dst}
+                if keys.get(alarm.id, "pair:").startswith(("pair:", f"site:{site}"))
+            )
+            ends = Counter(str(site) for alarm in free for site in {alarm.src, alarm.dst})
             able = [site for site in ends if site in causes or known[site] >= max(least, _SHARE * degrees.get(site, 0))]
             if not able:
                 break

@@ -68,7 +68,10 @@ class _Type:
 
 @dataclass(slots=True)
 class _Agent:
+    """was_silent: nothing at all came of it before a restart of ours, and nothing has since."""
+
     report: Report
+    was_silent: bool = False
     types: dict[str, _Type] = field(default_factory=dict)
 
 
@@ -79,7 +82,7 @@ class MissingWatch:
         self._rules, self._listening_since = rules, listening_since
         self._agents: dict[str, _Agent] = {}
 
-    def restore(self, agent: str, site: str, probe_type: str, since: datetime, allowed: timedelta) -> None:
+    def restore(self, agent: str, site: str, probe_type: str, since: datetime, allowed: timedelta, *, was_silent: bool) -> None:
         """An alarm that was open before a restart."""
         known = self._agents.get(agent)
         if known is None:
@@ -90,13 +93,14 @@ class MissingWatch:
             schedule = {**known.report.schedule, probe_type: allowed / self._rules.intervals}
             known.report = replace(known.report, at=max(since, known.report.at), schedule=schedule)
         known.types[probe_type] = _Type(None, 0, since, is_missing=True)
+        known.was_silent = was_silent and not known.report.boot
 
     def observe(self, report: Report) -> None:
         """One more report, in the order of their times for each agent."""
         known = self._agents.setdefault(report.agent, _Agent(report))
         if report.at < known.report.at:
             return  # it says nothing about now
-        known.report = report
+        known.report, known.was_silent = report, False
         for name in {*report.produced, *(report.schedule or {})}:
             made = report.produced.get(name, 0)
             one = known.types.get(name)
@@ -127,7 +131,7 @@ class MissingWatch:
             if name in revoked or now - known.report.at > self._rules.forget:
                 del self._agents[name]
                 continue
-            is_silent = now - max(known.report.at, self._listening_since) > self._rules.least
+            is_silent = known.was_silent or now - max(known.report.at, self._listening_since) > self._rules.least
             for kind, one in sorted(known.types.items()):
                 interval = self._interval(known.report, kind)
                 if interval is None:

@@ -71,7 +71,7 @@ class ShiftRules:
     step_ms: float = 5.0
     share: float = 0.1
     loss_step: float = 0.02
-    loss_limit: float = 16.5
+    loss_limit: float = math.log(2 * 1440 / 2e-4)
     settle: int = 1440
 
     @classmethod

@@ -192,8 +192,10 @@ class Watch:
             silences = [silence_of(row) for row in alarms.silence_rows(cursor, now=now)]
             told, recent = told_of(alarms.last_notices(cursor, since=now - _TOLD, hour=now - timedelta(hours=1)))
         after = merged(live, conditions, ended, now=now)
-        firing = {group for (_, group), last in told.items() if last.status == "firing"}
-        still = grouped([alarm for alarm in after if alarm.is_open], told=firing, degrees=self._detectors.degrees())
+        settled = {group for (_, group), last in told.items() if last.status == "firing"}
+        wait = timedelta(seconds=self.settings.notify.group_wait_s)
+        settled |= {alarm.group_key for alarm in live if now - alarm.opened_at > wait}
+        still = grouped([alarm for alarm in after if alarm.is_open], told=settled, degrees=self._detectors.degrees())
         closed = [alarm for alarm in after if not alarm.is_open]
         before = {alarm.id: alarm for alarm in live}
         made, held = drafts([*still, *closed, *over], silences, told, recent, self.settings, now)
@@ -274,8 +276,9 @@ class Watcher:
         """End; what is not sent stays in the warehouse."""
         self._stopping.set()
         self._to_send.set()
+        longest_s = max([15.0, *(webhook.timeout_s + 5 for webhook in self._settings.webhooks)])
         for thread in self._threads:
-            thread.join(timeout=max(15.0, *(webhook.timeout_s + 5 for webhook in self._settings.webhooks)))
+            thread.join(timeout=longest_s)
 
     def values(self) -> dict[str, Any]:
         """For /metrics, by metric name."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import address, data, frame, health, metrics, picture, text
+from app import address, alarm_panel, data, frame, health, metrics, picture, text
 from app.components import netmap
 from app.frame import View
 from records.link import GATES, LinkEstimate
@@ -263,6 +263,7 @@ def _live(seen: View) -> None:
         _picture(seen)
         left, right = st.columns([3, 2], gap="medium")
         with left:
+            alarm_panel.panel(seen)
             _changed(seen)
             _worst(seen)
         with right:
