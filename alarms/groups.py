@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from alarms.model import Alarm, rank_of
+from alarms.model import Alarm, Severity, rank_of
 
 __all__ = ["LEAST", "grouped", "severity_of", "title_of"]
 
@@ -98,7 +98,7 @@ def title_of(key: str, members: Iterable[Alarm]) -> str:
     return f"routes: {said}"
 
 
-def severity_of(members: Iterable[Alarm]) -> str:
+def severity_of(members: Iterable[Alarm]) -> Severity:
     """The worst of the members that are open; of all, where none is."""
     some = list(members)
     chosen = [alarm for alarm in some if alarm.is_open] or some

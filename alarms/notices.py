@@ -89,7 +89,7 @@ def drafts(
                 since = last.alarm_ids if last is not None else frozenset()
                 due.append((key, status, [alarm for alarm in groups.get(key, []) if alarm.is_open or alarm.id in since]))
         due = [each for each in due if each[2]]
-        due.sort(key=lambda each: (-rank_of(severity_of(each[2])), each[0]))  # type: ignore[arg-type]
+        due.sort(key=lambda each: (-rank_of(severity_of(each[2])), each[0]))
         room = max(0, settings.notify.per_hour - recent.get(webhook.name, 0))
         held += len(due[room:])
         made += [_draft(webhook, key, status, members, settings, now) for key, status, members in due[:room]]
