@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import shutil
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from records.errors import OutsideError, UserError, WarehouseMissing
 from warehouse import Warehouse, open_warehouse
 from warehouse import migrate as migrations
 from warehouse.backup import backup, check_backup, read_backup
+from warehouse.keep_catalog import kept_files
+from warehouse.lake_files import needed_by
 from warehouse.maintain import tidy, verify
 from warehouse.restore import restore
 from warehouse.rollback import kept_catalogs, rollback
@@ -77,11 +82,10 @@ def test_a_backup_beside_a_collector_is_one_moment_and_is_restored_row_by_row(ke
         agent = Agent(collector)
         agent.start()
         try:
-            for _ in range(2):
-                for _ in range(5):
-                    assert agent.sent.acquire(timeout=30)
-                said = run("backup", str(tmp_path / "safe"), "--warehouse", str(kept))
-            for _ in range(5):  # it goes on
+            for _ in range(5):
+                assert agent.sent.acquire(timeout=60)
+            said = run("backup", str(tmp_path / "safe"), "--warehouse", str(kept))
+            for _ in range(3):  # it goes on
                 assert agent.sent.acquire(timeout=30)
         finally:
             agent.stop()
@@ -96,21 +100,24 @@ def test_a_backup_beside_a_collector_is_one_moment_and_is_restored_row_by_row(ke
         assert found == rows(source, said["snapshot_id"])
         assert len(found["batch"]) < len(rows(source)["batch"])
     assert said["row_counts"]["ping_sample"] == len(found["ping_sample"]) > 0
-    with open_warehouse(tmp_path / "safe") as itself:  # the backup of an embedded warehouse is one
-        assert rows(itself) == found
-    with open_warehouse(tmp_path / "restored", mode="write") as back:  # and what is restored goes on
-        fill(back, 9000, 1)
-        assert len(rows(back)["batch"]) == len(found["batch"]) + 1
 
 
-def test_a_second_backup_fetches_what_is_new_and_removes_what_is_gone(own: Warehouse, tmp_path: Path) -> None:
-    """Files that are there already are not copied again; a file that differs is told before anything is restored."""
+def test_a_second_backup_brings_the_first_one_forward(own: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only new files are copied; broken off, the earlier one is whole; a file that differs is told before anything is restored."""
     safe = tmp_path / "safe"
-    fill(own, 0)
+    fill(own, 0, 1)
     first, fetched = backup(str(own.location), safe, now=NOW)
     assert fetched == len(first.files) > 0
     fill(own, 100, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("warehouse.backup._counted", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            backup(str(own.location), safe, now=NOW)
+    assert check_backup(safe) == first
+    with open_warehouse(safe) as itself:  # the backup of an embedded warehouse is one
+        assert rows(itself) == rows(own, first.snapshot_id)
     second, fetched = backup(str(own.location), safe, now=NOW)
+    assert second.snapshot_id > first.snapshot_id
     assert 0 < fetched < len(second.files)
     assert {str(path.relative_to(safe / "data")) for path in (safe / "data").rglob("*.parquet")} == set(second.files)
     assert check_backup(safe) == second
@@ -119,30 +126,9 @@ def test_a_second_backup_fetches_what_is_new_and_removes_what_is_gone(own: Wareh
     with pytest.raises(OutsideError, match="is not what was backed up"):
         restore(safe, str(tmp_path / "restored"))
     assert not (tmp_path / "restored").exists()
-    spoilt.unlink()
-    _, fetched = backup(str(own.location), safe, now=NOW)
-    assert fetched == 1
-    check_backup(safe)
 
 
-def test_a_backup_that_fails_leaves_the_one_before(own: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken off before the catalog took its place: the earlier backup is whole, and the next one is made."""
-    safe = tmp_path / "safe"
-    fill(own, 0)
-    first, _ = backup(str(own.location), safe, now=NOW)
-    fill(own, 100)
-    with monkeypatch.context() as patch:
-        patch.setattr("warehouse.backup._counted", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            backup(str(own.location), safe, now=NOW)
-    assert check_backup(safe) == first
-    restore(safe, str(tmp_path / "restored"))
-    second, _ = backup(str(own.location), safe, now=NOW)
-    assert second.snapshot_id > first.snapshot_id
-    assert check_backup(safe) == second
-
-
-def test_mistakes_about_backups_are_told(own: Warehouse, tmp_path: Path) -> None:
+def test_mistakes_about_backups_are_told(own: Warehouse, empty_warehouse: Path, tmp_path: Path) -> None:
     """A folder with something else in it, a restore onto something, the other kind, no backup at all."""
     place, other = str(own.location), tmp_path / "other"
     (tmp_path / "full").mkdir()
@@ -153,7 +139,7 @@ def test_mistakes_about_backups_are_told(own: Warehouse, tmp_path: Path) -> None
         backup(place, own.location / "safe", now=NOW)
     with pytest.raises(UserError, match="no backup"):
         backup(place, own.location.parent, now=NOW)
-    open_warehouse(other, mode="write").close()
+    shutil.copytree(empty_warehouse, other)
     with pytest.raises(UserError, match="holds something that is no backup"):
         backup(place, other, now=NOW)
     backup(place, tmp_path / "safe", now=NOW)
@@ -170,57 +156,60 @@ def test_mistakes_about_backups_are_told(own: Warehouse, tmp_path: Path) -> None
         restore(tmp_path / "safe", str(tmp_path / "new"))
 
 
+#: A migration that a later version might have.
+LATER = ("999_later", "CREATE TABLE later (text VARCHAR); ALTER TABLE site ADD COLUMN later VARCHAR")
+
+
 @pytest.fixture
-def older(tmp_path: Path) -> Path:
-    """A warehouse of an earlier schema, with rows."""
-    first = [(name, text) for name, text in folder("schema") if name < "022"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(migrations, "folder", lambda name: first if name == "schema" else folder(name))
-        with open_warehouse(tmp_path / "older", mode="write") as wh:
-            fill(wh, 0)
-    return tmp_path / "older"
+def later_version() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """What makes this program the later version, for the length of a block."""
+
+    @contextlib.contextmanager
+    def be_later() -> Iterator[None]:
+        schema = [*folder("schema"), LATER]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(migrations, "folder", lambda name: schema if name == "schema" else folder(name))
+            yield
+
+    return be_later
 
 
-def test_an_upgrade_keeps_the_catalog_and_is_rolled_back(older: Path) -> None:
-    """Back to the very rows and schema from before; what came since is counted first, and whoever has it open is waited for by nobody."""
-    newest = max(name for name, _ in folder("schema"))
+def test_an_upgrade_keeps_the_catalog_and_is_rolled_back(
+    kept: Path, later_version: Callable[[], contextlib.AbstractContextManager[None]]
+) -> None:
+    """Back to the very rows and schema from before. What came since is counted first; it is refused while somebody has the warehouse
+    open, and when the older catalog's files are gone.
+    """
+    ours = max(name for name, _ in folder("schema"))
+    with open_warehouse(kept, mode="write") as wh:
+        fill(wh, 0, 1)
+        before = rows(wh)
     with pytest.raises(UserError, match="keeps no catalog"):
-        rollback(str(older))
-    with open_warehouse(older, mode="write") as wh:
-        before = rows(wh)
-        assert [kept.schema for kept in kept_catalogs(str(older))] == ["021_count_settings"]
-        with pytest.raises(OutsideError, match=r"has the warehouse .* open; stop it first"):
-            rollback(str(older))
-    with open_warehouse(older, mode="write") as wh:
-        assert len(kept_catalogs(str(older))) == 1  # nothing to upgrade, nothing kept
-        fill(wh, 500, 2)
-        tidy(wh)
-    with pytest.raises(UserError, match="2 batches were stored since the upgrade and would be lost"):
-        rollback(str(older))
-    done = run("rollback", "--discard", "--warehouse", str(older))
-    assert done == {"from_schema": newest, "schema": "021_count_settings", "lost_batches": 2}
-    with pytest.raises(UserError, match="is of an older version"):
-        open_warehouse(older)
-    first = [(name, text) for name, text in folder("schema") if name < "022"]
-    with pytest.MonkeyPatch.context() as patch:  # the version from before opens it, and goes on
-        patch.setattr(migrations, "folder", lambda name: first if name == "schema" else folder(name))
-        with open_warehouse(older, mode="write") as wh:
-            assert rows(wh) == before
-            assert verify(wh) == []
-            fill(wh, 700, 1)
-    with open_warehouse(older, mode="write") as wh:  # and the upgrade is made again
-        assert len(rows(wh)["batch"]) == len(before["batch"]) + 1
-        assert verify(wh) == []
-
-
-def test_a_kept_catalog_without_its_files_is_refused(older: Path) -> None:
-    """Too old to go back to: told, and the warehouse stays as it is."""
-    with open_warehouse(older, mode="write") as wh:
-        before = rows(wh)
-    gone = min((older / "data").rglob("*.parquet"))
-    gone.rename(older / "gone")
+        rollback(str(kept))
+    with later_version():
+        with open_warehouse(kept, mode="write") as wh:
+            assert [one.schema for one in kept_catalogs(str(kept))] == [ours]
+            with pytest.raises(OutsideError, match=r"has the warehouse .* open; stop it first"):
+                rollback(str(kept))
+            fill(wh, 500, 2)
+            tidy(wh)
+        with pytest.raises(UserError, match="2 batches were stored since the upgrade and would be lost"):
+            rollback(str(kept))
+    with pytest.raises(UserError, match="newer version"):
+        open_warehouse(kept)
+    gone = kept / "data" / min(file.path for file in needed_by(kept_files(kept)[0]))
+    gone.rename(kept / "gone")
     with pytest.raises(OutsideError, match="1 files of the catalog from before the upgrade are gone"):
-        rollback(str(older), is_discarding=True)
-    (older / "gone").rename(gone)
-    with open_warehouse(older) as wh:
+        rollback(str(kept), is_discarding=True)
+    (kept / "gone").rename(gone)
+    with later_version():
+        done = run("rollback", "--discard", "--warehouse", str(kept))
+    assert done == {"from_schema": LATER[0], "schema": ours, "lost_batches": 2}
+    with open_warehouse(kept, mode="write") as wh:  # the version from before opens it, and goes on
         assert rows(wh) == before
+        assert verify(wh) == []
+        fill(wh, 700, 1)
+        after = rows(wh)
+    with later_version(), open_warehouse(kept, mode="write") as wh:  # and the upgrade is made again
+        assert rows(wh) == after
+        assert verify(wh) == []
