@@ -14,7 +14,7 @@ import duckdb
 from records.errors import IsochroneError, NotPermitted, OutsideError, UserError
 from warehouse.place import Place
 
-__all__ = ["first_line", "opening_fault", "outside", "reported", "unreadable"]
+__all__ = ["away", "first_line", "opening_fault", "outside", "reported", "unreadable"]
 
 _VERSIONS = re.compile(r"catalog version is (\S+?),? but the extension requires version (\S+?)\.? ")
 _MISSING_DATABASE = re.compile(r'database "([^"]*)" does not exist')
@@ -45,9 +45,14 @@ def reported() -> Iterator[None]:
 
 def outside(error: duckdb.Error) -> OutsideError | None:
     """The error of a statement as one of PostgreSQL, of S3, or of a file of the warehouse; None: it is none of these."""
+    return away(error) or unreadable(error)
+
+
+def away(error: duckdb.Error) -> OutsideError | None:
+    """The error of a statement as one of PostgreSQL or S3, which do not answer or refuse; None: it is not."""
     said = first_line(error)
     if "Content-Length from server mismatches" in said:
-        return unreadable(error)
+        return None
     if isinstance(error, duckdb.HTTPException) or _HTTP.search(said):
         if re.search(r"\b(401|403)\b|Forbidden|AccessDenied|SignatureDoesNotMatch|InvalidAccessKey", str(error)):
             return NotPermitted(f"the S3 storage refuses the keys: {said}; {_KEYS}")
@@ -57,7 +62,7 @@ def outside(error: duckdb.Error) -> OutsideError | None:
         return NotPermitted(f"PostgreSQL does not let this role write: {_denied(error)}; use the role that owns the warehouse")
     elif _POSTGRES.search(str(error)):
         return OutsideError(f"the warehouse's catalog does not answer: {said}; nothing is lost, try again when PostgreSQL is back")
-    return unreadable(error)
+    return None
 
 
 def _denied(error: duckdb.Error) -> str:

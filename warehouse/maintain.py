@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from warehouse.connect import CATALOG, Warehouse
+from warehouse.faults import away, reported
 from warehouse.lock import CATALOG_ALIAS
 from warehouse.statements import statement
 
@@ -115,13 +116,18 @@ def _count(cursor: duckdb.DuckDBPyConnection, table: str) -> int:
 
 
 def verify(warehouse: Warehouse) -> list[str]:
-    """Read every row of every table and hold the books against each other; one sentence per fault, none when all is well."""
+    """Read every row of every table and hold the books against each other; one sentence per fault, none when all is well.
+
+    Raises OutsideError when PostgreSQL or S3 do not answer, NotPermitted when they refuse: that says nothing of the warehouse.
+    """
     faults = []
-    with warehouse.cursor() as cursor:
+    with reported(), warehouse.cursor() as cursor:
         for name, _, _ in cursor.execute(statement("queries/status")).fetchall():
             try:
                 cursor.execute(f'SELECT count(COLUMNS(*)) FROM "{name}"').fetchall()  # noqa: S608 - a name from the catalog itself
             except duckdb.Error as error:
+                if (unanswered := away(error)) is not None:
+                    raise unanswered from error
                 faults.append(f"{name} cannot be read: {str(error).partition(chr(10))[0]}")
         if not faults:
             faults = [str(row[0]) for row in cursor.execute(statement("queries/verify")).fetchall()]

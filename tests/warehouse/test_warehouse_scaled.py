@@ -308,11 +308,22 @@ def test_servers_that_go_away_and_come_back(servers: Servers, filled: tuple[str,
                 queries.link_estimates(reader, now=NOW)
             with pytest.raises(OutsideError, match="catalog does not answer"):
                 workbench.run(reader, "FROM ping_sample")
+            with pytest.raises(OutsideError, match="catalog does not answer"):
+                verify(reader)
         finally:
             servers.postgres.start()
         assert store(wh, waiting) == [Outcome.STORED]
         assert store(wh, waiting) == [Outcome.ALREADY]
         assert queries.measurement_counts(reader)["ping"] == before + 1
+
+
+def test_keys_that_are_refused_are_no_fault_of_the_warehouse(
+    servers: Servers, filled: tuple[str, Warehouse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`isochrone warehouse verify` says that it may not look, and not that files are broken."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret-of-it")
+    with pytest.raises(NotPermitted, match="refuses the keys"), open_warehouse(servers.postgres.address(filled[0], None)) as reader:
+        verify(reader)
 
 
 def test_a_half_written_file_is_told(servers: Servers, filled: tuple[str, Warehouse]) -> None:
