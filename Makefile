@@ -4,10 +4,11 @@ VENV    ?= .venv
 BIN     := $(VENV)/bin
 DEMO    ?=
 PYTEST  ?=
+FAULTS  ?=
 FUZZ    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench docs dist clean system-demo system-test
+.PHONY: help demo test test-all lint format bench faults docs dist clean system-demo system-test
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -35,6 +36,9 @@ format: $(VENV)/.dev  ## Format the code
 
 bench: system-test $(VENV)/.dev  ## Measure every claim beside what you would use instead
 	@for script in bench/*.py; do $(BIN)/python $$script || exit $$?; done
+
+faults: system-test $(VENV)/.dev  ## Do each fault to real processes and write docs/faults.md (FAULTS="--only collector-killed")
+	@$(BIN)/python -m lab.faults $(or $(FAULTS),--write docs/faults.md)
 
 docs: $(VENV)/.dev  ## Write docs/reference from the code
 	$(BIN)/python scripts/build-docs

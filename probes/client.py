@@ -197,6 +197,8 @@ class CollectorClient:
             hint = "is `isochrone collector` running there?"
             if "CERTIFICATE_VERIFY_FAILED" in reason:
                 hint = "collector.ca_file (--ca-file) names the authority behind its certificate"
+                if "has expired" in reason:
+                    hint = "renew it at the collector, which reads it again by itself; or the clock of this host is wrong"
             raise CollectorUnreachable(f"no answer from the collector at {self.url}: {reason}; {hint}") from error
 
     async def _body(self, response: httpx.Response) -> bytes:

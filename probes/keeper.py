@@ -13,15 +13,18 @@ from probes.spool import Spool
 from probes.threads import DaemonThreads
 from records.units import SECOND
 
-__all__ = ["Keeper"]
+__all__ = ["OFFLINE_AGE_S", "Keeper"]
 
 log = logging.getLogger("isochrone.agent")
 
 T = TypeVar("T")
 
 _SYNC_S = 1.0
-#: While the collector takes nothing there is no hurry: fewer, larger segments then.
-_OFFLINE_AGE_S = 60.0
+#: While the collector takes nothing there is no hurry: fewer, larger segments then. A collector answers each batch after its commit, about
+#: once a second, and takes eight of an agent's at a time: a week in segments of a minute would take twenty minutes to come back, and
+#: in segments of ten minutes takes a tenth of that. What is open is as durable as what is sealed, and is sealed as soon as the collector
+#: is back.
+OFFLINE_AGE_S = 600.0
 
 
 class Keeper:
@@ -44,7 +47,7 @@ class Keeper:
             await asyncio.sleep(self._pause_s())
             opened_at_ns = self._spool.opened_at_ns
             age_s = 0.0 if opened_at_ns is None else (time.monotonic_ns() - opened_at_ns) / SECOND
-            is_ripe = age_s >= (max(self.max_age_s, _OFFLINE_AGE_S) if is_offline() else self.max_age_s)
+            is_ripe = age_s >= (max(self.max_age_s, OFFLINE_AGE_S) if is_offline() else self.max_age_s)
             if opened_at_ns is None and not self._spool.has_full:
                 continue  # what there is is sealed
             try:

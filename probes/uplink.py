@@ -32,7 +32,7 @@ log = logging.getLogger("isochrone.uplink")
 
 _MAX_BACKOFF_S = 60.0
 _REFUSED_AGAIN_S = 60.0
-_MAX_IN_FLIGHT = 4
+_MAX_IN_FLIGHT = 8
 
 
 class Verdict(Enum):
@@ -95,7 +95,7 @@ class _Failure:
 class Uplink:
     """Sends a spool's segments, oldest first, until it is cancelled.
 
-    One at a time until the collector has taken one, then up to four at once: the collector answers only after its
+    One at a time until the collector has taken one, then up to eight at once: the collector answers only after its
     commit, about once a second, and a spool filled in an outage must empty faster than it fills.
 
     rng      of the back-off

@@ -20,6 +20,13 @@ _VERSIONS = re.compile(r"catalog version is (\S+?),? but the extension requires 
 _MISSING_DATABASE = re.compile(r'database "([^"]*)" does not exist')
 _KEYS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they are allowed"
 _HTTP = re.compile(r"HTTP (?:GET|HEAD|PUT|POST|DELETE|Error)|error for HTTP")
+#: SQLite's words, and DuckLake's about it, of a catalog that cannot be used now: a disk that is full or fails, a lock, a file gone. They
+#: come as errors of no particular class.
+_SQLITE = re.compile(
+    r"disk I/O error|database or disk is full|database is locked|database table is locked|unable to open database"
+    r"|attempt to write a readonly database|database disk image is malformed|Failed to query most recent snapshot",
+    re.IGNORECASE,
+)
 _POSTGRES = re.compile(
     r"unable to connect to postgres|server closed the connection|terminating connection|connection to server|no connection to the server"
     r"|the database system is|could not (?:connect|receive|send)|SSL SYSCALL|Failed to .*(?:COPY|query).*connection",
@@ -44,8 +51,14 @@ def reported() -> Iterator[None]:
 
 
 def outside(error: duckdb.Error) -> OutsideError | None:
-    """The error of a statement as one of PostgreSQL, of S3, or of a file of the warehouse; None: it is none of these."""
-    return away(error) or unreadable(error)
+    """The error of a statement as one of PostgreSQL, of S3, of an embedded catalog, or of a file of the warehouse; None: none of these."""
+    if (fault := away(error)) is not None:
+        return fault
+    if found := _SQLITE.search(str(error)):
+        return OutsideError(
+            f"the warehouse's catalog cannot be used: {found[0]}; nothing is lost, try again when its disk has room and answers"
+        )
+    return unreadable(error)
 
 
 def away(error: duckdb.Error) -> OutsideError | None:

@@ -229,18 +229,18 @@ def test_after_an_outage_everything_arrives_in_order(collector: Collector, spool
 
 
 def test_batches_fly_together_only_after_one_has_landed(collector: Collector, spool: Spool) -> None:
-    """A collector that takes 100 ms a batch (a commit): the first goes alone, then up to four at once; after a failure one again."""
+    """A collector that takes 100 ms a batch (a commit): the first goes alone, then up to eight at once; after a failure one again."""
     collector.delay_s = 0.1
     fill(spool, 12)
     drain(spool, collector.url)
     assert collector.in_flight[0] == 1
-    assert max(collector.in_flight) == 4
-    fill(spool, 5)
-    collector.answers = [(200, {}), (503, {}), (503, {}), (503, {}), (503, {})]
+    assert max(collector.in_flight) == 8
+    fill(spool, 9)
+    collector.answers = [(200, {}), *[(503, {})] * 8]
     collector.in_flight.clear()
     _, pauses = drain(spool, collector.url, turns=3)
     assert pauses[-1] is None
-    assert (spool.waiting, max(collector.in_flight) <= 4) == (0, True)
+    assert (spool.waiting, max(collector.in_flight) <= 8) == (0, True)
 
 
 def test_a_cancelled_send_is_sent_again_the_same(collector: Collector, spool: Spool) -> None:

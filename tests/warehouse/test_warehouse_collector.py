@@ -7,6 +7,8 @@ import gzip
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -360,6 +362,24 @@ def test_one_bad_batch_costs_no_other_of_its_group(kept: Path) -> None:
         assert [futures[n].result(60) for n in (0, 1, 3)] == [Outcome.STORED] * 3
         writer.stop()
         assert measurement_counts(wh)["ping"] == 3
+
+
+def test_a_catalog_that_cannot_be_used_is_no_fault_of_the_batch(kept: Path) -> None:
+    """While another program holds the SQLite catalog a batch is refused for now and not for ever."""
+    with open_warehouse(kept, mode="write") as wh:
+        writer = Writer(wh, interval_s=0)
+        code = (
+            "import sqlite3, sys; sqlite3.connect(sys.argv[1], isolation_level=None).execute('BEGIN EXCLUSIVE'); print(); sys.stdin.read()"
+        )
+        command = [sys.executable, "-c", code, str(kept / "catalog.sqlite")]
+        # In a process of its own: POSIX locks keep no two libraries of one process apart.
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"\n"
+            with pytest.raises(OutsideError, match=r"catalog cannot be used: .*locked"):
+                writer.submit(batch([ping(0, [1])], sequence=0)).result(100)
+        assert writer.submit(batch([ping(0, [1])], sequence=0)).result(60) is Outcome.STORED
+        writer.stop()
 
 
 def test_maintenance_runs_by_itself(kept: Path) -> None:

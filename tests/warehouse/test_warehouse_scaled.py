@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -20,11 +21,11 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from collector_process import ROOT, Process, start
-from scaled import S3, Postgres, postgres, s3
 from warehouse_builders import NOW, batch, ping, post, put, report, request, trace, transfer, visit
 
 from app.cli import root
-from records.errors import NotPermitted, OutsideError, UserError, WarehouseMissing
+from lab.faults.servers import S3, Postgres, postgres, s3
+from records.errors import NotPermitted, OutsideError, ToolMissing, UserError, WarehouseMissing
 from warehouse import Warehouse, open_warehouse, queries, workbench
 from warehouse import migrate as migrations
 from warehouse.backup import backup
@@ -61,7 +62,12 @@ class Servers:
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """PostgreSQL and S3 for the module, with S3's keys in the environment."""
-    with postgres() as catalog, s3(tmp_path_factory.mktemp("s3") / "buckets") as storage, pytest.MonkeyPatch.context() as patch:
+    with contextlib.ExitStack() as stack:
+        try:
+            catalog, storage = stack.enter_context(postgres()), stack.enter_context(s3(tmp_path_factory.mktemp("s3") / "buckets"))
+        except ToolMissing as missing:
+            pytest.skip(str(missing))
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in storage.environ.items():
             patch.setenv(name, value)
         yield Servers(catalog, storage)

