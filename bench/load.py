@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import platform
 import random
@@ -439,6 +440,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.clicker is not None:
         click(options.clicker)
+    logging.getLogger("isochrone").addHandler(logging.NullHandler())  # what the uplinks say is in their counts
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a report all the same
     with tempfile.TemporaryDirectory(prefix="isochrone-load-", dir=options.folder, ignore_cleanup_errors=True) as folder:
         run = Run(Path(folder), options)

@@ -2,8 +2,9 @@
 
 1. A batch waits until its group has committed; only then is it acknowledged.
 2. A group commits at once when the last commit is an interval or more ago, else when the interval is over, or when it is large.
-3. What waits for its commit is bounded, in batches and in bytes: beyond it `submit` refuses, and the agent keeps the batch and comes
-   back.
+3. What waits for its commit is bounded, in batches, in bytes and in time: beyond it `submit` refuses, and the agent keeps the batch and
+   comes back. In time, because an agent gives up waiting for its answer after half a minute and sends the batch again: a collector that
+   took on more than it can commit by then would do everything twice and fall further behind.
 4. When a group cannot be stored, its batches are stored one by one, so that one bad batch costs no other.
 """
 
@@ -67,6 +68,7 @@ class Writer:
     interval_s   least time between the starts of two commits
     max_batches  most batches that wait for their commit
     max_bytes    most bytes of rows that wait for their commit; a single batch may be larger
+    max_wait_s   nothing more is taken while a batch has waited longer than this for its commit
     max_rows     a group of this many rows commits without waiting
     care_scale   the intervals of maintenance are multiplied by it (see warehouse.care)
     """
@@ -78,6 +80,7 @@ class Writer:
         interval_s: float = 1.0,
         max_batches: int = 1000,
         max_bytes: int = 256 << 20,
+        max_wait_s: float = 10.0,
         max_rows: int = 200_000,
         care_scale: float = 1.0,
     ) -> None:
@@ -86,8 +89,10 @@ class Writer:
         self._interval_s, self._max_rows = interval_s, max_rows
         self.care = Care(warehouse, scale=care_scale)
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._max_batches, self._max_bytes = max_batches, max_bytes
-        self._waiting = self._waiting_bytes = 0
+        self._max_batches, self._max_bytes, self._max_wait_s = max_batches, max_bytes, max_wait_s
+        self._waiting_bytes = 0
+        #: When each batch that waits came, the oldest first.
+        self._since_s: dict[Future[Outcome], float] = {}
         self._waiting_lock = threading.Lock()
         self._hurried = threading.Event()
         self._thread = threading.Thread(target=self._run, name="warehouse-writer", daemon=True)
@@ -97,7 +102,7 @@ class Writer:
     @property
     def depth(self) -> int:
         """Batches that wait for their commit."""
-        return self._waiting
+        return len(self._since_s)
 
     @property
     def waiting_bytes(self) -> int:
@@ -107,7 +112,14 @@ class Writer:
     @property
     def is_full(self) -> bool:
         """Whether nothing more is taken until a commit."""
-        return self._waiting >= self._max_batches or self._waiting_bytes >= self._max_bytes
+        with self._waiting_lock:
+            return self._is_full()
+
+    def _is_full(self) -> bool:
+        if len(self._since_s) >= self._max_batches or self._waiting_bytes >= self._max_bytes:
+            return True
+        oldest_s = next(iter(self._since_s.values()), None)
+        return oldest_s is not None and time.monotonic() - oldest_s > self._max_wait_s
 
     @property
     def is_alive(self) -> bool:
@@ -121,18 +133,18 @@ class Writer:
         """
         size = job.byte_count if isinstance(job, Batch) else 0
         with self._waiting_lock:
-            if not self.is_alive or self.is_full or (self._waiting and self._waiting_bytes + size > self._max_bytes):
+            if not self.is_alive or self._is_full() or (self._since_s and self._waiting_bytes + size > self._max_bytes):
                 raise Busy
-            self._waiting += 1
             self._waiting_bytes += size
             future: Future[Outcome] = Future()
-            future.add_done_callback(lambda _: self._answered(size))
+            self._since_s[future] = time.monotonic()
+            future.add_done_callback(lambda done: self._answered(done, size))
             self._queue.put((job, future))
         return future
 
-    def _answered(self, size: int) -> None:
+    def _answered(self, future: Future[Outcome], size: int) -> None:
         with self._waiting_lock:
-            self._waiting -= 1
+            del self._since_s[future]
             self._waiting_bytes -= size
 
     def hurry(self) -> None:

@@ -350,6 +350,24 @@ def test_a_queue_full_of_bytes_is_busy(kept: Path) -> None:
         writer.stop()
 
 
+def test_a_queue_that_has_waited_too_long_is_busy(kept: Path) -> None:
+    """An agent gives up after half a minute and sends again: what would not be answered by then is not taken, until the queue is empty."""
+    with open_warehouse(kept, mode="write") as wh:
+        writer = Writer(wh, interval_s=0, max_wait_s=0.2)
+        with wh.lock.held():
+            future = writer.submit(batch([ping(1, [1])]))
+            until = time.monotonic() + 30
+            while not writer.is_full:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            with pytest.raises(Busy):
+                writer.submit(batch([ping(2, [1])]))
+        assert future.result(60) is Outcome.STORED
+        assert not writer.is_full
+        assert writer.submit(batch([ping(2, [1])])).result(60) is Outcome.STORED
+        writer.stop()
+
+
 def test_one_bad_batch_costs_no_other_of_its_group(kept: Path) -> None:
     """A batch the database will not take is told so; those committed with it are stored."""
     broken = batch([trace(2)])
