@@ -157,4 +157,4 @@ class Agent:
 
     def sentence(self, word: str) -> str:
         """The first line it said with a word in it; empty where there is none."""
-        return next((line for line in self.said().splitlines() if word in line), "").strip()[:240]
+        return next((line for line in self.said().splitlines() if word in line), "").strip().replace(str(self.folder.parent), "…")[:240]
