@@ -41,6 +41,7 @@ LONGEST = (
     "test_browser_tasks",
     "test_warehouse_care",
     "test_warehouse_once",
+    "test_warehouse_backup",
     "test_warehouse_collector",
     "test_app_whatif",
     "test_warehouse_queries",
