@@ -79,7 +79,7 @@ def warehouse_findings(location: str) -> Iterator[Finding]:
         with open_warehouse(location) as wh:
             seen = status(wh)
             with wh.cursor() as cursor:
-                row = cursor.execute("SELECT max(received_at) FROM batch").fetchone()
+                row = cursor.execute("SELECT max(received_at), min(received_at) FROM batch").fetchone()
     except IsochroneError as error:
         yield Finding(area="warehouse", name=location, works=False, found="does not open", remedy=str(error), essential=True)
         return
@@ -102,7 +102,8 @@ def warehouse_findings(location: str) -> Iterator[Finding]:
             warns=is_late,
             remedy=remedy,
         )
-    lags = seen.unrolled_commits > 0 and (seen.rolled_at is None or now - seen.rolled_at > _LAG)
+    since = seen.rolled_at or (row[1] if row else None)
+    lags = seen.unrolled_commits > 0 and since is not None and now - since > _LAG
     rolled = "never made" if seen.rolled_at is None else f"made {_ago(now - seen.rolled_at)} ago"
     yield Finding(
         area="warehouse",
