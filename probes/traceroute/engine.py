@@ -142,6 +142,7 @@ class TracerouteEngine(LoopDriver):
         self._checks: list[tuple[int, int, _Running]] = []
         self._tie = itertools.count()
         self._distances: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._near: dict[tuple[str, int], int] = {}
         self._spoke: OrderedDict[tuple[int, int, str | None], int] = OrderedDict()
 
     async def open(self) -> None:
@@ -205,10 +206,12 @@ class TracerouteEngine(LoopDriver):
         finally:
             self._forget(running)
         if trace.reached and trace.end is not None:
-            self._distances[key] = trace.end
+            self._distances[key] = self._near[_network(host), flow] = trace.end
             self._distances.move_to_end(key)
             if len(self._distances) > _DISTANCES_KEPT:
                 self._distances.popitem(last=False)
+            if len(self._near) > _DISTANCES_KEPT:
+                self._near.clear()
         return TraceOutcome(trace.hops(), trace.reached, running.error)
 
     async def close(self) -> None:
@@ -268,9 +271,18 @@ class TracerouteEngine(LoopDriver):
                 running.trace.skipped(ttl)
                 self._pacer.give_back()
                 continue
+            if self._lies_behind(running, ttl, now_ns):
+                self._pacer.give_back()
+                self._pacer.plan(now_ns + _BEHIND_NS, (running, ttl))
+                continue
             self._hand_over(running, ttl, now_ns)
             has_sent = True
         return has_sent
+
+    def _lies_behind(self, running: _Running, ttl: int, now_ns: int) -> bool:
+        """Whether a TTL is beyond where a neighbour of the target was found, and its own answer there may still come: it can wait."""
+        near = self._near.get((_network(running.host), running.flow))
+        return near is not None and ttl > near and running.trace.end is None and running.trace.awaits(near, now_ns)
 
     def _hand_over(self, running: _Running, ttl: int, now_ns: int) -> None:
         if len(self._by_number) >= _NUMBERS_IN_FLIGHT:
@@ -341,6 +353,9 @@ class TracerouteEngine(LoopDriver):
                 mpls=decode_labels(heard.extension),
             ),
         )
+        if is_target and running.trace.end is not None:
+            place = (_network(running.host), running.flow)
+            self._near[place] = min(running.trace.end, self._near.get(place, running.trace.end))
         self._note_speakers(running, flight.ttl)
         self._dirty.add(running)
 
@@ -365,8 +380,9 @@ class TracerouteEngine(LoopDriver):
             elif (at_ns := running.trace.next_ns(now_ns)) is not None:
                 heapq.heappush(self._checks, (at_ns, next(self._tie), running))
         for item in wanted:
-            # Within what is planned for now the order is random; the pacer takes the least due time first.
-            self._pacer.plan(now_ns - self._random.randrange(_SHUFFLE_NS), item)
+            # Within what is planned for now the order is random, far hops a little earlier: nobody waits for their answers at the end.
+            # The pacer takes the least due time first.
+            self._pacer.plan(now_ns - self._random.randrange(_SHUFFLE_NS) - item[1] * _FAR_FIRST_NS, item)
 
     def _next_ns(self) -> int | None:
         times = [at_ns for at_ns in (self._pacer.next_ns(), self._checks[0][0] if self._checks else None) if at_ns is not None]
@@ -375,3 +391,12 @@ class TracerouteEngine(LoopDriver):
 
 #: New packets are planned up to this far in the past: enough to shuffle them among those that wait.
 _SHUFFLE_NS = 1_000_000_000
+#: And by so much more for each TTL.
+_FAR_FIRST_NS = 7_500_000
+#: A packet that can wait is looked at again after so long.
+_BEHIND_NS = 40_000_000
+
+
+def _network(host: str) -> str:
+    """What neighbours have in common: an address without its last part."""
+    return host.rpartition(":" if ":" in host else ".")[0]

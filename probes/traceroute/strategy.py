@@ -121,6 +121,13 @@ class Trace:
         """Whether a packet planned for this TTL is still worth sending: the end may have become known meanwhile."""
         return not self.is_refused and not self._ttls[ttl].replies and (self.end is None or ttl <= self.end)
 
+    def awaits(self, ttl: int, now_ns: int) -> bool:
+        """Whether what is at this TTL may still show itself: it is to be asked, or was asked less than the patience ago."""
+        state = self._ttls.get(ttl)
+        if state is None or state.answer is not None:
+            return False
+        return state.wanted > state.sent or now_ns < state.last_sent_ns + self._patience_ns()
+
     def skipped(self, ttl: int) -> None:
         """A planned packet was not sent after all, because it is no longer wanted."""
         self._ttls[ttl].wanted -= 1

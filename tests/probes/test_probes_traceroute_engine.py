@@ -214,3 +214,31 @@ def test_what_runs_can_be_watched(monkeypatch):
     assert (address, flow) == (TARGET, 7)
     assert [hop.address for hop in outcome.hops] == [ROUTERS[0], None, TARGET]
     assert left == []
+
+
+@pytest.mark.parametrize("more_hops", [0, 1])
+def test_what_lies_behind_a_neighbours_distance_is_asked_last(monkeypatch, more_hops):
+    """After a trace of three hops its neighbour costs three packets, and one that is farther away is found whole all the same."""
+    neighbour = "192.0.2.10"
+    path = [*ROUTERS, *["10.0.0.3"][:more_hops], neighbour]
+    network = Network(
+        lambda host, ttl, number, token: [said(host, number, token, ([*ROUTERS, host] if host == TARGET else path)[:ttl][-1])]
+    )
+    monkeypatch.setattr(engine_module, "open_transports", lambda *_: {4: network})
+
+    async def work():
+        engine = TracerouteEngine("icmp", packets_per_s=20_000)
+        await engine.open()
+        try:
+            await engine.trace(TARGET)
+            return await engine.trace(neighbour)
+        finally:
+            await engine.close()
+
+    found = asyncio.run(work())
+    assert found.reached
+    assert [hop.address for hop in found.hops] == path
+    asked = [ttl for host, ttl, *_ in network.sent if host == neighbour]
+    assert sorted(asked)[: len(path)] == list(range(1, len(path) + 1))
+    if not more_hops:
+        assert len(asked) == len(path)
