@@ -13,7 +13,7 @@ from probes.ping.mmsg import library_call
 
 __all__ = ["BURST", "Outbox", "socket_name"]
 
-#: So many leave together. The program's own clocks are read once for all of them: see EchoSession on those that get no stamp.
+#: So many leave together. The program's own clocks are read once for all of them: see StampQueue on those that get no stamp.
 BURST = 128
 _NAME_BYTES = 32
 _POINTERS = struct.Struct("@QI4xQQQQi4xI4x")
