@@ -257,7 +257,7 @@ class Reach:
         lost = np.array([name in sites for name in self.infra], dtype=bool)
         new.gone = self.gone | lost
         touched = np.zeros(len(self.places), dtype=bool)
-        moved = [m for m, name in enumerate(self.places) if name in sites and name in self.index and not self.gone[self.index[name]]]
+        moved = [m for m, name in enumerate(self.places) if name in self.index and self._moves(m, lost)]
         if moved:
             pops = np.array([self.world.all_sites[name].kind == "pop" for name in self.infra], dtype=bool)
             new.access_ms, new.far = self.access_ms.copy(), self.far.copy()
@@ -284,6 +284,11 @@ class Reach:
             new.total_ms[rows], new.ingress[rows] = new._best(rows)
         new._blocked(new.total_ms)
         return new
+
+    def _moves(self, m: int, lost: NDArray[np.bool_]) -> bool:
+        """Whether the users of a site of ours have to enter elsewhere: it fails, or it failed before and where they went fails now."""
+        own = self.index[self.places[m]]
+        return bool(lost[np.argmin(self.access_ms[m])] if self.gone[own] else lost[own])
 
     def robust(self) -> bool:
         """Whether no single PoP or relay that serves nothing can cut a place off: each has two ways in, and no way needs a relay."""

@@ -105,6 +105,17 @@ def test_failures_from_what_is_known_equal_a_world_made_anew(seed, data):
     assert np.array_equal(again.total_ms, anew.total_ms)
 
 
+@pytest.mark.parametrize("down", [frozenset(), frozenset({"p1"}), frozenset({"p2"})])
+def test_users_of_a_failed_site_move_on_when_the_next_one_fails_too(down):
+    """However two failures come one after the other, before the world is made or after: as a world in which both are down."""
+    world = kit.random_world(1107)
+    serving = sorted({p.site for p in world.pools})
+    anew = Reach(replace(world, down=frozenset({"p1", "p2"})), serving)
+    for first, second in (("p1", "p2"), ("p2", "p1")):
+        step = Reach(replace(world, down=down), serving).without({first}).without({second})
+        assert np.array_equal(step.total_ms, anew.total_ms)
+
+
 @pytest.mark.parametrize("size", [0, 1, 14_600, 14_601, 43_800, 43_801, 200_000, 2_000_000])
 def test_upload_windows_are_those_of_slow_start(size):
     """Against routing.latency: what a transfer waits for at an unlimited rate, in round trips."""
