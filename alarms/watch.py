@@ -42,6 +42,7 @@ _UNROLLED = timedelta(minutes=3)
 _KNOWN = timedelta(days=1)
 #: After a pause (a collector that was stopped by its machine) no more than this is caught up with.
 _CATCH_UP = timedelta(hours=2)
+_LATE = timedelta(minutes=5)
 _TOLD = timedelta(days=30)
 _CLOSED = timedelta(days=1)
 
@@ -79,6 +80,8 @@ class Watch:
     _until: datetime | None = None
     _received: datetime | None = None
     _seen: set[str] = field(default_factory=set)
+    #: Until when each site's links are judged.
+    _sites: dict[str, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._detectors = Detectors(self.settings, self.listening_since)
@@ -125,8 +128,8 @@ class Watch:
         rolled = alarms.rolled_at(cursor) if self.settings.evaluate.bucket_s == 60 else None
         raw = since if rolled is None else min(until, max(since, self._floor(rolled - _UNROLLED)))
         if raw > since:
-            self._take(alarms.history(cursor, since=since, until=raw), since, width, is_past=True)
-        self._take(alarms.buckets(cursor, since=raw, until=until, width=width), raw, width, is_past=True)
+            self._learn_from(alarms.history(cursor, since=since, until=raw), since, width)
+        self._learn_from(alarms.buckets(cursor, since=raw, until=until, width=width), raw, width)
         received = self._arrived(now) - self.replay
         for row in alarms.known_paths(cursor, since=received - _KNOWN, until=received):
             target = (row["src"], row["dst"], row["medium"], row["protocol"], row["target"])
@@ -147,16 +150,41 @@ class Watch:
             self._detectors.trace(target, row["addresses"], row["started_at"], flow=row["flow"])
         self._received = max(arrived, received)
         until = self._whole(now)
-        since = max(self._until, until - _whole_buckets(_CATCH_UP, width))
+        # From where the slowest site is, if that is not too long ago; else from where the last look ended.
+        first = min([self._until, *(at for at in self._sites.values() if until - at <= self._late)])
+        since = max(first, until - _whole_buckets(_CATCH_UP, width))
         if until > since:
-            self._take(alarms.buckets(cursor, since=since, until=until, width=width, degraded=self._detectors.degraded()), since, width)
+            self._judge(alarms.buckets(cursor, since=since, until=until, width=width, degraded=self._detectors.degraded()), since, until)
             self._until = until
 
-    def _take(self, table: Any, since: datetime, width: timedelta, *, is_past: bool = False) -> None:
+    def _learn_from(self, table: Any, since: datetime, width: timedelta) -> None:
         columns = [table[name].to_pylist() for name in ("src", "dst", "medium", "slot", "rtt_p50_ms", "sent_count", "lost_count")]
         bucket = self._detectors.bucket
         for src, dst, medium, slot, rtt_ms, sent, lost in zip(*columns, strict=True):
-            bucket((src, dst, medium), since + slot * width, rtt_ms, sent, lost, is_past=is_past)
+            bucket((src, dst, medium), since + slot * width, rtt_ms, sent, lost, is_past=True)
+
+    def _judge(self, table: Any, since: datetime, until: datetime) -> None:
+        """Judge each site's buckets, once, as far as they are whole: what comes late is judged late.
+
+        An agent sends in the order it measures. Where a site's newest bucket is the last one there can be, it is on time, and that bucket
+        is whole; else what comes next may still belong to its newest bucket, which is left until something newer is there.
+        """
+        width = self.settings.evaluate.bucket
+        columns = [table[name].to_pylist() for name in ("src", "dst", "medium", "slot", "rtt_p50_ms", "sent_count", "lost_count")]
+        newest: dict[str, int] = {}
+        for src, slot in zip(columns[0], columns[3], strict=True):
+            newest[src] = max(slot, newest.get(src, 0))
+        ends = {src: since + (slot + (since + (slot + 1) * width >= until)) * width for src, slot in newest.items()}
+        for src, dst, medium, slot, rtt_ms, sent, lost in zip(*columns, strict=True):
+            at = since + slot * width
+            if self._sites.get(src, since) <= at < ends[src]:
+                self._detectors.bucket((src, dst, medium), at, rtt_ms, sent, lost)
+        self._sites |= {src: max(end, self._sites.get(src, end)) for src, end in ends.items()}
+
+    @property
+    def _late(self) -> timedelta:
+        """How late what is measured may come to be judged."""
+        return max(_LATE, 20 * self.settings.evaluate.bucket)
 
     def _arrived(self, now: datetime) -> datetime:
         """Until when everything that came is there: what is being committed has its time of arrival already."""
