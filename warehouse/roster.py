@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 __all__ = ["DIGEST_LENGTH", "MAX_GRACE", "Agent", "Invitation", "Known", "Refused", "Roster", "digest", "is_older", "new_secret"]
 
@@ -50,7 +50,7 @@ def is_older(version: str, least: str) -> bool:
     """
     try:
         return Version(version) < Version(least)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, and numbers too long to read
         return True
 
 
