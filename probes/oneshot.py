@@ -64,7 +64,7 @@ def under_way(probe: ProbeType) -> list[RoundUnderWay | TraceUnderWay]:
     return [
         RoundUnderWay(
             one.peer[0] if isinstance(one.peer, tuple) else one.peer,
-            tuple(packet.sample for packet in one.probes if packet.sample is not None),
+            one.samples_so_far(),
             one.flow,
         )
         for one in rounds

@@ -164,9 +164,15 @@ class Round:
         packets = self.packets
         if not self.duplicates and set(map(type, packets)) == {tuple}:  # nearly always
             return tuple(map(answered, range(len(packets)), *zip(*packets, strict=True)))
+        assert not any(isinstance(packet, Probe) for packet in packets), "the round is done"
+        return self.samples_so_far()
+
+    def samples_so_far(self) -> tuple[PingSample, ...]:
+        """The samples of the packets that are settled, in the order of their sequence."""
         samples = []
-        for sequence, (packet, token) in enumerate(zip(packets, self.tokens, strict=True)):
-            assert not isinstance(packet, Probe), "the round is done"
+        for sequence, (packet, token) in enumerate(zip(self.packets, self.tokens, strict=False)):
+            if isinstance(packet, Probe):
+                continue
             sample = answered(sequence, *packet) if isinstance(packet, tuple) else packet
             samples.append(replace(sample, duplicates=self.duplicates[token]) if token in self.duplicates else sample)
         return tuple(samples)
