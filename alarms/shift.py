@@ -196,10 +196,10 @@ class RttSeries:
         rules = self._rules
         self._late.append(value)
         recent = sorted(list(self._late)[-rules.run :])
-        self.level = Level(
-            baseline=level.baseline, value=recent[len(recent) // 2], margin=level.margin, since=level.since, seen=level.seen + 1
-        )
         self._back = self._back + 1 if abs(value - level.baseline) <= level.margin / 2 else 0
+        # What is on its way back does not hide how far it was away.
+        now = level.value if self._back else recent[len(recent) // 2]
+        self.level = Level(baseline=level.baseline, value=now, margin=level.margin, since=level.since, seen=level.seen + 1)
         if self._back >= rules.run:
             self._end("recovered")
         elif level.seen + 1 >= rules.settle:
@@ -294,8 +294,9 @@ class LossSeries:
     def _shifted(self, level: Level, sent: int, lost: int) -> None:
         rules = self._rules
         self._recent.append((sent, lost))
-        self.level = Level(baseline=level.baseline, value=self._now(), margin=level.margin, since=level.since, seen=level.seen + 1)
         self._back = self._back + 1 if lost / sent <= level.baseline + level.margin / 2 else 0
+        now = level.value if self._back else self._now()
+        self.level = Level(baseline=level.baseline, value=now, margin=level.margin, since=level.since, seen=level.seen + 1)
         if self._back >= rules.run or (len(self._recent) == rules.run and self._now() <= level.baseline + level.margin / 2):
             self.level, self.ended, self._back = None, "recovered", 0
         elif level.seen + 1 >= rules.settle:
