@@ -147,6 +147,12 @@ class Spool:
                     entry = self._state.closing[0] if self._state.closing else None
                 if entry is None:
                     return count
+                if not entry.size_bytes:  # the disk had room for its name and for no line
+                    with self._lock:
+                        self._state.closing.popleft()
+                        os.close(entry.fd)
+                    entry.path.unlink()
+                    continue
                 body = compress(entry.path.read_bytes())
                 segment = store_sealed(
                     self.directory, self._life, BatchName(self.agent, self.boot, entry.sequence), body, entry.measurements

@@ -6,6 +6,7 @@ One fault is done in every run (15 s: it starts a collector and an agent and wai
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +61,9 @@ def test_what_is_missing_is_seen() -> None:
     assert outcome.lost == outcome.made - outcome.stored == 3 * PACKETS
     assert not outcome.is_kept
     assert not outcome.faults
+
+
+def test_the_page_tells_every_scenario_that_there_is() -> None:
+    """docs/faults.md was written by a run of all of them."""
+    page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text(encoding="utf-8")
+    assert [name for name in report.SCENARIOS if f"| {name} |" not in page] == []

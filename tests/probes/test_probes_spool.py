@@ -207,6 +207,23 @@ def test_a_full_disk_tears_no_line(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
+def test_a_disk_with_room_for_a_name_and_no_line_leaves_no_empty_batch(tmp_path: Path) -> None:
+    """The segment was opened, and its first line did not fit: there is nothing to send."""
+    script = textwrap.dedent("""
+        import resource, signal, sys
+        from pathlib import Path
+        from probes.spool import Spool
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        spool = Spool(Path(sys.argv[1]), agent="sin-1", boot="aa", max_bytes=10**6, segment_bytes=10**5)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5, 10**6))
+        kept = spool.append([b'{"v":1,"type":"ping","n":1}\\n'], measurements=1, now_ns=0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
+        print(kept, spool.seal(), spool.waiting, spool.dropped_measurements, len(list(Path(sys.argv[1]).glob("*.open"))))
+    """)
+    out = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True, timeout=30)
+    assert out.stdout.split() == ["False", "0", "0", "1", "0"]
+
+
 def test_killed_again_and_again_nothing_durable_is_lost_and_nothing_doubled(tmp_path: Path) -> None:
     """A process appending, syncing, sealing and acknowledging is SIGKILLed 12 times at odd moments.
 

@@ -234,7 +234,7 @@ def test_batches_fly_together_only_after_one_has_landed(collector: Collector, sp
     fill(spool, 12)
     drain(spool, collector.url)
     assert collector.in_flight[0] == 1
-    assert max(collector.in_flight) == 8
+    assert 1 < max(collector.in_flight) <= 8
     fill(spool, 9)
     collector.answers = [(200, {}), *[(503, {})] * 8]
     collector.in_flight.clear()
