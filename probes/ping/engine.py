@@ -133,7 +133,7 @@ class EchoEngine(LoopDriver):
             interval_ns=interval_ns,
             timeout_ns=timeout_ns,
             payload_bytes=payload_bytes,
-            now_ns=time.monotonic_ns(),
+            now_ns=self._begins_ns(),
             flow=flow,
             requests=requests,
         )

@@ -1,10 +1,12 @@
-"""Deadlines end what `asyncio.timeout` would end, with one timer for all of them."""
+"""Rounds keep the grid; deadlines end what `asyncio.timeout` would end, with one timer for all of them."""
 
 import asyncio
 
 import pytest
 
-from probes.pulse import Deadlines
+from probes.ping import IcmpEngine
+from probes.ping.session import EchoSession
+from probes.pulse import GRID_NS, Deadlines
 
 
 async def _outcome(deadlines: Deadlines, limit_s: float, work_s: float) -> str:
@@ -71,3 +73,26 @@ def test_a_cancel_from_outside_stays_one() -> None:
                 raise ValueError("mine")
 
     asyncio.run(go())
+
+
+def test_rounds_of_an_engine_that_rests_long_begin_on_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three rounds begun whenever: the packets of all are due at moments of the grid, so that one wake-up sends them."""
+    begun: list[int] = []
+    begin = EchoSession.begin
+
+    def noted(self: EchoSession, peer: object, *, now_ns: int, **more: object) -> object:
+        begun.append(now_ns)
+        return begin(self, peer, now_ns=now_ns, **more)  # type: ignore[arg-type]
+
+    async def go() -> None:
+        engine = IcmpEngine()
+        engine._loop = asyncio.get_running_loop()
+        engine._is_ticking = True
+        engine._intervals[10 * GRID_NS] += 1
+        for _ in range(3):
+            await asyncio.sleep(0.0037)
+            await engine._run("127.0.0.1", count=0, interval_ns=10 * GRID_NS, timeout_ns=GRID_NS, payload_bytes=56)
+
+    monkeypatch.setattr(EchoSession, "begin", noted)
+    asyncio.run(go())
+    assert [at_ns % GRID_NS for at_ns in begun] == [0, 0, 0]
