@@ -1,8 +1,8 @@
-"""A seeded fleet for benchmarks: what agents at every site would have sent, an hour at a time, made by DuckDB inside the warehouse.
+"""A seeded fleet for benchmarks: what agents at every site would have sent, an hour at a time, made inside the warehouse.
 
 Every ordered pair of sites: a ping round of ten packets each 20 s, RTT with a tail above the pair's own floor, 0.2 % loss; a trace each
 half hour; a throughput test each six hours; every tenth pair: a connection each minute; five pools: an inference request of every site
-each minute; every agent: a report each minute and a batch each five seconds. Hashes make the numbers, the same on any machine.
+each minute; every agent: a report each minute and a batch each five seconds. Seeds make the numbers, the same on any machine.
 """
 
 # ruff: noqa: E501, S608 - SQL with numbers and names of ours
@@ -10,6 +10,9 @@ each minute; every agent: a report each minute and a batch each five seconds. Ha
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from packets import register
 
 from warehouse import Warehouse
 
@@ -50,30 +53,6 @@ FROM made
 """
 
 
-#: In the order that the table is sorted by, so that nothing needs to be sorted.
-_PING = f"""
-INSERT INTO ping_sample BY NAME
-WITH {_PAIRS},
-round AS (
-    SELECT
-        pair.*, n.i AS n, boot || '-' || dst || '-' || ($hour * 180 + n.i) AS measurement_id,
-        make_timestamptz(CAST($hour_us + n.i * 20000000 + offset_us AS BIGINT)) AS started_at
-    FROM pair, range(180) AS n (i)
-),
-packet AS (
-    SELECT *, s.i AS sequence, hash(pair * 100003 + n * 10 + s.i, $hour, $seed) AS h FROM round, range(10) AS s (i)
-)
-SELECT
-    measurement_id, agent, boot, src, dst, medium, target, engine, 'icmp' AS method, started_at, sequence, sequence = 0 AS is_round_start,
-    make_timestamptz(epoch_us(started_at) + sequence * 200000 + CAST(h % 60 AS BIGINT)) AS sent_at,
-    if(h % 500 = 0, 'timeout', 'reply') AS outcome,
-    CASE WHEN h % 500 <> 0 THEN base_ns + CAST(60000 * exp(2.0 * ((h >> 20) % 65536) / 65536) * (1 + ((h >> 40) % 65536) / 65536) AS BIGINT) END
-        AS rtt_ns,
-    CASE WHEN h % 500 <> 0 THEN 'kernel_txrx' END AS ts_source, CAST(1000 + (h >> 10) % 3000 AS BIGINT) AS sched_lag_ns,
-    CASE WHEN h % 500 <> 0 THEN 57 END AS reply_ttl, 0 AS duplicates, false AS late, 2000000000 AS timeout_ns, 56 AS payload_bytes, batch_boot,
-    $hour * 720 + n * 4 AS batch_sequence, make_timestamptz(epoch_us(started_at) + 3000000) AS received_at, false AS is_duplicate_id
-FROM packet
-"""
 _TRACE = _every(
     "traceroute",
     1800,
@@ -101,10 +80,12 @@ _HTTP = _every(
 _INFERENCE = _every(
     "inference",
     60,
-    """'llama-8b' AS model, if(h % 200 = 0, 'timeout', 'ok') AS outcome, 'cold' AS connection, 200 AS http_status, base_ns AS tcp_ns,
-    CASE WHEN h % 200 <> 0 THEN 3 * base_ns + 80000000 END AS ttft_ns, CASE WHEN h % 200 <> 0 THEN 3 * base_ns + 900000000 END AS e2e_ns,
+    """'llama-8b' AS model, if(h % 200 = 0, 'timeout', 'ok') AS outcome, if(h % 3 = 0, 'cold', 'warm') AS connection, 200 AS http_status,
+    base_ns + CAST((h >> 8) % 300000 AS BIGINT) AS tcp_ns,
+    CASE WHEN h % 200 <> 0 THEN 3 * base_ns + CAST(40000000 * exp(2.0 * ((h >> 12) % 65536) / 65536) AS BIGINT) END AS ttft_ns,
+    CASE WHEN h % 200 <> 0 THEN 3 * base_ns + 1100000000 END AS e2e_ns,
     100 AS prompt_tokens, 40 AS output_tokens, [CAST(20000000 + (h >> k) % 5000000 AS BIGINT) FOR k IN range(20)] AS token_gaps_ns,
-    true AS is_streamed, 600 AS request_bytes, base_ns AS tcp_rtt_ns, base_ns AS tcp_min_rtt_ns""",
+    true AS is_streamed, 600 AS request_bytes, base_ns + CAST((h >> 24) % 1000000 AS BIGINT) AS tcp_rtt_ns, base_ns AS tcp_min_rtt_ns""",
     "pool < 5",
 )
 _STATUS = """
@@ -133,25 +114,14 @@ def packets_an_hour(sites: int) -> int:
     return sites * (sites - 1) * PACKETS_AN_HOUR
 
 
-def put_hour(wh: Warehouse, hour: int, *, sites: int, seed: int) -> None:
-    """Store what the fleet measured in one hour since START, unless it is there."""
+def put_hour(wh: Warehouse, hour: int, packets: Path, *, sites: int, seed: int) -> None:
+    """Store what the fleet measured in one hour since START, unless it is there; its packets are in a file (see bench/packets.py)."""
     with wh.cursor() as cursor:
         if cursor.execute("SELECT 1 FROM batch WHERE boot = 'fleet' AND sequence = $first LIMIT 1", {"first": hour * 720}).fetchall():
             return
     at = START + hour * HOUR
     values = {"sites": sites, "seed": seed, "hour": hour, "hour_us": int(at.timestamp()) * 10**6}
     with wh.transaction() as cursor:
-        for sql in (_PING, _TRACE, _THROUGHPUT, _HTTP, _INFERENCE, _STATUS, _BATCH):
+        register(cursor, packets)
+        for sql in (_TRACE, _THROUGHPUT, _HTTP, _INFERENCE, _STATUS, _BATCH):
             cursor.execute(sql, {name: value for name, value in values.items() if f"${name}" in sql})
-
-
-def set_layout(wh: Warehouse, *, is_made_in_order: bool) -> None:
-    """Switch off sorting and splitting by day for packets that are made in order and by the hour anyway, and on again."""
-    changes = (
-        ("RESET SORTED BY", "RESET PARTITIONED BY")
-        if is_made_in_order
-        else ("SET PARTITIONED BY (year(received_at), month(received_at), day(received_at))", "SET SORTED BY (src, dst, medium, sent_at)")
-    )
-    with wh.transaction() as cursor:
-        for change in changes:
-            cursor.execute(f"ALTER TABLE ping_sample {change}")

@@ -4,12 +4,14 @@ A seeded fleet (bench/fleet.py) measures hour after hour until there are `--rows
 itself. The columns that the questions need lie in a DuckDB file too (one table, in the order they came), and the warehouse's own
 Parquet files are asked as a glob, without its catalog. Each question is asked `--repeat` times of each, with two threads; the
 medians are compared. The others answer exactly from raw rows in the SQL one would write for them; counts and percentiles of ours
-are checked against theirs (percentiles within 1 %). Last, the same batches are stored into a warehouse of one hour and into the large
-one: the rate must not fall as it grows.
+are checked against theirs (percentiles within 1 %). Last, batches are stored into a warehouse of one hour and into the large one by
+turns: the rate must not fall as it grows. Packets are made as Parquet files (bench/packets.py) that are laid out as the warehouse lays
+out its own and registered in its catalog; all else is inserted, and all roll-ups are made by the warehouse itself.
 
-    python bench/queries.py [--rows 50000000] [--sites 50] [--repeat 5] [--folder DIR] [--fill-only] [--json]
+    python bench/queries.py [--rows 50000000] [--sites 50] [--repeat 5] [--folder DIR] [--fill-only] [--ours-only] [--json]
 
-Needs about 25 bytes of disk a row. With --folder an unfinished filling goes on where it stopped.
+Needs about 25 bytes of disk a row, 12 with --ours-only. With --folder the data are kept and used again, and an unfinished filling goes
+on where it stopped.
 """
 
 from __future__ import annotations
@@ -23,13 +25,16 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
-from fleet import HOUR, START, packets_an_hour, put_hour, set_layout
+from fleet import HOUR, START, packets_an_hour, put_hour
+from packets import Writer, settle
 
 from records.batch import BatchName, encode_line
 from records.measurement import PingResult, PingSample
@@ -37,11 +42,13 @@ from warehouse import Warehouse, health, open_warehouse, queries
 from warehouse.ingest import parse
 from warehouse.maintain import status, tidy
 from warehouse.moments import link_moments
-from warehouse.rollup import rollup
+from warehouse.rollup import FAR_AHEAD, minute_steps, rollup
 from warehouse.store import store
 
 TARGET_MS = 300.0
 ENOUGH_S = 2.0
+
+_ROLLED = ("rollup_minute", "rollup_hour", "rollup_day", "rollup_inference", "rollup_inference_day")
 
 LINKS = """
 SELECT src, dst, medium, min(rtt_ns), quantile_disc(rtt_ns, [0.50, 0.95, 0.99]), count(*) FILTER (outcome <> 'send_failed'),
@@ -68,23 +75,38 @@ def say(text: str) -> None:
 
 
 def fill(folder: Path, *, rows: int, sites: int, seed: int) -> int:
-    """Hours of a fleet until there are `rows` packets, rolled up as they come; how many hours."""
+    """Hours of a fleet until there are `rows` packets; how many hours. Two threads make files ahead of their commits."""
     hours, mark = max(1, round(rows / packets_an_hour(sites))), folder / "hours"
     done = int(mark.read_text()) if mark.exists() else 0
+    with open_warehouse(folder / "warehouse", mode="write") as wh, ThreadPoolExecutor(2) as threads:
+        with wh.cursor() as cursor:
+            cursor.execute("SET GLOBAL threads = 2")
+        packets = Path(wh.data_path) / "main" / "ping_sample"
+        writer, began, ahead = Writer(wh, sites=sites, seed=seed), time.perf_counter(), deque[Future[Path]]()
+        for hour in range(done, hours):
+            while len(ahead) < min(3, hours - hour):
+                number = hour + len(ahead)
+                ahead.append(threads.submit(writer.write, packets, number, START + number * HOUR))
+            put_hour(wh, hour, ahead.popleft().result(), sites=sites, seed=seed)
+            mark.write_text(str(hour + 1))
+            if (hour + 1) % 10 == 0 or hour + 1 == hours:
+                say(f"{hour + 1} of {hours} hours stored, {time.perf_counter() - began:.0f} s")
+        settle(wh)
+    return max(done, hours)
+
+
+def roll(folder: Path) -> None:
+    """What a collector does meanwhile: roll up, make hours and days, merge small files."""
+    began = time.perf_counter()
     with open_warehouse(folder / "warehouse", mode="write") as wh:
         with wh.cursor() as cursor:
             cursor.execute("SET GLOBAL threads = 2")
-        if done < hours:
-            set_layout(wh, is_made_in_order=True)
-            for hour in range(done, hours):
-                began = time.perf_counter()
-                put_hour(wh, hour, sites=sites, seed=seed)
-                rollup(wh, now=START + (hour + 1.5) * HOUR)
-                mark.write_text(str(hour + 1))
-                say(f"{hour + 1} of {hours} hours stored and rolled up, {time.perf_counter() - began:.1f} s")
-            set_layout(wh, is_made_in_order=False)
+        for number, _ in enumerate(minute_steps(wh, now=FAR_AHEAD)):
+            if number % 20 == 0:
+                say(f"{number} passes over the minutes, {time.perf_counter() - began:.0f} s")
+        rollup(wh, now=FAR_AHEAD)
         tidy(wh)
-    return max(done, hours)
+        say(f"rolled up and tidied, {time.perf_counter() - began:.0f} s")
 
 
 def store_rows_per_s(folder: Path, commits: int = 10, rounds: int = 500) -> float:
@@ -206,14 +228,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--folder", type=Path, help="where the data are made, kept and found again; without it a temporary folder")
     parser.add_argument("--fill-only", action="store_true", help="make the data in --folder, ask nothing")
+    parser.add_argument("--ours-only", action="store_true", help="copy nothing into plain tables, ask the warehouse alone")
+    parser.add_argument("--raw-only", action="store_true", help="with --fill-only: leave the roll-ups for later")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.fill_only and options.folder is None:
         sys.exit("--fill-only needs a --folder to keep the data in")
     folder = options.folder or Path(tempfile.mkdtemp(prefix="isochrone-bench-"))
     free = shutil.disk_usage(folder if folder.exists() else folder.parent).free
-    if free < 25 * options.rows and not (folder / "hours").exists():
-        need = f"{options.rows} rows need about {25 * options.rows / 1e9:.0f} GB"
+    need_bytes = (12 if options.ours_only else 25) * options.rows
+    if free < need_bytes and not (folder / "hours").exists():
+        need = f"{options.rows} rows need about {need_bytes / 1e9:.0f} GB"
         sys.exit(f"{need} and {folder} has {free / 1e9:.0f}; give fewer --rows, or another --folder")
     if options.fill_only:
         say(f"{prepare(folder, options)} hours are there")
@@ -246,14 +271,17 @@ def prepare(folder: Path, options: argparse.Namespace) -> int:
     """Fill the warehouse, a small one too, and copy the large one; how many hours it holds."""
     folder.mkdir(parents=True, exist_ok=True)
     hours = fill(folder, rows=options.rows, sites=options.sites, seed=options.seed)
-    if not (folder / "small" / "hours").exists():
-        (folder / "small").mkdir(exist_ok=True)
-        fill(folder / "small", rows=packets_an_hour(options.sites), sites=options.sites, seed=options.seed)
-    if not (folder / "copied").exists():
+    if not options.ours_only and not (folder / "copied").exists():
         (folder / "plain.duckdb").unlink(missing_ok=True)
         with open_warehouse(folder / "warehouse") as wh:
             copy(wh, folder)
         (folder / "copied").touch()
+    small = folder / "small"
+    if not (small / "hours").exists():
+        small.mkdir(exist_ok=True)
+        fill(small, rows=packets_an_hour(options.sites), sites=options.sites, seed=options.seed)
+    for place in () if options.raw_only else (small, folder):
+        roll(place)
     return hours
 
 
@@ -274,12 +302,12 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     grain = {
         name: (found[0].grain if name.startswith("links") else found["grain"][0].as_py())
         for name, (_, found) in answers.items()
-        if name.split()[0] in {"links", "series"}
+        if name.split()[0] in {"links", "series", "inference", "pools"} and len(found)
     }
     say(f"ours: { ({name: round(ms) for name, (ms, _) in answers.items()}) }")
     others: dict[str, dict[str, float]] = {}
     worst = 0.0
-    for other in ("duckdb_tables", "parquet_glob"):
+    for other in () if options.ours_only else ("duckdb_tables", "parquet_glob"):
         connection = duckdb.connect(str(folder / "plain.duckdb") if other == "duckdb_tables" else ":memory:", config={"threads": 2})
         connection.execute("SET TimeZone = 'UTC'")
         if other == "parquet_glob":
@@ -290,8 +318,12 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         others[other] = {name: ms for name, (ms, _) in found.items()}
         connection.close()
         say(f"{other}: { ({name: round(ms) for name, ms in others[other].items()}) }")
-    rates = {"an hour": store_rows_per_s(folder / "small" / "warehouse"), "full": store_rows_per_s(folder / "warehouse")}
+    turns = [(store_rows_per_s(folder / "small" / "warehouse"), store_rows_per_s(folder / "warehouse")) for _ in range(options.repeat)]
+    rates = {name: statistics.median(turn[n] for turn in turns) for n, name in enumerate(("an hour", "full"))}
     mine = {name: ms for name, (ms, _) in answers.items()}
+    plain_bytes = {"parquet_glob": sizes["ping_sample"].file_bytes}
+    if not options.ours_only:
+        plain_bytes["duckdb_tables"] = (folder / "plain.duckdb").stat().st_size
     slowest = max(mine, key=mine.__getitem__)
     late = sorted(name for name, ms in mine.items() if ms >= TARGET_MS)
     ratios = {other: statistics.median(ms / mine[name] for name, ms in found.items()) for other, found in others.items()}
@@ -306,16 +338,10 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             "worst_percentile_error": worst,
             "prepared_s": prepared_s,
             "store_rows_per_s": rates,
-            "bytes": {name: sizes[name].file_bytes for name in ("ping_sample", "rollup_minute", "rollup_hour")},
-            "rollup_rows": {name: sizes[name].row_count for name in ("rollup_minute", "rollup_hour")},
+            "bytes": {name: sizes[name].file_bytes for name in ("ping_sample", *_ROLLED)},
+            "rollup_rows": {name: sizes[name].row_count for name in _ROLLED},
         },
-        "others": {
-            "duckdb_tables": {"median_ms": others["duckdb_tables"], "bytes": (folder / "plain.duckdb").stat().st_size},
-            "parquet_glob": {
-                "median_ms": others["parquet_glob"],
-                "bytes": sizes["ping_sample"].file_bytes,
-            },
-        },
+        "others": {name: {"median_ms": found, "bytes": plain_bytes[name]} for name, found in others.items()},
         "ratio": ratios,
         "machine": {"cpus": os.cpu_count(), "load_1min": os.getloadavg()[0], "platform": platform.platform(), "duckdb": duckdb.__version__},
     }

@@ -12,7 +12,7 @@ __all__ = ["EVIDENCE", "GATES", "MEDIA", "Evidence", "Gate", "Grain", "LinkEstim
 
 Evidence = Literal["measured", "modelled", "assumed"]
 RttFrom = Literal["ping", "tcp", "import"]
-Grain = Literal["raw", "minute", "hour"]
+Grain = Literal["raw", "minute", "hour", "day"]
 Gate = Literal["ok", "faster_than_light", "asymmetric", "stale", "thin", "ungraded"]
 
 EVIDENCE: tuple[Evidence, ...] = ("measured", "modelled", "assumed")
@@ -42,8 +42,8 @@ class LinkEstimate:
     fibre_floor_ns least possible RTT over the great circle; inflation = rtt_p50_ns / fibre_floor_ns
     histogram      the RTT's distribution where samples are known; None for a matrix or a model
     rtt_from       what the RTT was taken from: probe packets (ping), TCP hand-shakes (tcp) or an import; None for a model
-    grain          raw: counts and quantiles are of single samples, exact; minute, hour: of roll-ups, quantiles within 1 %; None for an
-                   import or a model
+    grain          raw: counts and quantiles are of single samples, exact; minute, hour, day: of roll-ups, quantiles within 1 %; None for
+                   an import or a model
     """
 
     src: str

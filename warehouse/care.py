@@ -1,4 +1,4 @@
-"""What a collector does for its warehouse between commits: roll up, merge small files, make hours, remove what is over.
+"""What a collector does for its warehouse between commits: roll up, merge small files, make hours and days, remove what is over.
 
 1. Each job is a row of ``JOBS``: how often it begins, and its steps, each a short transaction.
 2. `Care.step` does one step of the job that has waited longest; the writer calls it when no batch waits for its commit, or when care has
@@ -20,7 +20,7 @@ from records.errors import IsochroneError
 from warehouse.connect import Warehouse
 from warehouse.maintain import clean_steps, tidy_steps
 from warehouse.retention import expire_steps, kept
-from warehouse.rollup import hour_steps, minute_steps
+from warehouse.rollup import day_steps, hour_steps, minute_steps
 
 __all__ = ["JOBS", "Care", "Job"]
 
@@ -48,6 +48,7 @@ JOBS = (
     Job("rollup", 60.0, lambda warehouse, now: minute_steps(warehouse, now=now)),
     Job("compact", 60.0, lambda warehouse, _: tidy_steps(warehouse)),
     Job("hours", 300.0, lambda warehouse, now: hour_steps(warehouse, now=now)),
+    Job("days", 900.0, lambda warehouse, now: day_steps(warehouse, now=now)),
     Job("expire", 6 * 3600.0, lambda warehouse, now: expire_steps(warehouse, now=now)),
     Job("clean", 3600.0, _clean),
 )

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
+import duckdb
 import pyarrow as pa
 
+from records.link import Grain
 from records.measurement import TracerouteResult
+from warehouse.arrived import arrived
 from warehouse.asking import answer_rows, answer_table, check_parameters, reading, traceroute_of
 from warehouse.connect import Warehouse
-from warehouse.grain import HOUR, floored, raised
+from warehouse.grain import HOUR, floored, raised, rolled_up_to
+from warehouse.queries import requests_table
 from warehouse.rollup import FAR_BACK
 
 __all__ = ["agent_reports", "inference_pools", "link_changes", "path_at", "path_changes", "sent_by_time", "timing_sources"]
@@ -39,12 +43,19 @@ def sent_by_time(wh: Warehouse, *, since: datetime, until: datetime, bucket_coun
     check_parameters({"since": since, "until": until})
     width = max(timedelta(microseconds=1), (until - since) / bucket_count)
     with reading(wh) as cursor:
-        state = answer_rows(cursor, "rollup_state")[0]
-        span = {"since": since, "until": until, "width": width, "mark": int(state["mark"])}
+        mark = rolled_up_to(cursor)
+        came = arrived(cursor, mark, ("ping_sample",))
+        span = {"since": since, "until": until, "width": width, "mark": mark, "ping_sample_arrived": came.get("ping_sample", until)}
+        without = {"ping_sample"} - came.keys()
         if width % HOUR or floored(since, HOUR) != since:
-            return answer_table(cursor, "sent_by_time", (), **span)
-        touched = _touched([hour for hour in state["touched"] if since <= hour < until])
-        return answer_table(cursor, "sent_by_hours", (), **span, **touched)
+            return answer_table(cursor, "sent_by_time", without, **span)
+        touched = _touched(_touched_hours(cursor, since, until))
+        return answer_table(cursor, "sent_by_hours", without, **span, **touched)
+
+
+def _touched_hours(cursor: duckdb.DuckDBPyConnection, since: datetime, until: datetime) -> list[datetime]:
+    """The hours of [since, until) that are to be made anew."""
+    return [hour for (hour,) in cursor.execute("SELECT hour_at FROM rollup_touched").fetchall() if since <= hour < until]
 
 
 def _touched(hours: Collection[datetime]) -> dict[str, datetime]:
@@ -57,9 +68,11 @@ def timing_sources(wh: Warehouse, *, since: datetime, until: datetime) -> pa.Tab
     return answer_table(wh, "timing_sources", since=since, until=until)
 
 
-def inference_pools(wh: Warehouse, *, since: datetime, until: datetime) -> pa.Table:
-    """Serving by (src, dst, medium, model, connection): the TTFT's parts, tokens, errors; see sql/queries/inference_pools.sql."""
-    return answer_table(wh, "inference_pools", since=since, until=until)
+def inference_pools(wh: Warehouse, *, since: datetime, until: datetime, grain: Grain | None = None) -> pa.Table:
+    """Serving by (src, dst, medium, model, connection): the TTFT's parts, tokens, errors; see sql/queries/inference_pools.sql. `grain` as
+    in queries.inference_latest.
+    """
+    return requests_table(wh, "inference_pools", since=since, until=until, grain=grain)
 
 
 def link_changes(
@@ -77,7 +90,7 @@ def link_changes(
         first = answer_rows(cursor, "hours_from", since=hour_from, until=hour_until)[0]["first_at"] if hour_from < hour_until else None
         if first is None or hour_until - first < _HOURS_FROM:
             return answer_table(cursor, "link_changes", before=since - before, since=since, until=now, least=_LEAST)
-        touched = [hour for hour in answer_rows(cursor, "rollup_state")[0]["touched"] if first <= hour < hour_until]
+        touched = _touched_hours(cursor, first, hour_until)
         return answer_table(
             cursor,
             "link_changes_hours",

@@ -34,12 +34,13 @@ def link_moments(
         return {}
     since = EVER if window is None else now - window
     with reported(), reading(wh) as cursor:
-        chosen = plan(cursor, since, now, grain=grain, raw_rows=PAIR_RAW_ROWS)
+        chosen = plan(cursor, since, now, grain=grain, raw_rows=PAIR_RAW_ROWS, coarsest="hour", tables=("ping_sample",))
         if chosen.grain == "raw":
             text, rest = bound("queries/link_moments", {"links": tuple(sorted(keys)), "since": since, "now": now})
         else:
-            width_s = 3600 if chosen.grain == "hour" else 60
-            text, rest = bound("queries/link_moments_rollup", {**chosen.parameters, "links": tuple(sorted(keys)), "width_s": width_s})
+            width_s = {"minute": 60, "hour": 3600, "day": 86_400}[chosen.grain]
+            asked = {**chosen.parameters, "links": tuple(sorted(keys)), "width_s": width_s}
+            text, rest = bound("queries/link_moments_rollup", asked, chosen.empty)
         rows = cursor.execute(text, rest or None).fetchall()
     found: dict[Key, dict[int, list[tuple[int, int]]]] = {}
     for src, dst, medium, at_s, bucket, n in rows:

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import duckdb
-
 from records.errors import UserError
 from records.histogram import Histogram
 from records.link import Gate, Grain, LinkEstimate, RttFrom
 from records.measurement import TracerouteResult
 from records.place import Site
 from records.serving import ServedRequest
+from warehouse.arrived import MEASURED, arrived
 from warehouse.asking import answer_rows, answer_table, check_parameters, reading, traceroute_of
 from warehouse.connect import Warehouse
 from warehouse.faults import reported
-from warehouse.grain import HOUR, MINUTE, RAW_ROWS, Plan, floored, plan, raised
+from warehouse.grain import DAY, HOUR, MINUTE, RAW_ROWS, Plan, floored, plan, plan_requests, raised, rolled_up_to
 from warehouse.rollup import FAR_AHEAD, FAR_BACK
 from warehouse.statements import bound, statement
 
@@ -56,6 +55,7 @@ __all__ = [
 ]
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = datetime.min.replace(tzinfo=UTC)
 #: One pair's packets lie together in every file: a window may hold this many of all pairs and still be read raw.
 PAIR_RAW_ROWS = 10_000_000
 
@@ -66,7 +66,7 @@ def _written(wh: Warehouse) -> set[str]:
         return {str(name) for (name,) in cursor.execute(statement("queries/written_tables")).fetchall()}
 
 
-_COUNTED = frozenset({"ping_sample", "traceroute", "throughput", "inference", "http", "stamp", "serving"})
+_COUNTED = frozenset(MEASURED)
 #: The rows of a question that need not be asked.
 _NOTHING: Future[list[dict[str, Any]]] = Future()
 _NOTHING.set_result([])
@@ -251,8 +251,10 @@ def measurement_counts(wh: Warehouse) -> dict[str, int]:
     """Measurements by type (ping: rounds, not packets) and imported rows, as ``rtt_matrix``."""
     with reading(wh) as cursor:
         written = {str(name) for (name,) in cursor.execute(statement("queries/written_tables")).fetchall()}
-        mark = int(answer_rows(cursor, "rollup_state")[0]["mark"])
-        (row,) = answer_table(cursor, "measurement_counts", _COUNTED - written, mark=mark).to_pylist()
+        mark = rolled_up_to(cursor)
+        came = arrived(cursor, mark, _COUNTED & written)
+        since = {f"{name}_arrived": at for name, at in came.items()}
+        (row,) = answer_table(cursor, "measurement_counts", _COUNTED - came.keys(), mark=mark, **since).to_pylist()
         return dict(row)
 
 
@@ -272,22 +274,21 @@ def ping_series(
     with reading(wh) as cursor:
         if grain is None and width < MINUTE:
             # Raw rows, unless they are gone.
-            chosen = plan(cursor, start, end, grain=None, raw_rows=None)
+            chosen = plan(cursor, start, end, grain=None, raw_rows=None, coarsest="hour", tables=("ping_sample",))
         else:
-            chosen = plan(cursor, start, end, grain=grain, raw_rows=PAIR_RAW_ROWS)
+            chosen = plan(cursor, start, end, grain=grain, raw_rows=PAIR_RAW_ROWS, coarsest="hour", tables=("ping_sample",))
             if grain is None and chosen.grain == "hour" and width < HOUR:
-                chosen = plan(cursor, start, end, grain="minute")
+                chosen = plan(cursor, start, end, grain="minute", tables=("ping_sample",))
         if chosen.grain == "raw":
             return answer_table(cursor, "ping_series", **link, start=start, end=end, bucket_count=bucket_count)
-        step = HOUR if chosen.grain == "hour" else MINUTE
+        step = {"minute": MINUTE, "hour": HOUR, "day": DAY}[chosen.grain]
         first = floored(start, step)
         width = raised(FAR_BACK + width, step) - FAR_BACK
         count = -(-(end - first) // width)
         # Every bucket whole: the window is widened to the last one's end.
-        whole = plan(cursor, first, first + count * width, grain=chosen.grain)
-        return answer_table(
-            cursor, "ping_series_rollup", whole.empty, **link, **whole.parameters, width=width, bucket_count=count, grain=chosen.grain
-        )
+        whole = plan(cursor, first, first + count * width, grain=chosen.grain, tables=("ping_sample",))
+        asked = {**link, **whole.parameters, "width": width, "bucket_count": count, "grain": chosen.grain}
+        return answer_table(cursor, "ping_series_rollup", whole.empty, **asked)
 
 
 def throughput_series(wh: Warehouse, src: str, dst: str, medium: str, *, start: datetime, end: datetime) -> pa.Table:
@@ -310,11 +311,24 @@ def path_history(wh: Warehouse, src: str, dst: str, medium: str, start: datetime
     return answer_table(wh, "path_history", src=src, dst=dst, medium=medium, start=start, end=end)
 
 
-def inference_latest(wh: Warehouse, *, now: datetime, window: timedelta | None = None) -> pa.Table:
+def inference_latest(wh: Warehouse, *, now: datetime, window: timedelta | None = None, grain: Grain | None = None) -> pa.Table:
     """Serving by (src, dst, medium, model) over (now - window, now]: count, errors, ttft_p50_ms, ttft_p95_ms, tpot_p50_ms,
-    tcp_rtt_p50_ms, last_at.
+    tcp_rtt_p50_ms, last_at, grain.
+
+    grain raw: exact. hour or day: from roll-ups, counts exact, quantiles within 1 %; taken where the window holds many requests, unless
+    the argument `grain` insists on one.
     """
-    return answer_table(wh, "inference_latest", since=EVER if window is None else now - window, now=now)
+    return requests_table(wh, "inference_latest", since=EVER if window is None else now - window, until=now, grain=grain)
+
+
+def requests_table(wh: Warehouse, name: str, *, since: datetime, until: datetime, grain: Grain | None) -> pa.Table:
+    """The answer to a question about inference requests that is there of requests and of roll-ups (`name`_rollup)."""
+    check_parameters({"since": since, "until": until})
+    with reading(wh) as cursor:
+        chosen = plan_requests(cursor, since, until, grain=grain)
+        if chosen.grain == "raw":
+            return answer_table(cursor, name, since=since, until=until)
+        return answer_table(cursor, f"{name}_rollup", chosen.empty, **chosen.parameters, grain=chosen.grain)
 
 
 def served_requests(wh: Warehouse, site: str, *, now: datetime, window: timedelta | None = None) -> dict[str, list[ServedRequest]]:
@@ -347,25 +361,21 @@ def reject_counts(wh: Warehouse) -> dict[str, int]:
 def time_range(wh: Warehouse) -> tuple[datetime, datetime] | None:
     """From the first to the last measurement, UTC; None when there is none.
 
-    Of packets by the catalog's bounds of each file; only files whose bounds cannot be trusted are read.
+    By the catalog's bounds of each file; of tables with files whose bounds cannot be trusted, only what reaches beyond is read.
     """
     with reading(wh) as cursor:
-        first, last, doubtful = _one(cursor, "packet_bounds")
-        if doubtful:
-            firsts = _one(cursor, "packets_before", first=first or FAR_AHEAD)[0], first
-            lasts = _one(cursor, "packets_after", last=last or EVER)[0], last
-            first = min((at for at in firsts if at is not None), default=None)
-            last = max((at for at in lasts if at is not None), default=None)
-        others = _one(cursor, "time_range")
-    bounds = [pair for pair in ((first, last), others) if pair[0] is not None]
-    return (min(at for at, _ in bounds), max(at for _, at in bounds)) if bounds else None
-
-
-def _one(cursor: duckdb.DuckDBPyConnection, name: str, **parameters: object) -> tuple[Any, ...]:
-    text, rest = bound(f"queries/{name}", parameters)
-    row = cursor.execute(text, rest or None).fetchone()
-    assert row is not None
-    return row
+        bounds = cursor.execute(statement("queries/bounds")).fetchall()
+        written = {str(name) for (name,) in cursor.execute(statement("queries/written_tables")).fetchall()}
+        first = min((at for _, at, _, _ in bounds if at is not None), default=None)
+        last = max((at for _, _, at, _ in bounds if at is not None), default=None)
+        whole = {name for name, _, _, is_whole in bounds if is_whole or name not in written}
+        if len(whole) < len(bounds):
+            text, rest = bound("queries/beyond", {"first": first or FAR_AHEAD, "last": last or _FIRST}, whole)
+            row = cursor.execute(text, rest or None).fetchone()
+            assert row is not None
+            first = min((at for at in (first, row[0]) if at is not None), default=None)
+            last = max((at for at in (last, row[1]) if at is not None), default=None)
+    return None if first is None or last is None else (first, last)
 
 
 def delivery(wh: Warehouse) -> pa.Table:

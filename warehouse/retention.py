@@ -50,7 +50,8 @@ _RULES = (
     _Rule("raw", "ping_sample", "received_at", by_month=False),
     _Rule("raw", "http", "received_at", by_month=False),
     _Rule("minute", "rollup_minute", "bucket_at", by_month=False),
-    _Rule("hour", "rollup_hour", "bucket_at", by_month=True),
+    *(_Rule("hour", name, "bucket_at", by_month=True) for name in ("rollup_hour", "rollup_inference")),
+    *(_Rule("hour", name, "bucket_at", by_month=True) for name in ("rollup_day", "rollup_inference_day")),
     *(
         _Rule("records", name, "received_at", by_month=True)
         for name in ("traceroute", "throughput", "inference", "stamp", "serving", "agent_status", "reject", "batch")
@@ -131,7 +132,8 @@ def _expire(cursor: duckdb.DuckDBPyConnection, rule: _Rule, before: datetime, no
 def _waits(cursor: duckdb.DuckDBPyConnection, rule: _Rule, before: datetime) -> str | None:
     if rule.table in {"ping_sample", "http", "inference"} and _count(cursor, statement("care/unrolled"), before):
         return "not all of it is in the roll-ups yet"
-    if rule.table == "rollup_minute" and _count(cursor, "SELECT count(*) FROM rollup_touched WHERE hour_at < $before_at", before):
+    unmade = "SELECT count(*) FROM rollup_touched WHERE hour_at < $before_at"
+    if rule.table in {"rollup_minute", "inference"} and _count(cursor, unmade, before):
         return "not all of its hours are made yet"
     return None
 

@@ -13,10 +13,14 @@ __all__ = ["SQL_FOLDER", "bound", "folder", "statement"]
 SQL_FOLDER = Path(__file__).parent / "sql"
 
 
+_INCLUDE = re.compile(r"^ *-- include (\S+)\n", re.MULTILINE)
+
+
 @cache
 def statement(name: str) -> str:
-    """The text of sql/`name`.sql, such as ``queries/link_estimates``."""
-    return (SQL_FOLDER / f"{name}.sql").read_text("utf-8")
+    """The text of sql/`name`.sql, such as ``queries/link_estimates``; a line ``-- include NAME`` stands for the text of sql/NAME.sql."""
+    text = (SQL_FOLDER / f"{name}.sql").read_text("utf-8")
+    return _INCLUDE.sub(lambda match: _HEADER.sub("", statement(match[1])), text)
 
 
 def folder(name: str) -> list[tuple[str, str]]:
@@ -25,17 +29,19 @@ def folder(name: str) -> list[tuple[str, str]]:
 
 
 _PARAMETER = re.compile(r"\$(\w+)")
-#: Types that are written into a statement; texts only in a table (rows of texts), and there by their bytes in hexadecimal digits.
-_LITERALS = (datetime, timedelta, int, tuple)
+#: Types that are written into a statement, times also in lists; texts only in a table (rows of texts), and there by their bytes in
+#: hexadecimal digits.
+_LITERALS = (datetime, timedelta, int, tuple, list)
 
 
-_PART = re.compile(r"^ *-- part (\w+)\n(.*?)^ *-- end\n", re.MULTILINE | re.DOTALL)
+_PART = re.compile(r"^ *-- part (\w+)\n(.*?)^ *-- end \1\n", re.MULTILINE | re.DOTALL)
+_HEADER = re.compile(r"\A(?:-- (?!part |include ).*\n)+")
 
 
 def bound(name: str, parameters: Mapping[str, object], without: Collection[str] = ()) -> tuple[str, dict[str, object]]:
     """The text of sql/`name`.sql with its times, integers and tables of texts written in, and the parameters that remain to be bound.
 
-    without   parts (from a line ``-- part NAME`` to a line ``-- end``) that are known to be empty: planning one over the lake's files
+    without   parts (from a line ``-- part NAME`` to a line ``-- end NAME``) that are known to be empty: planning one over the lake's files
               takes longer than finding nothing in it
 
     DuckDB imports pandas to bind a parameter, any parameter: a quarter of a second, once for each process.
@@ -49,8 +55,11 @@ def bound(name: str, parameters: Mapping[str, object], without: Collection[str] 
 def _whole(name: str, without: frozenset[str]) -> str:
     if not without:
         return statement(name)
-    text = _PART.sub(lambda match: "" if match[1] in without else match[2], statement(name))
-    return re.sub(r"\(\s*UNION ALL\b", "(", text)
+
+    def kept(match: re.Match[str]) -> str:
+        return "" if match[1] in without else _PART.sub(kept, match[2])
+
+    return re.sub(r"\(\s*UNION ALL\b", "(", _PART.sub(kept, statement(name)))
 
 
 def _literal(value: object) -> str:
@@ -58,6 +67,8 @@ def _literal(value: object) -> str:
         return f"TIMESTAMPTZ '{value.isoformat(sep=' ')}'"
     if isinstance(value, timedelta):
         return f"to_microseconds({value // timedelta(microseconds=1)})"
+    if isinstance(value, list):  # of times
+        return f"[{', '.join(map(_literal, value))}]::TIMESTAMPTZ[]"
     if isinstance(value, tuple):
         rows = (", ".join(f"decode(from_hex('{text.encode().hex()}'))" for text in row) for row in value)
         return f"(VALUES {', '.join(f'({row})' for row in rows)})"

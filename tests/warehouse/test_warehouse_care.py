@@ -93,7 +93,7 @@ def test_what_is_over_goes_and_the_roll_ups_stay(own: Warehouse) -> None:
     assert _all(own, "SELECT count(*) FROM ping_sample") == [(1,)]
     assert [one for one in expire_steps(own, now=later) if one.row_count] == []
     (kept_link,) = link_estimates(own, now=NOW)
-    assert (kept_link.grain, kept_link.sample_count, kept_link.rtt_min_ns, kept_link.loss_ratio) == ("hour", 3, 3_000_000, 0.25)
+    assert (kept_link.grain, kept_link.sample_count, kept_link.rtt_min_ns, kept_link.loss_ratio) == ("day", 3, 3_000_000, 0.25)
     assert kept_link.histogram == link.histogram
     series = ping_series(own, "sin", "fra", "internet", start=old - DAY, end=old + DAY, bucket_count=48)
     assert (sum(series["sent"].to_pylist()), series["grain"][0].as_py()) == (3, "hour")
@@ -134,7 +134,7 @@ def test_the_commands(own: Warehouse) -> None:
             raise result.exception
         return json.loads(result.stdout)
 
-    assert run("rollup") == {"rollup_minute": 1, "rollup_hour": 1}
+    assert run("rollup") == {"rollup_minute": 1, "rollup_hour": 1, "rollup_day": 1}
     compacted = run("compact")
     assert isinstance(compacted, dict)
     assert (_files(own)["ping_sample"], "merge ping_sample" in compacted["steps"]) == (1, True)

@@ -42,7 +42,8 @@ def test_the_samples_of_each_time_bucket_are_pythons(shared: Warehouse) -> None:
         for n, dst in enumerate(["fra", "iad", "syd"] * 12, start=1)
     ]
     with shared.transaction() as cursor:
-        for name in ("ping_sample", "agent_status", "rollup_minute", "rollup_hour", "rollup_touched", "rollup_degraded"):
+        rolled = ("rollup_minute", "rollup_hour", "rollup_day", "rollup_touched", "rollup_touched_day", "rollup_degraded")
+        for name in ("ping_sample", "agent_status", *rolled):
             cursor.execute(f"DELETE FROM {name}")  # noqa: S608 - the names are ours
     put(shared, *rounds, report(NOW - timedelta(minutes=1), grade="degraded", agent="sin-2"))
     put(shared, ping(900, [5] * 4, at=NOW - timedelta(minutes=3), agent="sin-2"))

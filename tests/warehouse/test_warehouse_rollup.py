@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import shutil
 import subprocess
@@ -13,22 +14,25 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from warehouse_builders import NOW, as_objects, batch, ping, put, report, request, visit
 
+from app.cli import root
 from records.histogram import RELATIVE_ERROR
 from records.link import Grain, LinkEstimate
 from warehouse import Warehouse, ingest, open_warehouse
-from warehouse.grain import HOUR, MINUTE, floored, raised
+from warehouse.grain import DAY, HOUR, MINUTE, floored, raised
 from warehouse.maintain import tidy
 from warehouse.queries import link_estimates, ping_series
 from warehouse.rollup import minute_steps, rollup
 from warehouse.store import store
 
 ROOT = Path(__file__).parents[2]
-LATER = NOW + timedelta(hours=3)
+LATER = NOW + timedelta(days=2)
 _FILLED = ("ping_sample", "http", "inference", "agent_status", "batch", "rollup_minute", "rollup_hour", "rollup_touched", "rollup_degraded")
+_FILLED += ("rollup_day", "rollup_touched_day", "rollup_inference", "rollup_inference_day")
 
 
 def _all(wh: Warehouse, query: str) -> list[tuple[object, ...]]:
@@ -65,7 +69,7 @@ _ROLLED = """
 
 
 def _agree(wh: Warehouse) -> None:
-    for table, unit in (("rollup_minute", "minute_of"), ("rollup_hour", "hour_of")):
+    for table, unit in (("rollup_minute", "minute_of"), ("rollup_hour", "hour_of"), ("rollup_day", "day_of")):
         raw, rolled = _RAW.format(unit=unit), _ROLLED.format(table=table)
         assert _all(wh, f"({raw}) EXCEPT ({rolled})") == []
         assert _all(wh, f"({rolled}) EXCEPT ({raw})") == []
@@ -123,7 +127,7 @@ def test_percentiles_are_within_the_stated_error(shared: Warehouse, links: list[
     put(shared, *rounds[:late], ping(10**6, [5]))  # after the pass: not in the roll-ups, yet in every answer
     exact = link_estimates(shared, now=LATER, grain="raw")
     assert len(exact) == len(links) + 1
-    for grain, step in (("minute", MINUTE), ("hour", HOUR)):
+    for grain, step in (("minute", MINUTE), ("hour", HOUR), ("day", DAY)):
         _same_links(link_estimates(shared, now=LATER, grain=grain), exact)
         _same_series(shared, "d07", grain, 6 * step, start, 4)
 
@@ -156,10 +160,10 @@ def test_roll_ups_say_what_the_raw_rows_say(shared: Warehouse, monkeypatch: pyte
     assert _all(shared, "SELECT count(DISTINCT is_degraded_agent) FROM rollup_minute") == [(2,)]
     _agree(shared)
     before = shared.snapshot_id()
-    assert rollup(shared, now=LATER) == {"rollup_minute": 0, "rollup_hour": 0}
+    assert rollup(shared, now=LATER) == {"rollup_minute": 0, "rollup_hour": 0, "rollup_day": 0}
     assert shared.snapshot_id() == before
     exact = link_estimates(shared, now=NOW, window=timedelta(hours=4), grain="raw")
-    for grain in ("minute", "hour"):
+    for grain in ("minute", "hour", "day"):
         rolled = link_estimates(shared, now=NOW, window=timedelta(hours=4), grain=grain)
         _same_links(rolled, exact)
         assert as_objects(shared, window=timedelta(hours=4), grain=grain) == rolled
@@ -183,12 +187,39 @@ def test_large_windows_are_read_from_roll_ups(shared: Warehouse, monkeypatch: py
     monkeypatch.setattr("warehouse.queries.RAW_ROWS", 0)
     put(shared, ping(1, [1_000_000], at=NOW - timedelta(hours=4, minutes=10)), ping(2, [3_000_000]))
     rollup(shared, now=LATER)
-    grains = {hours: {link.grain for link in link_estimates(shared, now=NOW, window=timedelta(hours=hours))} for hours in (1, 5, 7)}
-    assert grains == {1: {"minute"}, 5: {"minute"}, 7: {"hour"}}
+    grains = {hours: {link.grain for link in link_estimates(shared, now=NOW, window=timedelta(hours=hours))} for hours in (1, 5, 7, 50)}
+    assert grains == {1: {"minute"}, 5: {"minute"}, 7: {"hour"}, 50: {"day"}}
     for count, grain in ((5, "hour"), (100, "minute"), (1000, "raw")):
         series = ping_series(shared, "sin", "fra", "internet", start=NOW - 10 * HOUR, end=NOW, bucket_count=count)
         assert set(series["grain"].to_pylist()) == {grain}
         assert sum(series["sent"].to_pylist()) == 2
+
+
+def test_links_say_what_they_are_made_of(own: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`isochrone links --json` names the grain: raw of a small warehouse; of a large one by the window, and the answer is within 1 %."""
+    now = floored(datetime.now(UTC), MINUTE)
+    rtts = {5: 12_345_678, 100: 23_456_789, 600: 34_567_891, 5000: 45_678_912}
+    put(own, *(ping(ago, [rtt, None], at=now - timedelta(minutes=ago)) for ago, rtt in rtts.items()), received_at=now)
+    rollup(own, now=now + 2 * DAY)
+
+    def links(window: str) -> dict[str, object]:
+        asked = ["links", "--json", "--window", window, "--warehouse", str(own.location)]
+        (link,) = json.loads(CliRunner().invoke(root, asked, standalone_mode=False, catch_exceptions=False).stdout)
+        return dict(link)
+
+    exact = {window: links(window) for window in ("1h", "3h", "24h", "7d")}
+    assert [link["grain"] for link in exact.values()] == ["raw"] * 4
+    assert [link["samples"] for link in exact.values()] == [1, 2, 3, 4]
+    monkeypatch.setattr("warehouse.queries.RAW_ROWS", 0)
+    for window, grain in (("1h", "minute"), ("3h", "minute"), ("24h", "hour"), ("7d", "day")):
+        rolled, raw = links(window), exact[window]
+        assert rolled["grain"] == grain
+        assert all(rolled[name] == raw[name] for name in ("samples", "loss_ratio", "gate"))
+        got, true = rolled["rtt_ms"], raw["rtt_ms"]
+        assert isinstance(got, dict)
+        assert isinstance(true, dict)
+        assert got["min"] == true["min"]
+        assert all(_within(got[name] * 1e6, true[name] * 1e6) for name in ("p50", "p95", "p99"))
 
 
 _LOOP = """
@@ -242,7 +273,7 @@ def test_hours_are_made_once_they_are_over(shared: Warehouse) -> None:
     assert rollup(shared, now=NOW + timedelta(minutes=6))["rollup_hour"] == 1
     assert _all(shared, "SELECT hour_at FROM rollup_touched") == [(NOW,)]
     put(shared, ping(3, [3000], at=NOW - timedelta(minutes=9)))
-    assert rollup(shared, now=NOW + timedelta(minutes=7)) == {"rollup_minute": 1, "rollup_hour": 1}
+    assert rollup(shared, now=NOW + timedelta(minutes=7)) == {"rollup_minute": 1, "rollup_hour": 1, "rollup_day": 0}
     assert _all(shared, "SELECT bucket_at, sent_count, min_ns, max_ns FROM rollup_hour") == [(NOW - HOUR, 2, 2000, 3000)]
 
 

@@ -8,14 +8,15 @@ SELECT
     quantile_disc(coalesce(dns_ns, 0) + tcp_ns + coalesce(tls_ns, 0), 0.5) FILTER (outcome = 'ok') / 1e6 AS setup_p50_ms,
     quantile_disc(ttft_ns, 0.5) FILTER (outcome = 'ok') / 1e6 AS ttft_p50_ms,
     quantile_disc(ttft_ns, 0.95) FILTER (outcome = 'ok') / 1e6 AS ttft_p95_ms,
-    quantile_disc(least(tcp_rtt_ns, ttft_ns), 0.5) FILTER (outcome = 'ok') / 1e6 AS network_p50_ms,
-    quantile_disc(greatest(ttft_ns - tcp_rtt_ns, 0), 0.5) FILTER (outcome = 'ok') / 1e6 AS machine_p50_ms,
-    quantile_disc(greatest(ttft_ns - tcp_rtt_ns, 0), 0.95) FILTER (outcome = 'ok') / 1e6 AS machine_p95_ms,
+    quantile_disc(least(tcp_rtt_ns, ttft_ns), 0.5) FILTER (outcome = 'ok' AND tcp_rtt_ns IS NOT NULL) / 1e6 AS network_p50_ms,
+    quantile_disc(greatest(ttft_ns - tcp_rtt_ns, 0), 0.5) FILTER (outcome = 'ok' AND ttft_ns - tcp_rtt_ns IS NOT NULL) / 1e6 AS machine_p50_ms,
+    quantile_disc(greatest(ttft_ns - tcp_rtt_ns, 0), 0.95) FILTER (outcome = 'ok' AND ttft_ns - tcp_rtt_ns IS NOT NULL) / 1e6 AS machine_p95_ms,
     quantile_disc(list_avg(token_gaps_ns), 0.5) FILTER (outcome = 'ok' AND len(token_gaps_ns) > 0) / 1e6 AS tpot_p50_ms,
     quantile_disc(list_max(token_gaps_ns), 0.95) FILTER (outcome = 'ok' AND len(token_gaps_ns) > 0) / 1e6 AS longest_gap_p95_ms,
     CAST(sum(output_tokens) AS BIGINT) AS output_tokens,
     count(*) FILTER (is_streamed IS FALSE) AS unstreamed,
-    max(started_at) AS last_at
+    max(started_at) AS last_at,
+    'raw' AS grain
 FROM valid_inference
 WHERE started_at > $since AND started_at <= $until
 GROUP BY src, dst, medium, model, connection

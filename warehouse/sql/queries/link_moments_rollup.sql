@@ -3,33 +3,12 @@
 WITH asked AS (
     SELECT * FROM $links AS t (src, dst, medium)
 ),
-fresh AS (
-    SELECT p.src, p.dst, p.medium, minute_of(p.sent_at) AS bucket_at, p.rtt_ns, d.agent IS NOT NULL AS is_degraded_agent
-    FROM ping_sample AS p
-    SEMI JOIN asked USING (src, dst, medium)
-    LEFT JOIN agent_degraded AS d
-        ON d.agent = p.agent AND d.boot = p.boot AND p.sent_at > d.degraded_from_at AND p.sent_at <= d.degraded_until_at
-    WHERE p.snapshot_id > $mark AND p.sent_at >= $since AND p.sent_at < $until AND p.rtt_ns IS NOT NULL
-        AND NOT p.is_duplicate_id AND epoch_us(p.sent_at) <= epoch_us(p.received_at) + 86_400_000_000
-),
+-- include queries/rolled
+,
 part AS (
     SELECT src, dst, medium, is_degraded_agent, bucket_at, buckets
-    FROM rollup_hour SEMI JOIN asked USING (src, dst, medium)
-    WHERE probe_type = 'ping' AND bucket_at >= $hour_from AND bucket_at < $hour_until
-        AND bucket_at NOT IN (SELECT hour_at FROM rollup_touched)
-    UNION ALL
-    SELECT src, dst, medium, is_degraded_agent, bucket_at, buckets
-    FROM rollup_minute SEMI JOIN asked USING (src, dst, medium)
-    WHERE probe_type = 'ping' AND (
-        (bucket_at >= $since AND bucket_at < $head_until)
-        OR (bucket_at >= $tail_from AND bucket_at < $until)
-        OR (
-            bucket_at >= $touched_from AND bucket_at < $touched_until
-            AND hour_of(bucket_at) IN (SELECT hour_at FROM rollup_touched)
-        )
-    )
-    UNION ALL
-    SELECT src, dst, medium, is_degraded_agent, bucket_at, [{'bucket': rtt_bucket(rtt_ns), 'n': 1::BIGINT}] FROM fresh
+    FROM rolled SEMI JOIN asked USING (src, dst, medium)
+    WHERE probe_type = 'ping' AND reply_count > 0
 ),
 graded AS (
     SELECT src, dst, medium, bool_and(is_degraded_agent) AS is_ungraded FROM part GROUP BY ALL

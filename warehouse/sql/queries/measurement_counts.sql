@@ -4,32 +4,32 @@ WITH counted AS (
     SELECT table_name, sum(n) AS n FROM measurement_count GROUP BY ALL
     -- part ping_sample
     UNION ALL
-    SELECT 'ping_sample', count(*) FROM ping_sample WHERE snapshot_id > $mark AND is_round_start AND NOT is_duplicate_id
-    -- end
+    SELECT 'ping_sample', count(*) FROM ping_sample WHERE received_at >= $ping_sample_arrived AND snapshot_id > $mark AND is_round_start AND NOT is_duplicate_id
+    -- end ping_sample
     -- part traceroute
     UNION ALL
-    SELECT 'traceroute', count(*) FROM traceroute WHERE snapshot_id > $mark AND NOT is_duplicate_id
-    -- end
+    SELECT 'traceroute', count(*) FROM traceroute WHERE received_at >= $traceroute_arrived AND snapshot_id > $mark AND NOT is_duplicate_id
+    -- end traceroute
     -- part throughput
     UNION ALL
-    SELECT 'throughput', count(*) FROM throughput WHERE snapshot_id > $mark AND NOT is_duplicate_id
-    -- end
+    SELECT 'throughput', count(*) FROM throughput WHERE received_at >= $throughput_arrived AND snapshot_id > $mark AND NOT is_duplicate_id
+    -- end throughput
     -- part inference
     UNION ALL
-    SELECT 'inference', count(*) FROM inference WHERE snapshot_id > $mark AND NOT is_duplicate_id
-    -- end
+    SELECT 'inference', count(*) FROM inference WHERE received_at >= $inference_arrived AND snapshot_id > $mark AND NOT is_duplicate_id
+    -- end inference
     -- part http
     UNION ALL
-    SELECT 'http', count(*) FROM http WHERE snapshot_id > $mark AND NOT is_duplicate_id
-    -- end
+    SELECT 'http', count(*) FROM http WHERE received_at >= $http_arrived AND snapshot_id > $mark AND NOT is_duplicate_id
+    -- end http
     -- part stamp
     UNION ALL
-    SELECT 'stamp', count(*) FROM stamp WHERE snapshot_id > $mark AND NOT is_duplicate_id
-    -- end
+    SELECT 'stamp', count(*) FROM stamp WHERE received_at >= $stamp_arrived AND snapshot_id > $mark AND NOT is_duplicate_id
+    -- end stamp
     -- part serving
     UNION ALL
-    SELECT 'serving', count(*) FROM serving WHERE snapshot_id > $mark AND NOT is_duplicate_id
-    -- end
+    SELECT 'serving', count(*) FROM serving WHERE received_at >= $serving_arrived AND snapshot_id > $mark AND NOT is_duplicate_id
+    -- end serving
 )
 SELECT
     CAST(coalesce(sum(n) FILTER (table_name = 'ping_sample'), 0) AS BIGINT) AS ping,

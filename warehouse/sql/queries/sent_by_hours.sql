@@ -10,9 +10,11 @@ FROM (
     FROM rollup_minute
     WHERE probe_type = 'ping' AND bucket_at >= $touched_from AND bucket_at < $touched_until
         AND hour_of(bucket_at) IN (SELECT hour_at FROM rollup_touched)
+    -- part ping_sample
     UNION ALL
     SELECT src, sent_at, 1 FROM ping_sample
-    WHERE snapshot_id > $mark AND sent_at >= $since AND sent_at < $until AND outcome <> 'send_failed' AND NOT is_duplicate_id
+    WHERE received_at >= $ping_sample_arrived AND snapshot_id > $mark AND sent_at >= $since AND sent_at < $until AND outcome <> 'send_failed' AND NOT is_duplicate_id
+    -- end ping_sample
 )
 GROUP BY ALL
 ORDER BY src, slot;

@@ -1,0 +1,2 @@
+-- Add days.
+INSERT INTO rollup_day BY NAME SELECT * FROM incoming;
