@@ -20,6 +20,8 @@ _EVER = datetime.min.replace(tzinfo=UTC)
 
 def arrived(cursor: duckdb.DuckDBPyConnection, mark: int, tables: Collection[str] = MEASURED) -> dict[str, datetime]:
     """The tables that have rows committed after snapshot `mark`, and for each a time before which none of these arrived."""
+    if not tables:
+        return {}
     names = tuple((name,) for name in tables)
     text, _ = bound("queries/arrived", {"mark": mark, "tables": names})
     found = {name: at or _EVER for name, at in cursor.execute(text).fetchall()}
