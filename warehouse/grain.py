@@ -3,7 +3,7 @@
 Raw rows are exact; they are taken as long as the window holds few enough of them and they are all still there. Else the window is
 widened to whole minutes (to whole hours where minutes have expired) and roll-ups are added up: whole days inside a window of days from
 `rollup_day`, whole hours of what is left from `rollup_hour`, its edges from `rollup_minute`, and what was committed after the newest pass
-from the raw rows. Days and hours that something late has touched are added up from what they are made of (see sql/queries/rolled.sql).
+from the raw rows. Days and hours that something late has touched are added up from what they are made of (see sql/rollup/rolled.sql).
 """
 
 from __future__ import annotations

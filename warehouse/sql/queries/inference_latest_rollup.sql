@@ -1,7 +1,7 @@
 -- Question: as inference_latest, from roll-ups; ($since, $until]. Grain: src, dst, medium, model. Units: ms.
 -- Counts are exact, quantiles within 1 % (nearest rank over the added log buckets).
 WITH
--- include queries/requests_rolled
+-- include rollup/requests_rolled
 ,
 part AS (
     SELECT * FROM rolled

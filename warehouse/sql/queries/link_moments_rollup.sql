@@ -3,7 +3,7 @@
 WITH asked AS (
     SELECT * FROM $links AS t (src, dst, medium)
 ),
--- include queries/rolled
+-- include rollup/rolled
 ,
 part AS (
     SELECT src, dst, medium, is_degraded_agent, bucket_at, buckets

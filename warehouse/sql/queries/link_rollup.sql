@@ -2,7 +2,7 @@
 -- As link_pings and link_http, for windows of many packets: counts and the least RTT are exact, quantiles within 1 % (nearest rank over
 -- the added log buckets). A degraded agent's packets count only where a link has no others; the link then says is_ungraded.
 WITH
--- include queries/rolled
+-- include rollup/rolled
 ,
 part AS (
     SELECT * FROM rolled WHERE probe_type <> 'inference'

@@ -2,7 +2,7 @@
 -- are there. As ping_series, for wide buckets: counts, least and greatest are exact, quantiles within 1 % (nearest rank over the added log
 -- buckets). Units: ms. NULL: no reply in the bucket.
 WITH
--- include queries/rolled
+-- include rollup/rolled
 ,
 part AS (
     SELECT * FROM rolled
