@@ -239,9 +239,13 @@ def batches(part: Part, count: int, collector: GuardedCollector, rng: random.Ran
         client = getattr(local, "client", None)
         if client is None:
             client = local.client = collector.client()
-        for _ in range(50):
+        for _ in range(20):
             try:
                 answer = client.post(**{**parts, "content": packed})
+            except httpx.ReadTimeout:  # a machine that is busy with other things; sent again it is the same batch
+                with lock:
+                    part.outcomes["timed out"] += 1
+                continue
             except httpx.HTTPError as error:
                 with lock:
                     part.inputs += 1
@@ -250,6 +254,11 @@ def batches(part: Part, count: int, collector: GuardedCollector, rng: random.Ran
             if answer.status_code != 429:
                 break
             time.sleep(0.1)
+        else:
+            with lock:
+                part.inputs += 1
+                part.fault(f"no answer but 429 and timeouts for {body!r}")
+            return
         with lock:
             part.inputs += 1
             part.outcomes[str(answer.status_code)] += 1
