@@ -89,7 +89,9 @@ def test_there_are_commands_to_look_at() -> None:
             resolve(wrong)
 
 
-@pytest.mark.parametrize("name", ["start", "own-network", "backup"])
+@pytest.mark.parametrize(
+    "name", ["start", pytest.param("own-network", marks=pytest.mark.slow), pytest.param("backup", marks=pytest.mark.slow)]
+)
 def test_safe_commands_run_in_the_order_of_the_page(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newcomer's way through a guide: its files as it gives them, its commands one after the other, in an empty folder."""
     monkeypatch.chdir(tmp_path)
