@@ -8,7 +8,8 @@ A group is told by its key: ``site:sin`` (what is wrong is wrong with a site: it
   at least half of the links measured with that site; they are its members, and so on with what is left. A new one joins a site that is
   a cause already, or whose agent is silent altogether.
 * A route that flipped joins the group of a site or pair it ran through, if there is one.
-* A group, once told to somebody or as old as its wait, keeps its members: only younger alarms are grouped anew.
+* A site, once it is a cause, keeps its members, also when some have closed; so does any group that was told to somebody or is as old as
+  its wait: only younger alarms of pairs and routes are grouped anew.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def grouped(alarms: Sequence[Alarm], *, told: Collection[str], degrees: Mapping[
     told      group keys that keep their members
     degrees   site -> links measured from or to it
     """
-    keys: dict[str, str] = {alarm.id: alarm.group_key for alarm in alarms if alarm.group_key in told and alarm.group_key}
+    keys = {alarm.id: alarm.group_key for alarm in alarms if alarm.group_key in told or alarm.group_key.startswith("site:")}
     causes = {key.removeprefix("site:") for key in keys.values() if key.startswith("site:")}
     causes |= {alarm.sites[0] for alarm in alarms if alarm.kind == "data_missing" and alarm.detail.get("agent_silent")}
     for alarm in alarms:

@@ -106,6 +106,8 @@ def test_one_cause_is_one_group() -> None:
     silent = [_alarm("data_missing", "d", agent="d-1", agent_silent=True), _alarm("loss_shift", "a", "d")]
     assert {alarm.group_key for alarm in grouped(silent, told=(), degrees=degrees)} == {"site:d"}
     first = grouped(some[:1], told=(), degrees=degrees)
+    apart = grouped(grouped(some[:3], told=(), degrees=degrees)[:1], told=(), degrees=degrees)
+    assert [alarm.group_key for alarm in apart] == ["site:c"]  # the others closed
     later = grouped([*first, *some[1:3]], told={"pair:a|c"}, degrees=degrees)
     assert [alarm.group_key for alarm in later] == ["pair:a|c", "site:c", "site:c"]
 
