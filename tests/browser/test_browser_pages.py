@@ -110,10 +110,6 @@ def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[An
         context.close()
 
 
-#: What does not depend on colours is tried in one scheme.
-light_only = pytest.mark.parametrize("browser", ["light"], indirect=True)
-
-
 def _settled(page: Any) -> None:
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
 
@@ -261,7 +257,6 @@ def _canvas_click(page: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize("browser", ["light"], indirect=True)
-@light_only
 def test_clicks_lead_to_the_pair_and_the_focus(served: str, browser: tuple[Any, list[str]]) -> None:
     """A cell of the mesh opens its pair; the keyboard focuses a site on the map; the address says both."""
     context, _ = browser
@@ -285,7 +280,6 @@ def test_clicks_lead_to_the_pair_and_the_focus(served: str, browser: tuple[Any, 
 
 
 @pytest.mark.parametrize("browser", ["light"], indirect=True)
-@light_only
 def test_a_link_shows_the_pair_it_names(served: str, browser: tuple[Any, list[str]]) -> None:
     """An address with src and dst shows that pair; the reverse button turns it round, in the address too."""
     context, _ = browser
@@ -298,7 +292,6 @@ def test_a_link_shows_the_pair_it_names(served: str, browser: tuple[Any, list[st
 
 
 @pytest.mark.parametrize("browser", ["dark"], indirect=True)
-@light_only
 def test_an_empty_warehouse_says_what_to_do(browser: tuple[Any, list[str]], tmp_path: Path) -> None:
     """Without a warehouse every page names the command that makes one, and none shows an exception box."""
     context, leaks = browser

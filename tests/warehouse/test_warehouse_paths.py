@@ -20,7 +20,7 @@ def path(n: int, *addresses: str | None, reached: bool = True, **other: object) 
     hops = tuple(
         Hop(ttl=i, address=a, rtt_ns=None if a is None else i * 1_000_000, replies=int(a is not None)) for i, a in enumerate(addresses, 1)
     )
-    return trace(n, NOW - timedelta(minutes=60 - n), hops=hops, reached=reached, path_hash=path_hash(addresses), **other)
+    return trace(n, NOW - timedelta(minutes=300 - n), hops=hops, reached=reached, path_hash=path_hash(addresses), **other)
 
 
 #: (before, after, first TTL that certainly differs), by hand; a path that ends in "t" reached its target.
