@@ -68,6 +68,8 @@ __all__ = [
 
 TICK_S = 5
 QUIET_AFTER = timedelta(minutes=10)
+#: Of so many sources and windows the links are compared with those read before.
+_WINDOWS_KEPT = 8
 #: An agent that has said nothing for this long is shown as silent; it reports every few seconds.
 SILENT_AFTER_S = 120.0
 
@@ -157,7 +159,22 @@ def _links(key: tuple[str, int], now: datetime, window: timedelta | None) -> tup
     at = Source(*key, now)
     oldest = None if window is None else max(gates.GatePolicy().max_age_s or 0.0, window.total_seconds())
     measured = queries.link_estimates(opened(key[0]), now=now, window=window)
-    return tuple(gates.grade(measured, sites(at), gates.GatePolicy(max_age_s=oldest)))
+    return _same(key, window, tuple(gates.grade(measured, sites(at), gates.GatePolicy(max_age_s=oldest))))
+
+
+#: The links that were read last, by source and window.
+_before: dict[tuple[tuple[str, int], timedelta | None], tuple[LinkEstimate, ...]] = {}
+
+
+def _same(key: tuple[str, int], window: timedelta | None, links: tuple[LinkEstimate, ...]) -> tuple[LinkEstimate, ...]:
+    """The links of before where a later clock finds nothing else in them: what all sessions drew of them stays drawn (app.identity)."""
+    before = _before.get((key, window))
+    if before == links:
+        return before
+    while len(_before) >= _WINDOWS_KEPT:
+        _before.pop(next(iter(_before)), None)
+    _before[key, window] = links
+    return links
 
 
 def links(at: Source, window: str) -> tuple[LinkEstimate, ...]:

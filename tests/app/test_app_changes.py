@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import dashboard_seed
 from app_page import page_functions
 from test_app_pages import Open, _figures, opened, world  # noqa: F401  fixtures
 
+from app import data
 from app.charts.hops import change_times, diff_rows
+from records.link import LinkEstimate
 from records.measurement import Hop, TracerouteResult
 from records.units import MS
 
@@ -49,6 +52,27 @@ def test_two_traces_are_aligned_by_their_routers() -> None:
     ]
     assert rows[2]["change_ms"] == 10.0
     assert [row["mark"] for row in diff_rows(trace("r1", "r2"), trace("r1", None))] == ["=", "?"]
+
+
+def test_links_that_say_the_same_are_the_same_tuple() -> None:
+    """So that what was drawn of them is kept (by identity); of another source, another window or with another number they are not."""
+    first = tuple(LinkEstimate(src="a", dst=name, medium="internet", evidence="measured", rtt_p50_ns=1) for name in "bcd")
+    again = replace_all(first)
+    assert data._same(("w", 1), None, first) is first
+    assert data._same(("w", 1), None, again) is first
+    assert data._same(("w", 2), None, again) is again
+    assert data._same(("w", 1), timedelta(hours=1), again) is again
+    moved = (*first[:2], replace(first[2], rtt_p50_ns=2))
+    assert data._same(("w", 1), None, moved) is moved
+    assert data._same(("w", 1), None, replace_all(moved)) is moved
+    for number in range(20):
+        data._same(("other", number), None, first)
+    assert len(data._before) <= 8
+
+
+def replace_all(links: tuple[LinkEstimate, ...]) -> tuple[LinkEstimate, ...]:
+    """The same links as objects of their own."""
+    return tuple(replace(link) for link in links)
 
 
 def test_a_change_is_told_by_flow() -> None:
