@@ -15,7 +15,7 @@ from app.shelf import LOOPBACK
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Board", "Poster"]
+__all__ = ["Board", "Home", "Poster"]
 
 #: An older picture is not shown: whoever makes it has stopped.
 STALE_S = 150.0
@@ -48,6 +48,25 @@ class Board:
         html, window, _ = self._shown
         asked = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
         return html if asked in ([], [("window", window)]) else None
+
+
+class Home:
+    """ASGI middleware: whoever types the first page's own name is led to the root, which is where Streamlit has its first page."""
+
+    def __init__(self, app: ASGIApp, name: str) -> None:
+        self.app = app
+        self._path = f"/{name}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lead on, or pass on."""
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or scope["path"] != self._path:
+            await self.app(scope, receive, send)
+            return
+        query = scope["query_string"]
+        # Relative, so that it holds below a proxy's path too.
+        headers = [(b"location", b"./" + (b"?" + query if query else b"")), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 307, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
 
 
 class Poster:

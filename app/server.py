@@ -17,7 +17,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from app import access
-from app.board import Board, Poster
+from app.board import Board, Home, Poster
 from app.shelf import Shelf, needed
 
 __all__ = ["app"]
@@ -89,5 +89,5 @@ async def _alive(_: st.App) -> AsyncIterator[None]:
 app = st.App(
     Path(__file__).parent / "streamlit_app.py",
     lifespan=_alive,
-    middleware=[Middleware(Shelf, first=needed(FIRST)), Middleware(Poster, board=BOARD)],
+    middleware=[Middleware(Shelf, first=needed(FIRST)), Middleware(Poster, board=BOARD), Middleware(Home, name="overview")],
 )

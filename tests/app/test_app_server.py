@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from app import server
 from app.access import Access
-from app.board import Board, Poster
+from app.board import Board, Home, Poster
 from app.components import netmap
 from app.picture import Opening
 from app.poster import poster
@@ -175,3 +175,14 @@ def test_nobody_sees_the_picture_before_a_sign_in(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("app.access.configured", lambda: Access({}))
     server._look()
     assert server.BOARD.shown(b"") is None
+
+
+def test_the_first_page_has_a_name_too() -> None:
+    """/overview leads to the root with its query, below a proxy's path as well; what is not quite it goes on."""
+    app = Starlette(routes=[Route("/", lambda _: PlainTextResponse("home"))], middleware=[Middleware(Home, name="overview")])
+    with TestClient(app) as client:
+        assert client.get("/overview").text == "home"
+        answer = client.get("/overview?site=sin&metric=loss", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (307, "./?site=sin&metric=loss")
+        assert client.get("/overview/").status_code == 404
+        assert client.post("/overview").status_code == 404
