@@ -60,6 +60,7 @@ __all__ = [
     "site_id",
     "unmeasured",
     "what_if_answer",
+    "what_if_answers",
     "workload_of",
     "write_parquet",
 ]
@@ -253,11 +254,24 @@ def what_if_answer(
     seed: int = 0,
 ) -> WhatIf:
     """A request before and after a scenario, over the links of a snapshot."""
+    return what_if_answers(known, edits, [request], inventory=inventory, pools=pools, seed=seed)[0]
+
+
+def what_if_answers(
+    known: Links,
+    edits: Scenario,
+    requests: Iterable[Request],
+    *,
+    inventory: Inventory | None = None,
+    pools: Iterable[ServingPool] | None = None,
+    seed: int = 0,
+) -> list[WhatIf]:
+    """Requests before and after a scenario, over the links of a snapshot."""
     from routing import scenario  # with all edits, which a route needs none of
 
     inventory = inventory or load()
     world = scenario.World.of(known.sites, known.links, inventory.pools if pools is None else pools)
-    return scenario.what_if(edits, world, request, egress=prices_of(inventory), seed=seed, snapshot=known.snapshot)
+    return scenario.what_ifs(edits, world, requests, egress=prices_of(inventory), seed=seed, snapshot=known.snapshot)
 
 
 def matrix_rows(

@@ -315,10 +315,15 @@ def plan(at: Source, window: str, request: Request) -> dict[str, Any]:
     return _plan(at.key, clock(at), window, request)
 
 
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _matrix(key: tuple[str, int], now: datetime, window: str) -> list[MatrixRow]:
+    return answers.matrix_rows(known(Source(*key, now), window))
+
+
 @st.cache_resource(show_spinner="Failing the site", max_entries=32)
 def _failure(key: tuple[str, int], now: datetime, window: str, site: str) -> tuple[list[MatrixRow], list[MatrixChange]]:
     world = known(Source(*key, now), window)
-    before = answers.matrix_rows(world)
+    before = _matrix(key, now, window)
     return before, compare_matrix(before, answers.matrix_rows(world, fail=[site]))
 
 
@@ -333,7 +338,8 @@ def _failure_effects(key: tuple[str, int], now: datetime, window: str, site: str
     scenario = Scenario(name=f"fail {site}", edits=(FailSite(site),))
     asked = answers.workload_of(workload)
     sources = sorted({link.src for link in world.links if link.src in world.sites and world.sites[link.src].kind == "pop"})
-    rows = [(source, answers.what_if_answer(world, scenario, Request(source=source, workload=asked, k=1))) for source in sources]
+    requests = [Request(source=source, workload=asked, k=1) for source in sources]
+    rows = list(zip(sources, answers.what_if_answers(world, scenario, requests), strict=True))
     return {
         "from": [source for source, _ in rows],
         "state": [_state(result) for _, result in rows],

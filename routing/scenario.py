@@ -49,6 +49,7 @@ __all__ = [
     "parse",
     "rehome",
     "what_if",
+    "what_ifs",
 ]
 
 
@@ -314,24 +315,42 @@ class WhatIf:
 def what_if(
     scenario: Scenario, world: World, request: Request, *, egress: EgressPrices = no_price, seed: int = 0, snapshot: int | None = None
 ) -> WhatIf:
-    """Plan a request in the world as it is and after a scenario.
+    """Plan a request in the world as it is and after a scenario; see what_ifs."""
+    return what_ifs(scenario, world, [request], egress=egress, seed=seed, snapshot=snapshot)[0]
+
+
+def what_ifs(
+    scenario: Scenario,
+    world: World,
+    requests: Iterable[Request],
+    *,
+    egress: EgressPrices = no_price,
+    seed: int = 0,
+    snapshot: int | None = None,
+) -> list[WhatIf]:
+    """Plan requests in the world as it is and after a scenario; each world is made ready once for all of them.
 
     Where the source failed, its users ask from the PoP they re-home to, and `delta` adds that leg's median RTT once for
     the request and once for each round trip of the hand-shake. A destination that failed is freed: any site may serve.
     """
     changed = apply(scenario, world)
-    before = _planner(world, egress, seed, snapshot).plan(request)
-    leg, extra_ns, moved = None, 0.0, request
-    if request.source not in changed.sites:
-        leg = rehome(request.source, world, changed)
-        if leg is None:
-            return WhatIf(scenario=scenario, before=before, after=None, rehome=None, delta=None)
-        extra_ns = (rank_rtt_ns(leg) or 0) * (1.0 + HANDSHAKE_ROUND_TRIPS[request.connection])
-        moved = replace(moved, source=leg.dst)
-    if request.destination not in changed.sites:
-        moved = replace(moved, destination=None)
-    after = _planner(changed, egress, seed, snapshot).plan(moved)
-    return WhatIf(scenario=scenario, before=before, after=after, rehome=leg, delta=compare(before, after, extra_ns=extra_ns))
+    as_it_is, after_it = (_planner(some, egress, seed, snapshot) for some in (world, changed))
+
+    def planned(request: Request) -> WhatIf:
+        before = as_it_is.plan(request)
+        leg, extra_ns, moved = None, 0.0, request
+        if request.source not in changed.sites:
+            leg = rehome(request.source, world, changed)
+            if leg is None:
+                return WhatIf(scenario=scenario, before=before, after=None, rehome=None, delta=None)
+            extra_ns = (rank_rtt_ns(leg) or 0) * (1.0 + HANDSHAKE_ROUND_TRIPS[request.connection])
+            moved = replace(moved, source=leg.dst)
+        if request.destination not in changed.sites:
+            moved = replace(moved, destination=None)
+        after = after_it.plan(moved)
+        return WhatIf(scenario=scenario, before=before, after=after, rehome=leg, delta=compare(before, after, extra_ns=extra_ns))
+
+    return [planned(request) for request in requests]
 
 
 def _planner(world: World, egress: EgressPrices, seed: int, snapshot: int | None) -> Planner:

@@ -13,7 +13,7 @@ from records.errors import UnknownSite, UserError
 from records.units import MS
 from routing.matrix import rows
 from routing.request import Request
-from routing.scenario import FailSite, Scenario, World, apply, compare_matrix, parse, rehome, what_if
+from routing.scenario import FailSite, Scenario, World, apply, compare_matrix, parse, rehome, what_if, what_ifs
 
 SITES = {s.id: s for s in (site("a", 0, 0), site("b", 0, 10), site("c", 0, 20), site("aws:us-east-1", 39, -77))}
 LINKS = (
@@ -158,3 +158,11 @@ def test_no_json_document_breaks_the_reader(document):
     except UserError:
         return
     assert isinstance(found, Scenario)
+
+
+def test_many_requests_are_answered_as_one_by_one():
+    """Two worlds made ready once, asked in any order, say what worlds made for each request alone say."""
+    requests = [Request(source=source, workload=workload(), connection=kind) for source in "cab" for kind in ("cold", "warm")]
+    for edits in (fail("a"), fail("b"), fail("a", "b", "c")):
+        assert what_ifs(edits, WORLD, requests) == [what_if(edits, WORLD, request) for request in requests]
+    assert what_ifs(fail("a"), WORLD, []) == []
