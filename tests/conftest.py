@@ -1,7 +1,7 @@
 """The labs that tests of all packages share: real hosts, real packets, known truth. Each is started once a session.
 
-Tests that use one are marked `lab`, and with that `alone`: scripts/run-tests runs them one after the other. Outside
-tests/lab and tests/probes they are in files called test_<package>_lab.py.
+Tests that use one are marked `lab`, and with that `alone`: scripts/run-tests runs them apart, those that are marked `waits` too beside
+what computes. Outside tests/lab and tests/probes they are in files called test_<package>_lab.py.
 """
 
 from __future__ import annotations
@@ -57,10 +57,11 @@ LONGEST = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What sends packets through a lab runs alone; the longest files come first."""
+    """What sends packets through a lab runs alone; the longest files come first; of two workers one has all that the large lab is for."""
     for item in items:
         if item.get_closest_marker("lab"):
             item.add_marker("alone")
+        item.add_marker(pytest.mark.xdist_group("wan" if "wan" in getattr(item, "fixturenames", ()) else item.path.stem))
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 

@@ -111,6 +111,7 @@ def test_once_measures_the_world_as_it_is(tmp_path: Path) -> None:
     assert summary["measurements"]["http"] > 0
 
 
+@pytest.mark.waits
 def test_a_world_there_is_not_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     """A misspelt world is the user's mistake: what there is, exit status 2, and no warehouse."""
     argv = isochrone("demo", "--world", "wrold-24", "--once", "--warehouse", str(tmp_path / "w"))
@@ -121,9 +122,11 @@ def test_a_world_there_is_not_is_refused_before_anything_is_made(tmp_path: Path)
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.waits
 @pytest.mark.timeout(180)
-def test_ctrl_c_ends_every_process_it_made(tmp_path: Path) -> None:
+def test_ctrl_c_ends_every_process_it_made(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The demo of a small world with its dashboard on the loopback lab: pages answer; one SIGINT, and all is gone with exit status 0."""
+    tmp_path = tmp_path_factory.mktemp("demo")  # a short name: a socket's path has at most 107 octets (unix(7))
     port, collector_port = free_port(), free_port()
     argv = isochrone(
         "demo",

@@ -29,6 +29,7 @@ WAIT_S = 60
 
 pytestmark = [
     pytest.mark.alone,
+    pytest.mark.waits,
     pytest.mark.skipif(
         not any(capability.works for capability in inspect() if capability.name == "ping and traceroute"),
         reason="no ICMP socket may be opened here",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
 import dashboard_seed
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from app import data
@@ -40,10 +43,34 @@ PAGES = (
 Open = Callable[..., AppTest]
 
 
-@pytest.fixture(scope="module")
+#: What Streamlit looks for in every installed package before each run of a page: half of what a run takes, and always the same.
+_installed_components = functools.cache(manifest_scanner.scan_component_manifests)
+#: When the test world of a folder was made, in seconds of the wall clock.
+_MADE_S: dict[Path, float] = {}
+
+
+@functools.cache
+def _world(folder: Path) -> Path:
+    made = dashboard_seed.build(folder / "warehouse", minutes=12)
+    _MADE_S[made] = time.time()
+    return made
+
+
+@pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a warehouse with the test world in it."""
-    return dashboard_seed.build(tmp_path_factory.mktemp("world") / "warehouse", minutes=12)
+    """The folder of a warehouse with the test world in it, one for all that import this."""
+    return _world(tmp_path_factory.getbasetemp() / "world-of-pages")
+
+
+def _clock(behind: timedelta) -> type[datetime]:
+    """The pages' clock, late by so much: a world that was made a while ago is as fresh as when it was made."""
+
+    class Late(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) - behind
+
+    return Late
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +89,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Open:
         st.cache_data.clear()
         st.cache_resource.clear()
         monkeypatch.setenv("ISOCHRONE_WAREHOUSE", str(folder))
+        monkeypatch.setattr(manifest_scanner, "scan_component_manifests", _installed_components)
+        monkeypatch.setattr(data, "datetime", _clock(timedelta(seconds=time.time() - _MADE_S.get(folder, time.time()))))
         at = AppTest.from_file(str(SCRIPT), default_timeout=60)
         for key, value in address.items():
             at.query_params[key] = value

@@ -82,11 +82,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(15)
 
 
-@pytest.fixture(params=["light", "dark"])
-def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Any, list[str]]]:
-    """A fresh browser in one colour scheme, and the list of requests to other hosts, which are refused."""
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """One browser for the module. (Not for longer: while it is open no other test of this process could run a loop of its own.)"""
     from playwright.sync_api import sync_playwright
 
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def browser(request: pytest.FixtureRequest, chromium: Any) -> Iterator[tuple[Any, list[str]]]:
+    """A profile that nobody used before, in one colour scheme, and the list of requests to other hosts, which are refused."""
     leaks: list[str] = []
 
     def guard(route: Any) -> None:
@@ -96,18 +105,10 @@ def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[An
             leaks.append(route.request.url)
             route.abort()
 
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"),
-            executable_path=CHROMIUM,
-            headless=True,
-            args=list(FLAGS),
-            viewport={"width": 1440, "height": 900},
-            color_scheme=request.param,
-        )
-        context.route("**/*", guard)
-        yield context, leaks
-        context.close()
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, color_scheme=request.param)
+    context.route("**/*", guard)
+    yield context, leaks
+    context.close()
 
 
 def _settled(page: Any) -> None:

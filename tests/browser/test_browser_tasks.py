@@ -20,6 +20,7 @@ from test_browser_pages import (  # noqa: F401  fixtures
     _settled,
     _until,
     browser,
+    chromium,
     pytestmark,
     served,
 )

@@ -19,7 +19,7 @@ from lab.state import LabState, runtime_dir
 from lab.topology import available, builtin
 from records.errors import IsochroneError
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 
 def isochrone(*argv: str, status: int = 0) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from lab.faults.fleet import PACKETS
 from lab.faults.stage import stage
 from records.errors import OutsideError
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.alone, pytest.mark.waits, pytest.mark.timeout(400)]
 
 
 def _check(name: str) -> None:

@@ -173,6 +173,7 @@ def test_a_real_grid_becomes_its_own_truth(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.waits
 def test_a_real_grid_becomes_real_packets(namespace_support: namespaces.Support, tmp_path: Path) -> None:
     """By the command line: six sites of the Skyplane grid; the least of some pings is the file's RTT within 0.5 ms or 2 %."""
     path = real_matrix("skyplane", tmp_path)

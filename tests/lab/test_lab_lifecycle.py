@@ -22,7 +22,7 @@ from lab.topology import builtin
 from lab.world import attach, start
 from records.errors import UserError
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.waits]
 
 
 def lab_traces(state: LabState) -> list[str]:

@@ -30,7 +30,7 @@ from probes.throughput import ThroughputConfig, ThroughputProbe
 from records.errors import UnknownSite
 from records.measurement import InferenceResult, Measurement, PingResult, ThroughputResult
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 MS = 1_000_000
 

@@ -14,7 +14,7 @@ from lab.links import Change
 from lab.namespace_lab import NamespaceLab
 from records.errors import UserError
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.waits]
 
 
 def test_an_answer_returns_over_the_medium_of_the_question(wan: NamespaceLab) -> None:

@@ -23,7 +23,7 @@ from lab_tools import ROOT
 
 from lab.state import process_start
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.waits]
 
 _USER = "65534"
 _BECOME = f"setpriv --reuid {_USER} --regid {_USER} --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs"

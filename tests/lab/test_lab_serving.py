@@ -18,7 +18,7 @@ import pytest
 from lab import serving
 from records.errors import OutsideError
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 
 def free_port() -> int:

@@ -113,6 +113,7 @@ def diurnal_lab(namespace_support: namespaces.Support, tmp_path: Path) -> Iterat
 
 
 @pytest.mark.lab
+@pytest.mark.waits
 def test_a_diurnal_link_is_on_the_wire_as_the_truth_says_now(diurnal_lab: NamespaceLab) -> None:
     """The truth moves with the time, and the least of a few pings lies between the truths before and after them."""
     address = truth_of(diurnal_lab, "fra", "iad").address

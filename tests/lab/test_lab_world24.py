@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import statistics
-from collections.abc import Iterator
 
 import networkx as nx
 import pytest
 from lab_tools import floor_ms, run_at
 
-from lab import namespaces
 from lab.namespace_lab import NamespaceLab
 from lab.topology import Topology, builtin
 from lab.truth import PairTruth, pair_truths
-from lab.world import start
 from records.place import PROVIDERS
 
 CONTINENTS = {
@@ -137,43 +134,37 @@ def test_some_routers_say_little(world: Topology, truths: list[PairTruth]) -> No
     assert any(abs(p.forward_ns - p.reverse_ns) > 2_000_000 for p in truths)
 
 
-@pytest.fixture(scope="module")
-def lab(namespace_support: namespaces.Support, world: Topology, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NamespaceLab]:
-    lab = start(world, tmp_path_factory.mktemp("world-24"), "namespaces", serving=False)
-    assert isinstance(lab, NamespaceLab)
-    yield lab
-    lab.stop()
-
-
 @pytest.mark.lab
+@pytest.mark.waits
 @pytest.mark.parametrize("silent", ["a-chi", "p-gum", "acc-scl-a"])
-def test_a_traceroute_shows_silence_where_a_router_is_silent(lab: NamespaceLab, truths: list[PairTruth], silent: str) -> None:
+def test_a_traceroute_shows_silence_where_a_router_is_silent(wan: NamespaceLab, truths: list[PairTruth], silent: str) -> None:
     """On a path with one silent router, traceroute lists every hop of the truth and an asterisk for that one."""
     if shutil.which("traceroute") is None:
         pytest.skip("traceroute is not installed here")
     # Without routers that limit their answers, and with one path only: then every hop has its place.
-    limited = {router.id for router in lab.topology.routers if router.icmp_per_s is not None}
+    limited = {router.id for router in wan.topology.routers if router.icmp_per_s is not None}
     pair = next(p for p in truths if silent in p.nodes and len(p.silent) == p.path_count == 1 and not limited & set(p.nodes))
     expected = tuple("*" if node == silent else hop for node, hop in zip(pair.nodes, pair.hops, strict=True))
     for attempt in (1, 2):
-        text = run_at(lab, pair.src, "traceroute", "-n", "-q", "2", "-w", "1.5", "-I", pair.address)
+        text = run_at(wan, pair.src, "traceroute", "-n", "-q", "2", "-w", "1.5", "-I", pair.address)
         if tuple(re.findall(r"^ *\d+ +(?:\* +(?=[0-9]))?([0-9.]+|\*)", text, re.MULTILINE)) == expected:
             return
         assert attempt == 1, text
 
 
 @pytest.mark.lab
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("src", "dst", "medium"), [("nbo", "bom", "internet"), ("lhr", "iad", "backbone"), ("jnb", "aws:af-south-1", "direct-connect")]
 )
 @pytest.mark.parametrize("version", [4, 6])
-def test_ping_measures_the_truth(lab: NamespaceLab, truths: list[PairTruth], src: str, dst: str, medium: str, version: int) -> None:
+def test_ping_measures_the_truth(wan: NamespaceLab, truths: list[PairTruth], src: str, dst: str, medium: str, version: int) -> None:
     """Over either version of IP and every medium, the least of some pings is the RTT of the truth within 0.5 ms or 2 %."""
     (pair,) = [p for p in truths if (p.src, p.dst, p.medium) == (src, dst, medium)]
     address = pair.address if version == 4 else pair.address_v6
     assert address is not None
     for attempt in (1, 2):
-        text = run_at(lab, src, "ping", "-n", "-q", "-c", "8", "-i", "0.05", "-W", "2", address)
+        text = run_at(wan, src, "ping", "-n", "-q", "-c", "8", "-i", "0.05", "-W", "2", address)
         found = re.search(r"= ([0-9.]+)/", text)
         assert found, text
         if -0.05 <= float(found[1]) - pair.rtt_ns / 1e6 <= max(0.5, 0.02 * pair.rtt_ns / 1e6):

@@ -24,7 +24,7 @@ from probes.resolve import Addresses, ResolveFailed, Resolver
 from records.errors import ConfigError
 from records.measurement import HttpResult
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 ANSWER = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno\n"
 

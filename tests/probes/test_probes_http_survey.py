@@ -17,7 +17,7 @@ from probes.model import Header, Vantage
 from records.errors import OutsideError
 from records.measurement import HttpResult
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 FAST = Manners(start_gap_ms=0, own_gap_ms=0)
 OK: dict[str, Any] = {"outcome": "ok", "tcp_ns": 5, "tcp_rtt_ns": 5}

@@ -30,7 +30,7 @@ from probes.model import Target, Vantage, new_boot_id
 from records.errors import ConfigError
 from records.measurement import InferenceResult
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 MS = 1_000_000
 

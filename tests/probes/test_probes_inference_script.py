@@ -27,7 +27,7 @@ from probes.model import Target, Vantage, Withheld
 from records.errors import ConfigError
 from records.measurement import InferenceResult
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 MS = 1_000_000
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"

@@ -11,7 +11,7 @@ from lab_tools import run_together, visible_paths
 from lab.namespace_lab import NamespaceLab
 from lab.truth import PairTruth
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.waits]
 
 _OURS = (sys.executable, "-m", "app.cli")
 

@@ -14,7 +14,7 @@ from records.batch import encode_line
 from records.errors import ConfigError, NotPermitted
 from records.measurement import PingResult
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 MS = 1_000_000
 #: Refused before any resolver is asked: a label has at most 63 octets (RFC 1035).

@@ -14,7 +14,7 @@ from probes.ping import IcmpEngine, PingConfig, PingProbe, UdpEchoEngine, UdpEch
 from probes.ping.failure import source_of
 from records.errors import ConfigError, NotPermitted
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 MS = 1_000_000
 NO_SUCH_NAME = f"{'x' * 70}.invalid"

@@ -48,6 +48,7 @@ def nearest(rtts_ns: list[int]) -> int:
 
 
 @pytest.mark.lab
+@pytest.mark.waits
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_sweep_of_flows_shows_the_paths_and_each_flow_keeps_to_one(ecmp: NamespaceLab, version: int) -> None:
     """24 flows from a to b, 4 packets each: more than two round trips of the sixteen there are; asked again, every flow has the same."""

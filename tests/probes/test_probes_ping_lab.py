@@ -13,7 +13,7 @@ from collections import Counter
 import pytest
 from probes_ping_lab import ORDINARY_USER, ROOT, chain, run, why_not
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.waits]
 
 PING = """
 import asyncio, dataclasses, json, sys

@@ -17,7 +17,7 @@ from probes.schedule import phase_ns
 from probes.threads import DaemonThreads
 from records.units import MS
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 PING = '[[probe]]\ntype = "ping"\nengine = "udp"\ninterval_s = 0.25\ncount = 1\ntimeout_ms = 500\n'
 

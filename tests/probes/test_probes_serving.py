@@ -152,6 +152,7 @@ def answer(body: bytes, status: bytes = b"200 OK") -> bytes:
 
 
 @pytest.mark.alone
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("said", "outcome", "words"),
     [
@@ -178,6 +179,7 @@ def test_what_servers_do_wrong(said: list[float | bytes], outcome: str, words: s
 
 
 @pytest.mark.alone
+@pytest.mark.waits
 def test_a_reading_over_the_network(unused_port: int) -> None:
     """The numbers, how long it took, the kernel's RTT; nobody there is connect_failed; no URL is the user's mistake."""
 
@@ -209,6 +211,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory, worker_port: int) -> Iterato
 
 
 @pytest.mark.alone
+@pytest.mark.waits
 def test_llama_cpp_idle_and_with_all_slots_busy(llama: str) -> None:
     """Idle it has no request; with three times as many as slots it says that some wait, and no claim of it is wrong."""
     slots = lab_serving.SLOT_COUNT

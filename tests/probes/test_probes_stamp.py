@@ -26,7 +26,7 @@ from probes.stamp import StampConfig, StampProbe, StampReflector, parse_networks
 from records.errors import ConfigError
 from records.stamp import StampResult
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 KEY = "0123456789abcdef0123456789abcdef"
 

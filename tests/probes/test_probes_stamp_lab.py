@@ -13,7 +13,7 @@ from lab_tools import ROOT, twice
 from lab.links import Change
 from lab.namespace_lab import NamespaceLab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.waits]
 
 MS = 1_000_000
 _OURS = (sys.executable, "-m", "app.cli")

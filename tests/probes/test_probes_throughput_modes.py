@@ -16,7 +16,7 @@ from probes.throughput.lease import Lease
 from probes.throughput.server import BuiltinServer
 from records.measurement import ThroughputResult
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 needs_iperf3 = pytest.mark.skipif(shutil.which("iperf3") is None, reason="iperf3 is not installed")
 

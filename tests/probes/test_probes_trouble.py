@@ -18,7 +18,7 @@ import pytest
 
 from lab import namespaces
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.waits]
 
 ROOT = Path(__file__).parents[2]
 
