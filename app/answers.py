@@ -37,6 +37,7 @@ from warehouse import Warehouse, queries
 
 if TYPE_CHECKING:
     from routing.scenario import Scenario, WhatIf
+    from routing.served import Serving
     from warehouse.imported import LinkRows
     from warehouse.queries import LinkSnapshot
 
@@ -57,6 +58,7 @@ __all__ = [
     "require_links",
     "residency_rules",
     "route_answer",
+    "serving_of",
     "site_id",
     "unmeasured",
     "what_if_answer",
@@ -272,6 +274,15 @@ def what_if_answers(
     inventory = inventory or load()
     world = scenario.World.of(known.sites, known.links, inventory.pools if pools is None else pools)
     return scenario.what_ifs(edits, world, requests, egress=prices_of(inventory), seed=seed, snapshot=known.snapshot)
+
+
+def serving_of(known: Links, *, inventory: Inventory | None = None, seed: int = 0) -> Serving:
+    """The links of a snapshot with the inventory's pools and prices, ready to say who serves whom (routing.served)."""
+    from routing.served import Serving
+    from routing.world import World
+
+    inventory = inventory or load()
+    return Serving(World.of(known.sites, known.links, inventory.pools), egress=prices_of(inventory), seed=seed, snapshot=known.snapshot)
 
 
 def matrix_rows(

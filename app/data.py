@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from typing import Any
 
 import streamlit as st
@@ -28,10 +29,12 @@ from records.measurement import TracerouteResult
 from records.place import Site
 from records.units import ms
 from routing import gates
-from routing.answer import Answer, to_json
-from routing.matrix import MatrixRow
+from routing.answer import to_json
+from routing.kernel import Form
+from routing.matrix import Matrix, solve
 from routing.request import Request
-from routing.scenario import FailSite, MatrixChange, Scenario, WhatIf, compare_matrix
+from routing.scenario import MatrixChange, compare_matrices
+from routing.served import Serving, State, effects_of_failure
 from warehouse import Warehouse, open_warehouse, queries, workbench
 from warehouse.moments import link_moments
 
@@ -51,6 +54,7 @@ __all__ = [
     "links",
     "location",
     "newest",
+    "of_minute",
     "opened",
     "path_history",
     "paths",
@@ -110,6 +114,16 @@ def source() -> Source | None:
         return None
     ticks = int(datetime.now(UTC).timestamp()) // TICK_S
     return Source(place, _snapshot(place, ticks), datetime.fromtimestamp(ticks * TICK_S, UTC))
+
+
+def of_minute(at: Source) -> Source:
+    """The source as somebody first saw it in this minute: what takes long to compute is computed once a minute, for all sessions."""
+    return _of_minute(at.location, int(at.now.timestamp()) // 60, at)
+
+
+@st.cache_data(show_spinner=False, max_entries=8)
+def _of_minute(place: str, minute: int, _at: Source) -> Source:  # noqa: ARG001 - what the answer is kept under
+    return _at
 
 
 @st.cache_data(show_spinner=False, max_entries=8)
@@ -315,58 +329,57 @@ def plan(at: Source, window: str, request: Request) -> dict[str, Any]:
     return _plan(at.key, clock(at), window, request)
 
 
-@st.cache_resource(show_spinner=False, max_entries=8)
-def _matrix(key: tuple[str, int], now: datetime, window: str) -> list[MatrixRow]:
-    return answers.matrix_rows(known(Source(*key, now), window))
+#: A server lives long: loading the compiled form pays with the second site that somebody fails.
+_FORM: Form = "numba" if find_spec("numba") else "auto"
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _matrix(key: tuple[str, int], now: datetime, window: str) -> Matrix:
+    return solve(links(Source(*key, now), window), form=_FORM)
 
 
 @st.cache_resource(show_spinner="Failing the site", max_entries=32)
-def _failure(key: tuple[str, int], now: datetime, window: str, site: str) -> tuple[list[MatrixRow], list[MatrixChange]]:
-    world = known(Source(*key, now), window)
-    before = _matrix(key, now, window)
-    return before, compare_matrix(before, answers.matrix_rows(world, fail=[site]))
+def _changes(key: tuple[str, int], now: datetime, window: str, site: str) -> list[MatrixChange]:
+    return compare_matrices(_matrix(key, now, window), solve(links(Source(*key, now), window), fail=[site], form=_FORM))
 
 
-def failure(at: Source, window: str, site: str) -> tuple[list[MatrixRow], list[MatrixChange]]:
+def failure(at: Source, window: str, site: str) -> tuple[Matrix, list[MatrixChange]]:
     """All pairs as they are, and what the loss of a site changes."""
-    return _failure(at.key, clock(at), window, site)
+    now = clock(at)
+    return _matrix(at.key, now, window), _changes(at.key, now, window, site)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _serving(key: tuple[str, int], now: datetime, window: str) -> Serving:
+    return answers.serving_of(known(Source(*key, now), window))
 
 
 @st.cache_data(show_spinner="Planning before and after", max_entries=32)
 def _failure_effects(key: tuple[str, int], now: datetime, window: str, site: str, workload: str) -> Columns:
-    world = known(Source(*key, now), window)
-    scenario = Scenario(name=f"fail {site}", edits=(FailSite(site),))
+    serving = _serving(key, now, window)
     asked = answers.workload_of(workload)
-    sources = sorted({link.src for link in world.links if link.src in world.sites and world.sites[link.src].kind == "pop"})
-    requests = [Request(source=source, workload=asked, k=1) for source in sources]
-    rows = list(zip(sources, answers.what_if_answers(world, scenario, requests), strict=True))
+    places = serving.world.sites
+    sources = sorted({link.src for link in serving.world.links if link.src in places and places[link.src].kind == "pop"})
+    found = effects_of_failure(site, serving, [Request(source=source, workload=asked, k=1) for source in sources])
     return {
-        "from": [source for source, _ in rows],
-        "state": [_state(result) for _, result in rows],
-        "before": [_served_at(result.before) for _, result in rows],
-        "after": [_served_at(result.after) for _, result in rows],
-        "rehome": [result.rehome.dst if result.rehome else None for _, result in rows],
-        "before_ms": [ms(_ttft_ns(result.before)) for _, result in rows],
-        "delta_ms": [ms(result.delta.ttft_p50_ns) if result.delta else None for _, result in rows],
+        "from": list(sources),
+        "state": [_STATES[one.state] for one in found],
+        "before": [None if one.before is None else one.before.sites[-1] for one in found],
+        "after": [None if one.after is None else one.after.sites[-1] for one in found],
+        "rehome": [one.rehome.dst if one.rehome else None for one in found],
+        "before_ms": [None if one.before is None else ms(one.before.ttft_p50_ns) for one in found],
+        "delta_ms": [ms(one.delta_ns) for one in found],
     }
 
 
-def _state(result: WhatIf) -> str:
-    if result.delta is None or result.delta.lost:
-        return "✕ lost"
-    if result.rehome is not None:
-        return "⌂ re-homed"
-    if result.delta.moved:
-        return "↷ moved"
-    return "unchanged" if not result.delta.ttft_p50_ns else "↝ other way"
-
-
-def _served_at(answer: Answer | None) -> str | None:
-    return answer.routes[0].sites[-1] if answer is not None and answer.routes else None
-
-
-def _ttft_ns(answer: Answer | None) -> float | None:
-    return answer.routes[0].ttft.p50_ns if answer is not None and answer.routes and answer.routes[0].ttft is not None else None
+#: How the page names what became of a PoP's requests.
+_STATES: dict[State, str] = {
+    "unchanged": "unchanged",
+    "another way": "↝ other way",
+    "moved": "↷ moved",
+    "re-homed": "⌂ re-homed",
+    "lost": "✕ lost",
+}
 
 
 def failure_effects(at: Source, window: str, site: str, workload: str) -> Columns:

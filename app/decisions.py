@@ -24,11 +24,11 @@ from records.errors import IsochroneError
 from records.units import ms
 from routing.cases import monthly_usd
 from routing.fleet import FleetOptions, settle
-from routing.outcome import Cache, measure
+from routing.outcome import Cache, measure_places
 from routing.request import Objective
-from routing.scenario import parse
+from routing.scenario import Scenario, parse
 
-__all__ = ["MODES", "SCOPES", "Reached", "compared", "placed", "price_rows", "ranked", "reached", "scenario_problem", "worked"]
+__all__ = ["MODES", "SCOPES", "Reached", "compared", "in_time", "placed", "price_rows", "ranked", "reached", "scenario_problem", "worked"]
 
 #: What a byte that leaves a region may be billed as.
 SCOPES = ("internet", "inter-region", "direct-connect")
@@ -61,43 +61,73 @@ def _question(
     )
 
 
-@st.cache_resource(show_spinner="Serving every metro", max_entries=32)
-def _reached(key: tuple[str, int], now: datetime, window: str, workload: str, mode: str, rps: float | None) -> tuple[Reached, ...]:
+@st.cache_resource(show_spinner="Serving every metro from the edge, the cloud and both", max_entries=16)
+def _reached(key: tuple[str, int], now: datetime, window: str, workload: str, rps: float | None) -> dict[str, tuple[Reached, ...]]:
     question = _question(key, now, window, workload, rps=rps)
-    world = replace(whatif.baseline(question), mode=mode)  # type: ignore[arg-type]
-    inventory = question.inventory
-    fleet = settle(world, question.options, egress=answers.prices_of(inventory), memory=memory_of(inventory))
-    site_of = {pool.id: pool.site for pool in fleet.pools}
-    return tuple(
-        Reached(
-            place.site,
-            float(inventory.population.get(place.site, 0)),
-            ms(place.ttft_p50_ns),
-            ms(place.ttft_p95_ns),
-            site_of[place.served[0][0]] if place.served else None,
-            place.measured,
+    world, prices, memory = whatif.baseline(question), answers.prices_of(question.inventory), memory_of(question.inventory)
+    people, draws, reach, found = question.inventory.population, Cache(question.seed), None, {}
+    for mode in MODES:
+        fleet = settle(replace(world, mode=mode), question.options, egress=prices, memory=memory, reach=reach)  # type: ignore[arg-type]
+        reach = fleet.reach  # a mode chooses among pools, and leaves the network as it is
+        site_of = {pool.id: pool.site for pool in fleet.pools}
+        found[mode] = tuple(
+            Reached(
+                place.site,
+                float(people.get(place.site, 0)),
+                ms(place.ttft_p50_ns),
+                ms(place.ttft_p95_ns),
+                site_of[place.served[0][0]] if place.served else None,
+                place.measured,
+            )
+            for place in measure_places(fleet, draws)
         )
-        for place in measure(fleet, Cache(question.seed)).places
-    )
+    return found
 
 
-def reached(at: Source, window: str, workload: str, mode: str, rps: float | None) -> tuple[Reached, ...]:
-    """The first token of every metro when requests may be served in `mode`, at so many requests a second (None: half of capacity)."""
-    return _reached(at.key, data.clock(at), window, workload, mode, rps)
+def reached(at: Source, window: str, workload: str, rps: float | None) -> dict[str, tuple[Reached, ...]]:
+    """By mode (MODES), the first token of every metro, at so many requests a second (None: half of capacity)."""
+    return _reached(at.key, data.clock(at), window, workload, rps)
 
 
-@st.cache_data(show_spinner="Settling before and after", max_entries=64)
-def _compared(key: tuple[str, int], now: datetime, window: str, document: str, workload: str) -> dict[str, Any]:
+@st.cache_resource(show_spinner="Settling all demand as it is", max_entries=6)
+def _before(key: tuple[str, int], now: datetime, window: str, workload: str, _question: whatif.Question, held: str) -> whatif.Before:  # noqa: ARG001 - kept under it
+    return whatif.before_of(_question, whatif.scenario_of(json.loads(held), _question))
+
+
+def _asked(
+    key: tuple[str, int], now: datetime, window: str, document: str, workload: str
+) -> tuple[whatif.Question, Scenario, whatif.Before]:
+    """What is asked, and the baseline: one for all scenarios that change neither workload, objective nor demand by themselves."""
     question = _question(key, now, window, workload)
     said = json.loads(document)
+    held = {name: said[name] for name in ("workload", "objective", "rps") if name in said}
+    before = _before(key, now, window, workload, question, json.dumps({"name": "as it is", "edits": [], **held}, sort_keys=True))
+    return question, whatif.scenario_of(said, question), before
+
+
+@st.cache_data(show_spinner="Settling all demand after the change", max_entries=64)
+def _compared(key: tuple[str, int], now: datetime, window: str, document: str, workload: str) -> dict[str, Any]:
+    said = json.loads(document)
     if "kind" in said:
+        question = _question(key, now, window, workload)
         return worked_cases.worked(said, question.known, question.inventory, seed=question.seed)
-    return whatif.compared(question, whatif.scenario_of(said, question))
+    question, scenario, before = _asked(key, now, window, document, workload)
+    return whatif.compared(question, scenario, before=before, in_time=False)
 
 
 def compared(at: Source, window: str, document: dict[str, Any], workload: str) -> dict[str, Any]:
-    """A scenario (or worked case) beside its baseline, as `isochrone whatif --json` gives it."""
+    """A scenario (or worked case) beside its baseline, as `isochrone whatif --json` gives it; a burst without its timeline."""
     return _compared(at.key, data.clock(at), window, json.dumps(document, sort_keys=True), workload)
+
+
+@st.cache_data(show_spinner="Following every queue through the burst", max_entries=16)
+def _in_time(key: tuple[str, int], now: datetime, window: str, document: str, workload: str) -> list[dict[str, Any]]:
+    return whatif.burst_in_time(*_asked(key, now, window, document, workload))
+
+
+def in_time(at: Source, window: str, document: dict[str, Any], workload: str) -> list[dict[str, Any]]:
+    """The timeline of a scenario's bursts; empty without one."""
+    return _in_time(at.key, data.clock(at), window, json.dumps(document, sort_keys=True), workload)
 
 
 @st.cache_data(show_spinner="Losing every site and provider in turn", max_entries=8)

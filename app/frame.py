@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
 from typing import Any
@@ -41,6 +41,7 @@ __all__ = [
     "theme",
     "usual_pair",
     "view",
+    "view_of_minute",
 ]
 
 PAIR_PAGE = "app_pages/pair.py"
@@ -182,6 +183,14 @@ def view(before: Callable[[], None] = lambda: None) -> View:
         )
         st.stop()
     return found
+
+
+def view_of_minute() -> View:
+    """`view` as it was first seen in this minute, for pages that plan: all sessions share what that takes."""
+    seen = view()
+    at = data.of_minute(seen.at)
+    links = seen.all_links if at == seen.at else data.links(at, seen.window)
+    return replace(seen, at=at, all_links=links, sites=data.sites(at)) if links else seen  # the first link is worth a look at once
 
 
 def need_links(seen: View) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +17,19 @@ from app.identity import by_identity
 from records.link import LinkEstimate
 from records.units import ms
 
-__all__ = ["METRICS", "NEAR_FLOOR_MS", "Metric", "by_pair", "class_of", "class_titles", "media_of", "of_medium", "value", "worst_first"]
+__all__ = [
+    "METRICS",
+    "NEAR_FLOOR_MS",
+    "Metric",
+    "by_pair",
+    "class_of",
+    "class_titles",
+    "degrees",
+    "media_of",
+    "of_medium",
+    "value",
+    "worst_first",
+]
 
 #: Below this fibre floor (about 200 km) a ratio to it says more of the last mile than of the path.
 NEAR_FLOOR_MS = 2.0
@@ -174,6 +187,12 @@ def _speed(link: LinkEstimate) -> float:
 def by_pair(links: Iterable[LinkEstimate]) -> dict[tuple[str, str], LinkEstimate]:
     """Links of one medium by (src, dst)."""
     return {(link.src, link.dst): link for link in links}
+
+
+@by_identity(8)
+def degrees(links: Sequence[LinkEstimate]) -> Counter[str]:
+    """How many usable links, of both directions and all media, each site has; sites without one are not there."""
+    return Counter(end for link in links if link.gate == "ok" for end in {link.src, link.dst})
 
 
 @by_identity(32)

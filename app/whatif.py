@@ -19,14 +19,27 @@ from routing import harm
 from routing.compare import compare_outcomes, single_points, to_json
 from routing.fleet import Fleet, FleetOptions, settle
 from routing.harm import Loss
-from routing.outcome import Cache, measure
+from routing.outcome import Cache, Outcome, measure
 from routing.queueing import capacity_rps
 from routing.scenario import Scenario, apply, digest, parse
 from routing.timeline import at_second, peak_second, timeline
 from routing.variants import Variant
 from routing.world import Stock, World
 
-__all__ = ["Question", "baseline", "case_names", "compared", "losses", "modelled_links", "ranking", "read_document", "swept"]
+__all__ = [
+    "Before",
+    "Question",
+    "baseline",
+    "before_of",
+    "burst_in_time",
+    "case_names",
+    "compared",
+    "losses",
+    "modelled_links",
+    "ranking",
+    "read_document",
+    "swept",
+]
 
 #: Demand where nobody says: this share of what all pools of the model can take together.
 USUAL_LOAD = 0.5
@@ -122,20 +135,42 @@ def _settled(question: Question, world: World, options: FleetOptions, before: Fl
     return settle(world, options, egress=prices_of(question.inventory), memory=memory_of(question.inventory), before=before)
 
 
-def compared(question: Question, scenario: Scenario, *, points: bool = True, before: Fleet | None = None) -> dict[str, Any]:
-    """A scenario beside its baseline, as JSON; `points` looks for new single points of failure, and raises NoAnswer
-    where nobody is left served, and gives a burst its timeline; `before` is the baseline where it is settled already."""
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The baseline, settled and measured: what many scenarios are held against. `draws` serve worlds of the same links and workload."""
+
+    fleet: Fleet
+    outcome: Outcome
+    draws: Cache
+
+
+def before_of(question: Question, scenario: Scenario | None = None) -> Before:
+    """The baseline that a scenario is held against; the same for all with its workload, rps and objective."""
+    options = question.options if scenario is None else _options(question, scenario)
+    fleet = _settled(question, baseline(question, scenario), options)
+    draws = Cache(question.seed)
+    return Before(fleet, measure(fleet, draws), draws)
+
+
+def compared(
+    question: Question, scenario: Scenario, *, points: bool = True, in_time: bool = True, before: Before | None = None
+) -> dict[str, Any]:
+    """A scenario beside its baseline, as JSON.
+
+    points   look for new single points of failure, and raise NoAnswer where nobody is left served
+    in_time  give a burst its timeline, which takes seconds (burst_in_time)
+    before   the baseline (before_of) where it is known
+    """
     options = _options(question, scenario)
-    before = before or _settled(question, baseline(question, scenario), options)
-    world = before.world
+    before = before or before_of(question, scenario)
+    was, world = before.outcome, before.fleet.world
     applied = apply(scenario, world)
     changed = at_second(applied, peak_second(applied)) if applied.bursts else applied
-    after = before if changed == world else _settled(question, changed, options, before)
-    was = measure(before, Cache(question.seed))
-    now = was if after is before else measure(after, Cache(question.seed))
+    after = before.fleet if changed == world else _settled(question, changed, options, before.fleet)
+    now = was if after is before.fleet else measure(after, Cache(question.seed))
     if points and now.lost_share > _ALL and was.lost_share <= _ALL:  # one of many variants may lose all, and its row says so
         raise NoAnswer(_nobody(scenario, after))
-    found = ((), ()) if not points or after is before else (single_points(before), single_points(after))
+    found = ((), ()) if not points or after is before.fleet else (single_points(before.fleet), single_points(after))
     change = compare_outcomes(was, now, points=found)
     return to_json(
         change,
@@ -146,8 +181,13 @@ def compared(question: Question, scenario: Scenario, *, points: bool = True, bef
         seed=question.seed,
         workload=after.workload.name,
         objective=options.objective,
-        timeline=_timeline(question, applied, options, before) if points else [],
+        timeline=_timeline(question, applied, options, before.fleet) if points and in_time else [],
     )
+
+
+def burst_in_time(question: Question, scenario: Scenario, before: Before) -> list[dict[str, Any]]:
+    """The timeline of `compared`: a scenario's bursts in time, its pools' queues followed; empty without one."""
+    return _timeline(question, apply(scenario, before.fleet.world), _options(question, scenario), before.fleet)
 
 
 def _nobody(scenario: Scenario, after: Fleet) -> str:
@@ -185,7 +225,7 @@ def swept(question: Question, variants: Sequence[Variant]) -> list[dict[str, Any
     """The deltas of many scenarios over one baseline, in their order."""
     rows = []
     first = variants[0].scenario
-    before = _settled(question, baseline(question, first), _options(question, first))
+    before = before_of(question, first)
     for variant in variants:
         found = compared(question, variant.scenario, points=False, before=before)
         rows.append({"values": dict(variant.values), "deltas": found["deltas"], "scenario_hash": found["scenario_hash"]})

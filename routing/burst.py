@@ -62,7 +62,7 @@ def transient(
 
     `resolution_s` is the longest time between two evaluations. Raises ValueError for a rate below 0 or a step of nothing.
     """
-    from scipy.linalg import solve_banded
+    from scipy.linalg.lapack import dgtsv
 
     if step_s <= 0 or resolution_s <= 0 or any(not rate >= 0 for rate in rates_rps):
         raise ValueError("a burst needs rates from 0 up and a step above 0")
@@ -98,9 +98,8 @@ def transient(
             # Only where there is any probability, and as far as a step can carry it: the rest is 0 to 1e-15.
             held = np.flatnonzero(p > 1e-18)
             low, high = max(0, int(held[0]) - reach), min(states, int(held[-1]) + reach + 1)
-            part = bands[:, low:high].copy()
-            p[low:high] = solve_banded((1, 1), part, p[low:high], overwrite_ab=True, check_finite=False)
-        waiting = float(p @ queued)
+            p[low:high] = dgtsv(bands[2, low : high - 1], bands[1, low:high], bands[0, low + 1 : high], p[low:high])[3]
+        waiting = float((p * queued).sum())  # no dot product: one wakes the threads of BLAS every time
         full = float(p[slots:].sum())
         # An arrival that finds every slot taken waits for those queued and for the next slot, at the greatest rate.
         wait_s = (waiting + full) / float(served[-1])
@@ -109,7 +108,7 @@ def transient(
                 at_s=number * step_s,
                 rps=float(rate),
                 waiting=waiting,
-                in_service=float(p @ np.minimum(count, slots)),
+                in_service=float((p * np.minimum(count, slots)).sum()),
                 wait_ns=wait_s * SECOND,
                 overflow=float(p[-1]),
             )

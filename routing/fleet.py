@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +156,7 @@ def settle(
 
     before  the state that traffic moves away from: what a place now sends to a pool it did not use finds a cold cache
             (and a split that can be shown to be best still is kept or mended, see routing.resplit)
-    reach   of the same world, where it is known already (Reach.without)
+    reach   of the same network, where it is known already (Reach.without)
 
     Raises UserError for a world without workload, demand, or a pool for the workload's model.
     """
@@ -165,23 +166,12 @@ def settle(
         raise UserError("a scenario over all demand needs a workload; name one")
     if not world.demand or sum(world.demand.values()) <= 0:
         raise UserError("no place asks for anything; give demand in requests a second")
-    standing = (
-        {pool.id for pool in world.pools} if reach is None else {pool.id for pool in world.pools if not reach.gone[reach.index[pool.site]]}
-    )
+    standing = {pool.id for pool in world.pools if reach is None or not reach.gone[reach.index[pool.site]]}
     if not any(pool.model == workload.model for pool in world.all_pools):
         models = ", ".join(sorted({pool.model for pool in world.all_pools})) or "none"
         raise UserError(f"no pool serves {workload.model}, which {workload.name} asks for; pools serve {models}")
     pools = tuple(pool for pool in world.all_pools if pool.model == workload.model and world.all_sites[pool.site].kind != "metro")
-    if reach is None:
-        reach = Reach(
-            world,
-            sorted({pool.site for pool in pools}),
-            relays=options.relays,
-            relay_ms=options.relay_ms,
-            connection=options.connection,
-            onward=options.onward,
-            relay_mode=options.relay_mode,
-        )
+    reach = reach or _reach(world, sorted({pool.site for pool in pools}), options, before)
     column = np.array([reach.serving.index(pool.site) for pool in pools], dtype=np.intp)
     hit = world.cache_hit_ratio
     curves = tuple(PoolCurve(pool, workload, hit, options.objective, options.max_utilisation) for pool in pools)
@@ -222,6 +212,14 @@ def settle(
         prefill_ns=prefill,
         egress=world.egress(egress),
     )
+
+
+def _reach(world: World, serving: Sequence[str], options: FleetOptions, before: Fleet | None) -> Reach:
+    """What can be reached; that of the state before where nothing of the network has changed since."""
+    asked: dict[str, Any] = {name: getattr(options, name) for name in ("relays", "relay_ms", "connection", "onward", "relay_mode")}
+    if before is not None and before.reach.holds_for(world, serving, **asked):
+        return before.reach
+    return Reach(world, serving, **asked)
 
 
 def _rates(fleet: Fleet) -> Floats:

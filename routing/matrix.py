@@ -12,9 +12,10 @@ from records.link import Evidence, LinkEstimate
 from records.units import MS
 from routing.columns import LinkColumns, Pairs
 from routing.engine import Floats, best
+from routing.kernel import Form, Indices
 from routing.media import fastest, rank_rtt_ns, worst_evidence
 
-__all__ = ["LinkTable", "MatrixRow", "link_table", "rows"]
+__all__ = ["LinkTable", "Matrix", "MatrixRow", "link_table", "rows", "solve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,49 @@ class MatrixRow:
     evidence: Evidence | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Matrix:
+    """The all-pairs table as arrays, for every ordered pair of the sites that have a usable link.
+
+    names      those sites in the order of their ids; index: the row and column of each
+    direct_ms  [N, N] median RTT of the fastest usable link; inf where no link passed its gates
+    best_ms    [N, N] the best over at most the relays asked for, what the relays add included; inf where nothing joins the pair
+    via1, via2 [N, N] index of the relays of the best in the order they are crossed; -1 for none
+    legs       the link behind each finite direct_ms
+
+    The diagonal means nothing.
+    """
+
+    names: tuple[str, ...]
+    index: Mapping[str, int]
+    direct_ms: Floats
+    best_ms: Floats
+    via1: Indices
+    via2: Indices
+    legs: Mapping[tuple[str, str], LinkEstimate]
+
+    @property
+    def joined(self) -> int:
+        """How many ordered pairs have a way."""
+        return int(np.isfinite(self.best_ms).sum() - np.isfinite(np.diagonal(self.best_ms)).sum())
+
+    def row(self, i: int, j: int) -> MatrixRow:
+        """Row i, column j as a record."""
+        src, dst = self.names[i], self.names[j]
+        direct, cost = float(self.direct_ms[i, j]), float(self.best_ms[i, j])
+        direct_ms = direct if np.isfinite(direct) else None
+        if not np.isfinite(cost):
+            return MatrixRow(src, dst, direct_ms, None, (), None)
+        via = tuple(self.names[k] for k in (self.via1[i, j], self.via2[i, j]) if k >= 0)
+        evidence = worst_evidence(self.legs[leg] for leg in itertools.pairwise((src, *via, dst)))
+        return MatrixRow(src, dst, direct_ms, cost, via, evidence)
+
+    def rows(self) -> list[MatrixRow]:
+        """Every ordered pair as a record, in the order of the ids."""
+        count = range(len(self.names))
+        return [self.row(i, j) for i in count for j in count if i != j]
+
+
 def rows(
     links: Iterable[LinkEstimate],
     *,
@@ -79,33 +123,41 @@ def rows(
     fail: Collection[str] = (),
     allowed_relays: Collection[str] | None = None,
 ) -> list[MatrixRow]:
-    """A row for every ordered pair of the sites that have a usable link, in the order of their ids.
+    """`solve` as a record for every ordered pair, in the order of the ids."""
+    return solve(links, relays=relays, relay_ms=relay_ms, min_gain_ms=min_gain_ms, fail=fail, allowed_relays=allowed_relays).rows()
+
+
+def solve(
+    links: Iterable[LinkEstimate],
+    *,
+    relays: int = 1,
+    relay_ms: float = 0.5,
+    min_gain_ms: float = 0.0,
+    fail: Collection[str] = (),
+    allowed_relays: Collection[str] | None = None,
+    form: Form = "auto",
+) -> Matrix:
+    """The best way of every ordered pair of the sites that have a usable link.
 
     Only links whose gate is ok are used, and of parallel media the fastest (routing.media). A relay replaces an
     existing direct link only for a gain of at least `min_gain_ms` (and of more than nothing); where there is no direct
     link the relay is taken. `fail` removes sites with all their links; `allowed_relays` names the sites that may relay.
+    `form` is how the products are computed (routing.kernel); the answer is the same.
     """
     given = link_table(links, without=fail)
-    names, index, direct, legs = given.names, given.index, given.direct_ms, given.legs
-    allowed = None if allowed_relays is None else [index[name] for name in allowed_relays if name in index]
-    found = best(direct, relays=relays, relay_ms=relay_ms, allowed=allowed)
+    direct = given.direct_ms
+    allowed = None if allowed_relays is None else [given.index[name] for name in allowed_relays if name in given.index]
+    found = best(direct, relays=relays, relay_ms=relay_ms, allowed=allowed, form=form)
     known = np.isfinite(direct)
     gain = np.subtract(direct, found.cost, out=np.full_like(direct, np.inf), where=known)
     # A gain is a difference of exact nanoseconds read as ms: compare in ns, or 5 ms of gain may read as 4.999...
     keep_direct = known & (np.rint(gain * MS) < round(min_gain_ms * MS))
-
-    table = []
-    for src, i in index.items():
-        for dst, j in index.items():
-            if i == j:
-                continue
-            direct_ms = float(direct[i, j]) if known[i, j] else None
-            via = () if keep_direct[i, j] else tuple(names[k] for k in found.relays(i, j))
-            best_ms = direct_ms if keep_direct[i, j] else float(found.cost[i, j])
-            if best_ms is None or not np.isfinite(best_ms):
-                table.append(MatrixRow(src, dst, direct_ms, None, (), None))
-                continue
-            stops = (src, *via, dst)
-            evidence = worst_evidence(legs[a, b] for a, b in itertools.pairwise(stops))
-            table.append(MatrixRow(src, dst, direct_ms, best_ms, via, evidence))
-    return table
+    return Matrix(
+        names=given.names,
+        index=given.index,
+        direct_ms=direct,
+        best_ms=np.where(keep_direct, direct, found.cost),
+        via1=np.where(keep_direct, -1, found.via1),
+        via2=np.where(keep_direct, -1, found.via2),
+        legs=given.legs,
+    )

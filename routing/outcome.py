@@ -8,21 +8,33 @@ quantiles. A lost request has no latency; it counts as lost, and as one that mis
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from records.link import LinkEstimate
-from records.serving import EgressScope
+from records.serving import EgressScope, Workload
 from records.units import GB, MS
 from routing.cost import EgressPrices, exits
 from routing.fleet import Fleet, legs_of
 from routing.latency import connect_ns, decode_ns, transfer_ns
-from routing.quantiles import link_draws_ns, uniforms
+from routing.quantiles import link_draws_ns, nearest_rank, uniforms
 
-__all__ = ["FULL", "HOURS_PER_MONTH", "Cache", "Outcome", "PlaceOutcome", "PoolOutcome", "Totals", "measure", "tiered_usd", "totals"]
+__all__ = [
+    "FULL",
+    "HOURS_PER_MONTH",
+    "Cache",
+    "Outcome",
+    "PlaceOutcome",
+    "PoolOutcome",
+    "Totals",
+    "measure",
+    "measure_places",
+    "tiered_usd",
+    "totals",
+]
 
 Floats = NDArray[np.float64]
 
@@ -181,17 +193,22 @@ def totals(fleet: Fleet, cache: Cache) -> Totals:
     ttft = np.stack([flow.ttft_ns for flow in flows])
     e2e = ttft + np.array([decode[flow.p] for flow in flows])[:, None]
     rate = np.array([flow.rate for flow in flows])
-    late = np.zeros(ttft.shape, dtype=bool)
-    if fleet.workload.ttft_budget_ns is not None:
-        late |= ttft > fleet.workload.ttft_budget_ns
-    if fleet.workload.e2e_budget_ns is not None:
-        late |= e2e > fleet.workload.e2e_budget_ns
+    late = _late(fleet.workload, ttft, e2e)
     return Totals(
         lost_share=_share(lost, total),
         miss_share=_share(lost + float(rate @ late.mean(axis=1)), total),
         ttft_p95_ns=_bucketed(ttft, rate, 0.95),
         e2e_p95_ns=_bucketed(e2e, rate, 0.95),
     )
+
+
+def _late(workload: Workload, ttft_ns: Floats, e2e_ns: Floats) -> NDArray[np.bool_]:
+    """Which draws miss a budget of the workload; none where it has none."""
+    late = np.zeros(ttft_ns.shape, dtype=np.bool_)
+    for budget_ns, taken in ((workload.ttft_budget_ns, ttft_ns), (workload.e2e_budget_ns, e2e_ns)):
+        if budget_ns is not None:
+            late |= taken > budget_ns
+    return late
 
 
 def _bucketed(values_ns: Floats, rate: Floats, q: float) -> float:
@@ -205,23 +222,18 @@ def _bucketed(values_ns: Floats, rate: Floats, q: float) -> float:
 
 def measure(fleet: Fleet, cache: Cache | None = None) -> Outcome:
     """The outcome of a settled fleet; `cache` is shared between worlds whose links and workload are the same."""
-    cache = cache or Cache()
     world, split = fleet.world, fleet.split
-    found, decode = _flows(fleet, cache)
-    flows: dict[int, list[Flow]] = defaultdict(list)
-    for flow in found:
-        flows[flow.m].append(flow)
-    rates = np.array([world.demand[name] for name in fleet.reach.places])
-    places = tuple(_place(fleet, m, float(rates[m]), flows[m], decode) for m in range(len(rates)) if rates[m] > 0)
+    seen = _seen(fleet, cache or Cache())
+    found, decode = seen.flows, seen.decode
     ttft_p50, ttft_p95 = _quantiles([(flow.rate, flow.ttft_ns) for flow in found])
     e2e_p50, e2e_p95 = _quantiles([(flow.rate, flow.ttft_ns + decode[flow.p]) for flow in found])
-    total = float(rates.sum())
+    total = float(np.array([world.demand[name] for name in fleet.reach.places]).sum())
     devices, egress, known, push, unpriced = _bill(fleet, found)
     queues = [curve.queue(load) for curve, load in zip(fleet.curves, split.load, strict=True)]
     return Outcome(
         rps=total,
         lost_share=_share(float(split.lost.sum()), total),
-        miss_share=_share(float(split.lost.sum()) + _missed(fleet, found, decode), total),
+        miss_share=_share(float(split.lost.sum()) + seen.missed(range(len(found))), total),
         ttft_p50_ns=ttft_p50,
         ttft_p95_ns=ttft_p95,
         e2e_p50_ns=e2e_p50,
@@ -232,12 +244,17 @@ def measure(fleet: Fleet, cache: Cache | None = None) -> Outcome:
         usd_push=push,
         unpriced=unpriced,
         measured_share=_share(_measured(found), sum(flow.rate for flow in found)),
-        places=places,
+        places=_places(fleet, seen),
         pools=tuple(_pool(fleet, p, queues[p].wait_mean_ns, queues[p].utilisation) for p in range(len(fleet.pools))),
         provider_price=split.provider_price,
         budget_price=split.budget_price,
         gap=split.gap,
     )
+
+
+def measure_places(fleet: Fleet, cache: Cache | None = None) -> tuple[PlaceOutcome, ...]:
+    """The places of `measure`, without what all of them come to."""
+    return _places(fleet, _seen(fleet, cache or Cache()))
 
 
 def _share(part: float, whole: float) -> float:
@@ -271,29 +288,68 @@ def _way(fleet: Fleet, cache: Cache, m: int, site: int) -> tuple[Floats, tuple[L
     return connect + rtt + transfer, legs
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Flows with what their draws say, all looked at at once.
+
+    late    [flows] share of the draws that miss a budget of the workload
+    middle  [flows, 2] p50 and p95 of TTFT, ns
+    """
+
+    flows: Sequence[Flow]
+    decode: Sequence[float]
+    late: Floats
+    middle: Floats
+
+    def missed(self, numbers: Iterable[int]) -> float:
+        """Served requests a second of some flows that miss a budget."""
+        return sum(self.flows[n].rate * float(self.late[n]) for n in numbers)
+
+    def quantiles(self, numbers: Sequence[int]) -> tuple[float | None, float | None, float | None, float | None]:
+        """(p50, p95) of TTFT, then of E2E, of some flows together."""
+        if len(numbers) == 1:  # as most places have: nothing to mix
+            p50, p95 = self.middle[numbers[0]].tolist()
+            later = self.decode[self.flows[numbers[0]].p]
+            return p50, p95, p50 + later, p95 + later
+        flows = [self.flows[n] for n in numbers]
+        return (
+            *_quantiles([(flow.rate, flow.ttft_ns) for flow in flows]),
+            *_quantiles([(flow.rate, flow.ttft_ns + self.decode[flow.p]) for flow in flows]),
+        )
+
+
+def _seen(fleet: Fleet, cache: Cache) -> _Seen:
+    found, decode = _flows(fleet, cache)
+    return _Seen(found, decode, *_late_and_middle(fleet, found, decode, cache.draws))
+
+
+def _places(fleet: Fleet, seen: _Seen) -> tuple[PlaceOutcome, ...]:
+    flows: dict[int, list[int]] = defaultdict(list)
+    for number, flow in enumerate(seen.flows):
+        flows[flow.m].append(number)
+    rates = [fleet.world.demand[name] for name in fleet.reach.places]
+    return tuple(_place(fleet, m, float(rate), flows[m], seen) for m, rate in enumerate(rates) if rate > 0)
+
+
+def _late_and_middle(fleet: Fleet, found: Sequence[Flow], decode: Sequence[float], draws: int) -> tuple[Floats, Floats]:
+    if not found:
+        return np.zeros(0), np.zeros((0, 2))
+    ttft = np.stack([flow.ttft_ns for flow in found])
+    late = _late(fleet.workload, ttft, ttft + np.array([decode[flow.p] for flow in found])[:, None])
+    ranks = [nearest_rank(q, draws) for q in (0.5, 0.95)]
+    return late.mean(axis=1), np.partition(ttft, ranks, axis=1)[:, ranks]
+
+
 def _quantiles(weighted: Sequence[tuple[float, Floats]]) -> tuple[float | None, float | None]:
     """(p50, p95) of a mixture of equally likely draws, each set by its weight; None of nothing."""
     if not weighted:
         return None, None
     values = np.concatenate([draws for _, draws in weighted])
     weights = np.concatenate([np.full(len(draws), weight / len(draws)) for weight, draws in weighted])
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     reached = np.cumsum(weights[order])
     found = [float(values[order[min(len(order) - 1, int(np.searchsorted(reached, q * reached[-1] * (1 - 1e-12))))]]) for q in (0.5, 0.95)]
     return found[0], found[1]
-
-
-def _missed(fleet: Fleet, found: Sequence[Flow], decode: Sequence[float]) -> float:
-    """Served requests a second that miss a budget of the workload."""
-    workload, missed = fleet.workload, 0.0
-    for flow in found:
-        late = np.zeros(len(flow.ttft_ns), dtype=bool)
-        if workload.ttft_budget_ns is not None:
-            late |= flow.ttft_ns > workload.ttft_budget_ns
-        if workload.e2e_budget_ns is not None:
-            late |= flow.ttft_ns + decode[flow.p] > workload.e2e_budget_ns
-        missed += flow.rate * float(late.mean())
-    return missed
 
 
 def _measured(found: Sequence[Flow]) -> float:
@@ -301,17 +357,17 @@ def _measured(found: Sequence[Flow]) -> float:
     return sum(flow.rate for flow in found if all(leg.evidence != "modelled" for leg in flow.legs))
 
 
-def _place(fleet: Fleet, m: int, rps: float, found: Sequence[Flow], decode: Sequence[float]) -> PlaceOutcome:
+def _place(fleet: Fleet, m: int, rps: float, numbers: Sequence[int], seen: _Seen) -> PlaceOutcome:
     lost = float(fleet.split.lost[m])
-    ttft_p50, ttft_p95 = _quantiles([(flow.rate, flow.ttft_ns) for flow in found])
-    e2e_p50, e2e_p95 = _quantiles([(flow.rate, flow.ttft_ns + decode[flow.p]) for flow in found])
+    found = [seen.flows[n] for n in numbers]
+    ttft_p50, ttft_p95, e2e_p50, e2e_p95 = seen.quantiles(numbers)
     served = sum(flow.rate for flow in found)
     hops = [fleet.reach.hop(m, int(fleet.column[flow.p])) for flow in found]
     return PlaceOutcome(
         site=fleet.reach.places[m],
         rps=rps,
         lost_share=_share(lost, rps),
-        miss_share=_share(lost + _missed(fleet, found, decode), rps),
+        miss_share=_share(lost + seen.missed(numbers), rps),
         ttft_p50_ns=ttft_p50,
         ttft_p95_ns=ttft_p95,
         e2e_p50_ns=e2e_p50,

@@ -105,9 +105,7 @@ class Planner:
 
     def plan(self, request: Request) -> Answer:
         """Answer a request; see `plan`."""
-        for name in (request.source, request.destination):
-            if name is not None and name not in self.sites:
-                raise UnknownSite(name, self.sites)
+        self._know(request)
         network = self.network(request)
         kept = self.feasible(request)
         enough = len({self.provider(c) for c in kept}) >= request.min_providers
@@ -128,6 +126,19 @@ class Planner:
             rule_prices=self._rule_prices(request, chosen[0]),
             best=tuple(chosen),
         )
+
+    def best(self, request: Request) -> Candidate | None:
+        """What `plan` puts first, without all it says beside it; None where it finds nothing. Raises UnknownSite."""
+        self._know(request)
+        kept = self.feasible(request)
+        if not kept or len({self.provider(c) for c in kept}) < request.min_providers:
+            return None
+        return self._distinct(kept, Ranked(kept, request), request)[0]
+
+    def _know(self, request: Request) -> None:
+        for name in (request.source, request.destination):
+            if name is not None and name not in self.sites:
+                raise UnknownSite(name, self.sites)
 
     def joint_legs(self, request: Request) -> set[tuple[str, str, str]]:
         """The links of candidates with several legs that were all pinged: whose samples `replay` can put together."""

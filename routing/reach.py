@@ -88,6 +88,7 @@ class Reach:
         relay_mode: RelayMode = "forward",
     ) -> None:
         self.world = world
+        self._asked = (tuple(serving), relays > 0, relay_ms, connection, onward, relay_mode)
         self.relay_ms = relay_ms
         self.relay_mode = relay_mode
         self.use_relays = relays > 0
@@ -97,7 +98,7 @@ class Reach:
         self.index = {name: i for i, name in enumerate(self.infra)}
         self.serving = list(serving)
         self.target = np.array([self.index[name] for name in self.serving], dtype=np.intp)
-        size = 0 if world.workload is None else world.workload.upload_bytes
+        size = _upload_bytes(world)
         self.near = np.full(len(self.places), crossings(connection, size))
         self.far = np.full(len(self.places), crossings(onward, size))
         self._made: dict[tuple[str, str], LinkEstimate] = {}
@@ -110,6 +111,30 @@ class Reach:
         self.gone = np.array([name in world.down for name in self.infra], dtype=bool)
         self.total_ms, self.ingress = self._best(np.arange(len(self.places)))
         self._blocked(self.total_ms)
+
+    def holds_for(
+        self,
+        world: World,
+        serving: Sequence[str],
+        *,
+        relays: int,
+        relay_ms: float,
+        connection: Connection,
+        onward: Connection,
+        relay_mode: RelayMode,
+    ) -> bool:
+        """Whether this is what `Reach` would find in that world, so asked: one that differs in load, pools and prices alone."""
+        mine = self.world
+        same_sites = world.all_sites is mine.all_sites or world.all_sites == mine.all_sites
+        return (
+            self._asked == (tuple(serving), relays > 0, relay_ms, connection, onward, relay_mode)
+            and world.all_links is mine.all_links
+            and same_sites
+            and (world.down, world.cut, world.residency) == (mine.down, mine.cut, mine.residency)
+            and world.demand.keys() == mine.demand.keys()
+            and _upload_bytes(world) == _upload_bytes(mine)
+            and not (self.gone != np.array([name in world.down for name in self.infra], dtype=bool)).any()
+        )
 
     # ---- legs
 
@@ -336,6 +361,10 @@ class Reach:
         e = int(self.ingress[m, s])
         relay = int(self.laws[self.law_of[m]].via[e, s])
         return Hop(self.infra[e], None if relay < 0 or e == self.target[s] else self.infra[relay], self.serving[s])
+
+
+def _upload_bytes(world: World) -> int:
+    return 0 if world.workload is None else world.workload.upload_bytes
 
 
 def _fill(table: Floats, links: Mapping[tuple[str, str], LinkEstimate], index: Mapping[str, int], *, over: bool = False) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
+
 from records.errors import UnknownSite, UserError
 from records.link import MEDIA, LinkEstimate
 from records.place import PROVIDERS
@@ -23,7 +25,7 @@ from routing.cost import EgressPrices
 from routing.edits import OPS, AddSite, Edit, FailSite
 from routing.effects import apply_edit
 from routing.handshakes import HANDSHAKE_ROUND_TRIPS
-from routing.matrix import MatrixRow
+from routing.matrix import Matrix, MatrixRow
 from routing.media import rank_rtt_ns
 from routing.network import Network
 from routing.planner import Planner, no_price
@@ -43,10 +45,12 @@ __all__ = [
     "apply",
     "checked",
     "compare",
+    "compare_matrices",
     "compare_matrix",
     "digest",
     "op_of",
     "parse",
+    "planner_of",
     "rehome",
     "what_if",
     "what_ifs",
@@ -297,6 +301,31 @@ def compare_matrix(before: Sequence[MatrixRow], after: Sequence[MatrixRow]) -> l
     return sorted(changes, key=lambda change: (-change.delta_ms, change.before.src, change.before.dst))
 
 
+def compare_matrices(before: Matrix, after: Matrix) -> list[MatrixChange]:
+    """`compare_matrix` of whole tables: only what changed becomes records."""
+    kept = np.array([after.index.get(name, -1) for name in before.names], dtype=np.intp)
+    stands = np.flatnonzero(kept >= 0)
+    back = np.full(len(after.names) + 1, -2, dtype=np.intp)  # a relay that was not there before is none of before
+    back[-1] = -1  # no relay stays no relay
+    back[kept[stands]] = stands
+    now_ms = np.full(before.best_ms.shape, np.inf)
+    same_way = np.zeros(before.best_ms.shape, dtype=np.bool_)
+    at, cells = np.ix_(stands, stands), np.ix_(kept[stands], kept[stands])
+    now_ms[at] = after.best_ms[cells]
+    same_way[at] = (back[after.via1[cells]] == before.via1[at]) & (back[after.via2[cells]] == before.via2[at])
+    changed = np.isfinite(before.best_ms) & ~(same_way & (now_ms == before.best_ms))
+    np.fill_diagonal(changed, val=False)
+    i, j = np.nonzero(changed)
+    with np.errstate(invalid="ignore"):
+        delta = now_ms[i, j] - before.best_ms[i, j]
+    order = np.lexsort((j, i, -delta))
+    changes = []
+    for src, dst, delta_ms in zip(i[order].tolist(), j[order].tolist(), delta[order].tolist(), strict=True):
+        a, b = int(kept[src]), int(kept[dst])
+        changes.append(MatrixChange(before.row(src, dst), None if a < 0 or b < 0 else after.row(a, b), delta_ms))
+    return changes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
     """A request before and after a scenario.
@@ -334,7 +363,7 @@ def what_ifs(
     the request and once for each round trip of the hand-shake. A destination that failed is freed: any site may serve.
     """
     changed = apply(scenario, world)
-    as_it_is, after_it = (_planner(some, egress, seed, snapshot) for some in (world, changed))
+    as_it_is, after_it = (planner_of(some, egress, seed, snapshot) for some in (world, changed))
 
     def planned(request: Request) -> WhatIf:
         before = as_it_is.plan(request)
@@ -353,7 +382,8 @@ def what_ifs(
     return [planned(request) for request in requests]
 
 
-def _planner(world: World, egress: EgressPrices, seed: int, snapshot: int | None) -> Planner:
+def planner_of(world: World, egress: EgressPrices, seed: int, snapshot: int | None) -> Planner:
+    """A planner over the links, places and pools of a world, at its prices."""
     pools = [replace(pool, usd_per_hour=world.price_of(pool)) for pool in world.pools]
     return Planner(
         world.links,

@@ -84,14 +84,14 @@ def _strip(by_mode: dict[str, tuple[Reached, ...]], p95: bool) -> None:
 def page() -> None:
     """Three maps side by side, the same as a curve, and every metro in a table."""
     frame.head("Isochrones", "How many people does the first token reach in time, from the edge, from the cloud, from both?")
-    seen = frame.view()
+    seen = frame.view_of_minute()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         workload = frame.pick_workload(width=280)
         load_name = address.choose("Load", list(_LOADS), key="load", usual="idle", titles=_LOADS.__getitem__, widget="segmented_control")
         quantile = address.choose("Quantile", ["p50", "p95"], key="q", usual="p50", widget="segmented_control")
     rps = IDLE_RPS if load_name == "idle" else None
     p95 = quantile == "p95"
-    by_mode = {mode: decisions.reached(seen.at, seen.window, workload, mode, rps) for mode in MODES}
+    by_mode = decisions.reached(seen.at, seen.window, workload, rps)
     _strip(by_mode, p95)
     for column, (mode, found) in zip(st.columns(3, gap="small"), by_mode.items(), strict=True):
         with column:

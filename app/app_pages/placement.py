@@ -74,7 +74,7 @@ def _proof(answer: Mapping[str, Any]) -> tuple[str, str]:
 def page() -> None:
     """Ask, the map of what is chosen and what would be next, the two tables."""
     frame.head("Placement", "Where should the next sites stand so that people are near one, and what is each worth?")
-    seen = frame.view()
+    seen = frame.view_of_minute()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         k = int(st.number_input("Sites", min_value=1, max_value=60, value=8, key="k", bind="query-params", width=120))
         objective = address.choose("Objective", list(OBJECTIVES), key="objective", usual="p50", titles=OBJECTIVES.__getitem__, width=230)

@@ -254,14 +254,13 @@ def _click(site: str) -> None:
         _fail(site)
 
 
-def _details(answer: Mapping[str, Any]) -> None:
+def _details(seen: View, document: Mapping[str, Any], answer: Mapping[str, Any], workload: str) -> None:
     titles = {site.id: f"{site.name}, {site.country}" for site in load().metros}
     number = st.column_config.NumberColumn
-    if answer["timeline"]:
+    if any(edit.get("op") == "burst" for edit in _edits(document)):
         st.markdown("#### The burst in time")
-        st.plotly_chart(
-            figures.burst_figure(answer["timeline"], frame.theme()), key="burst", config=frame.PLOTLY, alt="Demand and wait over time"
-        )
+        steps = decisions.in_time(seen.at, seen.window, dict(document), workload)
+        st.plotly_chart(figures.burst_figure(steps, frame.theme()), key="burst", config=frame.PLOTLY, alt="Demand and wait over time")
     for point in answer["new_single_points"]:
         st.warning(
             f"New single point of failure: {point['kind']} {point['name']} ({text.percent(point['lost_share'])} of demand).",
@@ -376,7 +375,7 @@ def _ranking(seen: View, workload: str) -> None:
 def page() -> None:
     """Build, compare, rank: each in the address."""
     frame.head("Scenario", "A site fails, a burst comes, a price or a rule changes: who waits, what is lost, what does it cost?")
-    seen = frame.view()
+    seen = frame.view_of_minute()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         part = address.choose(
             "Question",
@@ -407,7 +406,7 @@ def page() -> None:
         return
     frame.strip(figures.headline(answer))
     _maps(seen, document, answer)
-    _details(answer)
+    _details(seen, document, answer, workload)
     _kept(document, answer, workload)
     st.caption(
         f"{answer['workload']}, least {answer['objective']}, {answer['baseline']['rps']:.1f} requests/s by people; "

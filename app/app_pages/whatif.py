@@ -7,14 +7,15 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import streamlit as st
 
-from app import data, frame, text
+from app import data, frame, metrics, text
 from app.components import netmap
 from app.frame import View
 from app.theme import Theme
 from records.place import Site
-from routing.matrix import MatrixRow
+from routing.matrix import Matrix, MatrixRow
 from routing.scenario import MatrixChange
 
 MAP_HEIGHT = 330
@@ -53,23 +54,27 @@ def _legs(row: MatrixRow) -> list[tuple[str, str]]:
 
 
 def layers(
-    before: Sequence[MatrixRow], changes: Sequence[MatrixChange], site: str, theme: Theme
+    before: Matrix, changes: Sequence[MatrixChange], site: str, theme: Theme
 ) -> tuple[list[netmap.DrawnLink], list[netmap.DrawnLink]]:
     """What the two maps draw, important first: what hangs on the site, then what carries the re-routed pairs; grey is not affected.
 
     More than LINK_LIMIT grey links would only hide the others, and are left out.
     """
-    touched = {(change.before.src, change.before.dst) for change in changes}
-    quiet = {_pair((row.src, row.dst)) for row in before if row.direct_ms is not None and (row.src, row.dst) not in touched}
+    quiet = np.isfinite(before.direct_ms)
+    for change in changes:
+        quiet[before.index[change.before.src], before.index[change.before.dst]] = False
     hung = {_pair(leg) for change in changes for leg in _legs(change.before) if site in leg}
     around = {_pair(leg) for change in changes if change.after and change.after.best_ms is not None for leg in _legs(change.after)}
+    ends = np.argwhere(np.triu(quiet | quiet.T, k=1))
 
     def drawn(pairs: set[tuple[str, str]], colour: str, width: float, remark: str) -> list[netmap.DrawnLink]:
         return [netmap.DrawnLink(a, b, colour, width, [f"{a} ↔ {b}", remark]) for a, b in sorted(pairs)]
 
-    rest = (quiet | around) - hung
-    if len(rest) > netmap.LINK_LIMIT:
-        rest = set()
+    rest: set[tuple[str, str]] = set()
+    if len(ends) <= netmap.LINK_LIMIT + len(hung):
+        rest = ({_pair((before.names[i], before.names[j])) for i, j in ends.tolist()} | around) - hung
+        if len(rest) > netmap.LINK_LIMIT:
+            rest = set()
     return (
         [*drawn(hung, theme.accent, 1.6, f"ends at {site} or is relayed by it"), *drawn(rest, theme.quiet, 1.0, "not affected")],
         [*drawn(around, theme.reverse, 2.0, "carries re-routed pairs"), *drawn(rest - around, theme.quiet, 1.0, "not affected")],
@@ -95,11 +100,10 @@ def verdict(changes: Sequence[MatrixChange], total: int, site: str) -> list[tupl
     ]
 
 
-def _maps(seen: View, site: str, before: Sequence[MatrixRow], changes: Sequence[MatrixChange]) -> None:
+def _maps(seen: View, site: str, before: Matrix, changes: Sequence[MatrixChange]) -> None:
     colours = frame.theme()
     places: Mapping[str, Site] = seen.sites
-    ends = {end for row in before for end in (row.src, row.dst) if end in places}
-    shown = {name: places[name] for name in sorted(ends)}
+    shown = {name: places[name] for name in before.names if name in places}
     quiet = {"colour": colours.quiet, "width": 1.5, "text": "not affected", "dash": False}
     hung = {"colour": colours.accent, "width": 2, "text": f"ends at or is relayed by {site}", "dash": False}
     around = {"colour": colours.reverse, "width": 2, "text": "carries re-routed pairs", "dash": False}
@@ -145,20 +149,18 @@ def page() -> None:
         "What-if",
         "A site fails: which pairs lose their way, which are re-routed, at what cost. The address holds the scenario.",
     )
-    seen = frame.view()
+    seen = frame.view_of_minute()
     frame.need_links(seen)
-    usable = [link for link in seen.all_links if link.gate == "ok"]
-    ends = sorted({end for link in usable for end in (link.src, link.dst)})
+    degree = metrics.degrees(seen.all_links)
+    ends = sorted(degree)
     if not ends:
         frame.next_step("Every link in this window is kept out by a gate; the Overview says which.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        degree = {end: sum(end in (link.src, link.dst) for link in usable) for end in ends}
         pops = [end for end in ends if end in seen.sites and seen.sites[end].kind == "pop"]
         site = frame.pick_site("Fail the site", ends, seen.sites, key="fail", usual=max(pops or ends, key=degree.__getitem__), width=340)
     before, changes = data.failure(seen.at, seen.window, site)
-    total = sum(row.best_ms is not None for row in before)
-    frame.strip(verdict(changes, total, site))
+    frame.strip(verdict(changes, before.joined, site))
     _maps(seen, site, before, changes)
     table = change_table(changes, site)
     st.markdown("#### Pairs that are re-routed or cut off")

@@ -116,6 +116,24 @@ def test_users_of_a_failed_site_move_on_when_the_next_one_fails_too(down):
         assert np.array_equal(step.total_ms, anew.total_ms)
 
 
+@given(seed=st.integers(0, 10_000), factor=st.sampled_from([0.5, 1.0, 3.0]), mode=st.sampled_from(["any", "edge", "cloud"]))
+@settings(max_examples=15, deadline=None)
+def test_what_is_known_of_the_network_serves_other_loads_modes_and_prices(seed, factor, mode):
+    """Reach is taken over from the state before, or given, and the outcome is that of a world looked at anew."""
+    before = settle(kit.random_world(seed))
+    world = replace(before.world, demand={name: factor * rps for name, rps in before.world.demand.items()}, mode=mode)
+    with_it = settle(world, reach=before.reach)
+    assert with_it.reach is settle(world, before=before).reach is before.reach
+    assert measure(with_it) == measure(settle(world))
+
+
+@pytest.mark.parametrize("change", [{"down": frozenset({"p1"})}, {"cut": frozenset({("p0", "p1")})}, {"demand": {"p1": 1.0}}])
+def test_another_network_is_looked_at_anew(change):
+    """A site down, a link cut, other places with users: what was known does not hold."""
+    before = settle(kit.random_world(3))
+    assert settle(replace(before.world, **change), before=before).reach is not before.reach
+
+
 @pytest.mark.parametrize("size", [0, 1, 14_600, 14_601, 43_800, 43_801, 200_000, 2_000_000])
 def test_upload_windows_are_those_of_slow_start(size):
     """Against routing.latency: what a transfer waits for at an unlimited rate, in round trips."""

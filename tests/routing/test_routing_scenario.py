@@ -11,9 +11,9 @@ from routing_kit import link, pool, site, workload
 
 from records.errors import UnknownSite, UserError
 from records.units import MS
-from routing.matrix import rows
+from routing.matrix import rows, solve
 from routing.request import Request
-from routing.scenario import FailSite, Scenario, World, apply, compare_matrix, parse, rehome, what_if, what_ifs
+from routing.scenario import FailSite, Scenario, World, apply, compare_matrices, compare_matrix, parse, rehome, what_if, what_ifs
 
 SITES = {s.id: s for s in (site("a", 0, 0), site("b", 0, 10), site("c", 0, 20), site("aws:us-east-1", 39, -77))}
 LINKS = (
@@ -108,6 +108,22 @@ def test_the_table_before_and_after_names_what_changed_worst_first():
     assert by_pair["a", "b"].after is None
     assert ("a", "aws:us-east-1") not in by_pair
     assert compare_matrix(before, before) == []
+
+
+@given(
+    legs=st.dictionaries(st.tuples(st.sampled_from("abcdef"), st.sampled_from("abcdef")), st.integers(1, 9), max_size=20),
+    gone=st.sets(st.sampled_from("abcdef"), max_size=3),
+    relays=st.integers(0, 2),
+)
+def test_whole_tables_compare_as_their_rows_do(legs, gone, relays):
+    """Few distances, so that ties are many: arrays name the same changes, in the same order, as one row after the other; both ways."""
+    links = [link(src, dst, ms) for (src, dst), ms in legs.items() if src != dst]
+    asked = {"relays": relays, "relay_ms": 0.5}
+    for one, other in ((set(), gone), (gone, set())):
+        a, b = ({"links": links, "fail": fail, **asked} for fail in (one, other))
+        assert compare_matrices(solve(**a), solve(**b)) == compare_matrix(rows(**a), rows(**b))
+    table = solve(links, **asked)
+    assert table.joined == sum(row.best_ms is not None for row in table.rows())
 
 
 def test_a_scenario_is_read_from_json():
