@@ -36,6 +36,8 @@ class Detectors:
         self._missing = MissingWatch(settings.missing, listening_since)
         self._was_missing: dict[str, Missing] = {}
         self._ended: dict[str, str] = {}
+        #: Shifts and changes of paths that began, by kind: those that have ended since too.
+        self.begun: Counter[str] = Counter()
 
     # -- what is measured -------------------------------------------------------------------------------------------
 
@@ -45,13 +47,21 @@ class Detectors:
         if rtt is None or loss is None:
             rtt = self._rtt.setdefault(link, RttSeries(self._settings.shift))
             loss = self._loss.setdefault(link, LossSeries(self._settings.shift))
-        if not is_past:
-            rtt.observe(at, rtt_ms)
-            loss.observe(at, sent, lost)
-            return
-        if rtt.level is None or at < rtt.level.since:
+        # What lies before a shift that is on (of a past that is judged again) neither ends it nor is part of it.
+        is_rtt_on, is_loss_on = rtt.level is not None, loss.level is not None
+        if rtt.level is not None and at < rtt.level.since:
             rtt.learn(rtt_ms)
-        if loss.level is None or at < loss.level.since:
+        elif not is_past:
+            rtt.observe(at, rtt_ms)
+            self.begun["rtt_shift"] += rtt.level is not None and not is_rtt_on
+        elif not is_rtt_on:
+            rtt.learn(rtt_ms)
+        if loss.level is not None and at < loss.level.since:
+            loss.learn(sent, lost)
+        elif not is_past:
+            loss.observe(at, sent, lost)
+            self.begun["loss_shift"] += loss.level is not None and not is_loss_on
+        elif not is_loss_on:
             loss.learn(sent, lost)
 
     def trace(self, target: Trace, path: Sequence[str | None], at: datetime, *, flow: int, learnt: int = 0) -> None:
@@ -59,11 +69,13 @@ class Detectors:
         series = self._paths.get(target)
         if series is None:
             series = self._paths[target] = PathSeries(self._settings.paths)
+        is_on = series.change is not None
         if learnt:
             if series.change is None or at < series.change.since:
                 series.learn(path, at, flow=flow, times=learnt)
-        else:
+        elif series.change is None or at >= series.change.since:
             series.observe(path, at, flow=flow)
+            self.begun["path_change"] += series.change is not None and not is_on
 
     def report(self, report: Report) -> None:
         """What an agent says of itself."""
@@ -254,7 +266,7 @@ def _path(target: Trace, change: PathChange) -> Condition:
 
 def _flip(key: tuple[str, str], flip: Flip) -> Condition:
     source, workload = key
-    worth = "the old one is gone" if flip.worth_ms is None else f"staying would cost {flip.worth_ms:.1f} ms"
+    worth = "the old one is not among the routes any more" if flip.worth_ms is None else f"staying would cost {flip.worth_ms:.1f} ms"
     return Condition(
         key=_flip_key(key),
         kind="route_flip",

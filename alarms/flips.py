@@ -2,8 +2,7 @@
 
 * The reference is the route that was best. Another one that is best `run` times in a row, and better than the reference is *now* by
   `worth_ms` or more, is a flip. Routes that trade places within that are no news, and the reference stays.
-* Where the reference is no longer among the routes at all, the flip is worth at least what the last route named is behind the best; if
-  that is less than asked for it counts all the same, for the old route is gone (`worth_ms` None).
+* Where the reference is no longer among the routes at all it is a flip too, of a worth that is not known (`worth_ms` None).
 * It is over when the reference is best again, or within half of `worth_ms` of it, `run` times in a row (recovered), or after `settle`
   (settled): then the new route is the reference.
 """

@@ -163,7 +163,9 @@ def page_of(alarm: Alarm) -> str:
     """The page of the dashboard that shows what an alarm is about, as a path."""
     if alarm.src is not None and alarm.dst is not None:
         return "/pair?" + urlencode({"src": alarm.src, "dst": alarm.dst})
-    return "/quality" if alarm.agent is not None else "/routes"
+    if alarm.agent is not None:
+        return "/quality"
+    return "/routes?" + urlencode({"src": alarm.src or "", "workload": alarm.workload or ""})
 
 
 def _time(at: datetime) -> str:

@@ -82,7 +82,7 @@ class _ShiftTable:
     false_per_series_day: float = 2e-4
     run: int = 0
     rtt_step_ms: float = 5.0
-    rtt_share: float = 0.1
+    rtt_share: float = 0.05
     loss_step: float = 0.02
     settle_s: float = float(_DAY_S)
 
@@ -117,6 +117,7 @@ class _FlipTable:
     worth_ms: float = 5.0
     run: int = 2
     every_s: float = 300.0
+    window_s: float = 600.0
     settle_s: float = 3600.0
     watch: tuple[str, ...] = ()
 
@@ -124,6 +125,7 @@ class _FlipTable:
         _between("worth_ms", self.worth_ms, 0, 100_000)
         _between("run", self.run, 1, 100)
         _between("every_s", self.every_s, 0.2, _DAY_S)
+        _between("window_s", self.window_s, 1, _DAY_S)
         _between("settle_s", self.settle_s, 1, 30 * _DAY_S)
         for each in self.watch:
             if len(each.split()) != 2:
@@ -256,6 +258,7 @@ class Settings:
     paths: PathRules = field(default_factory=PathRules)
     flips: FlipRules = field(default_factory=FlipRules)
     flips_every_s: float = 300.0
+    flips_window_s: float = 600.0
     watch: tuple[tuple[str, str], ...] = ()
     notify: NotifySettings = field(default_factory=NotifySettings)
     webhooks: tuple[Webhook, ...] = ()
@@ -346,6 +349,7 @@ def _settings(parts: Mapping[str, object], webhooks: tuple[Webhook, ...]) -> Set
         paths=PathRules(learn=path.learn, run=path.run, keep=timedelta(seconds=path.keep_s), settle=timedelta(seconds=path.settle_s)),
         flips=FlipRules(worth_ms=flip.worth_ms, run=flip.run, settle=timedelta(seconds=flip.settle_s)),
         flips_every_s=flip.every_s,
+        flips_window_s=flip.window_s,
         watch=tuple((source, workload) for source, workload in (each.split() for each in flip.watch)),
         notify=cast("NotifySettings", parts["notify"]),
         webhooks=webhooks,

@@ -12,9 +12,11 @@ RTT (`RttSeries`), a test by ranks:
 * Buckets of a run that came to nothing enter the baseline after all.
 
 Loss (`LossSeries`), a likelihood test (CUSUM; Page 1954): each bucket adds its log-likelihood ratio of p1 against p0, never below 0; p0 is
-the loss of the baseline and two standard errors. There are two such sums: p1 = p0 + step, for a loss that creeps, and p1 = 1/2, for one
+the loss of the baseline and 2.5 standard errors. There are two such sums: p1 = p0 + step, for a loss that creeps, and p1 = 1/2, for one
 that is plain. When either is h = ln(2 * buckets a day / false_per_day) it alarms: for independent losses the mean time between false
-alarms is at least e^h / 2 buckets (Lorden 1971). One bucket adds h / 3 at most, so that a burst is no shift.
+alarms is at least e^h / 2 buckets (Lorden 1971) where the baseline does not say too little of the loss, and over what it may say the
+rate stays under `false_per_day` too (bench/alarm_rates.py computes it). One bucket adds h / 3 at most, so that a burst is no shift.
+Losses that come in bursts are not independent, and nothing is stated of them but what docs/alarms.md says was simulated.
 
 Hysteresis, both: while a shift is on, the baseline stands still. It is over when `run` buckets in a row are within half the margin of it
 (recovered), or when it has lasted for `settle` buckets: then the new level is the baseline (settled).
@@ -36,6 +38,8 @@ __all__ = ["Level", "LossSeries", "RttSeries", "ShiftRules", "false_alarms_per_d
 _TAIL = 40
 _BURST_BUCKETS = 3
 _LEAST_LOSS = 0.002
+#: Standard errors by which a baseline may understate a loss.
+_ERRORS = 2.5
 _MOST_RUN = 30
 
 
@@ -69,7 +73,7 @@ class ShiftRules:
     learn: int = 60
     run: int = 5
     step_ms: float = 5.0
-    share: float = 0.1
+    share: float = 0.05
     loss_step: float = 0.02
     loss_limit: float = math.log(2 * 1440 / 2e-4)
     settle: int = 1440
@@ -251,11 +255,11 @@ class LossSeries:
         if self.level is not None:
             self._shifted(self.level, sent, lost)
             return
-        if self.is_learning:
-            self._add(sent, lost)
+        if self.is_learning or (not lost and not self._waiting):
+            self._add(sent, lost)  # without a loss no sum rises from nothing
             return
         rules = self._rules
-        p0 = min(0.9, max(_LEAST_LOSS, (self._lost + 2 * math.sqrt(self._lost + 1)) / self._sent))
+        p0 = min(0.9, max(_LEAST_LOSS, (self._lost + _ERRORS * math.sqrt(self._lost + 1)) / self._sent))
         creeping, plain = self._scores
         creeping = self._added(creeping, sent, lost, p0, min(0.99, max(p0 + rules.loss_step, 1.5 * p0)))
         plain = self._added(plain, sent, lost, p0, max(0.5, (1 + p0) / 2))

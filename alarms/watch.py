@@ -49,7 +49,12 @@ _CLOSED = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What an evaluation came to. opened, closed: alarms; held: notices that wait for their hour."""
+    """What an evaluation came to.
+
+    opened, closed   alarms
+    held             notices that wait for their hour
+    begun            shifts and changes of paths that began in what was judged, by kind, those that are over by now too
+    """
 
     at: datetime
     open: tuple[Alarm, ...]
@@ -59,6 +64,7 @@ class Evaluation:
     held: int
     seconds: float
     link_count: int
+    begun: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -94,7 +100,10 @@ class Watch:
             self._detectors.adopt(alarm for alarm in known if alarm.is_open and alarm.id not in self._seen)
             if self._until is None:
                 self._learn(cursor, now)
+                for back in range(self.replay // _CATCH_UP, 0, -1):  # a long past as if it had been judged all the time
+                    self._read(cursor, now - back * _CATCH_UP)
             self._read(cursor, now)
+        begun, self._detectors.begun = dict(+self._detectors.begun), Counter()
         for (source, workload), found in (routes or {}).items():
             self._detectors.routes(source, workload, found, now)
         conditions = self._detectors.conditions(self._received or now, self.revoked())
@@ -117,6 +126,7 @@ class Watch:
             held=plan.held,
             seconds=time.perf_counter() - began,
             link_count=self._detectors.link_count,
+            begun=begun,
         )
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -272,7 +282,7 @@ def _whole_buckets(span: timedelta, width: timedelta) -> timedelta:
 class Watcher:
     """Watches beside a collector, in threads of its own: one judges, one sends. A fault of either is logged, and the next turn comes.
 
-    routes_of   the best routes of those that are watched; it may take its time, and the links are judged before it is asked
+    routes_of   the best routes of those that are watched; it may take its time, and is asked after the links are judged
     """
 
     def __init__(
@@ -294,6 +304,7 @@ class Watcher:
         self._last: Evaluation | None = None
         self._opened: Counter[str] = Counter()
         self._failures = 0
+        self._looks: Counter[str] = Counter()
 
     def start(self) -> None:
         """Begin."""
@@ -315,6 +326,7 @@ class Watcher:
             "isochrone_alarm_notices": dict(self._courier.outcomes),
             "isochrone_alarm_notices_waiting": self._courier.waiting,
             "isochrone_alarm_evaluation_failures": self._failures,
+            "isochrone_alarm_route_looks": dict(self._looks),
         }
         last = self._last
         if last is not None:
@@ -331,35 +343,45 @@ class Watcher:
         due_s = routes_due_s = time.monotonic()
         while not self._stopping.wait(max(0.0, due_s - time.monotonic())):
             due_s = max(due_s + every_s, time.monotonic())
-            routes = None
-            if self._routes_of is not None and self._settings.watch and time.monotonic() >= routes_due_s:
+            self._step(None)
+            if self._routes_of is not None and self._settings.watch and time.monotonic() >= routes_due_s and not self._stopping.is_set():
                 routes_due_s = time.monotonic() + self._settings.flips_every_s
-                routes = self._ask_routes()
-            try:
-                self._last = self._watch.step(datetime.now(UTC), routes)
-            except (IsochroneError, OSError) as error:
-                self._failures += 1
-                log.warning("alarms cannot be judged now and are judged again in %g s: %s", every_s, error)
-                continue
-            except Exception:
-                self._failures += 1
-                log.exception("alarms could not be judged")
-                continue
-            for alarm in self._last.opened:
-                self._opened[alarm.kind] += 1
-                log.warning("alarm %s opened: %s", alarm.id, alarm.summary)
-            for alarm in self._last.closed:
-                log.info("alarm %s closed (%s): %s", alarm.id, alarm.close_reason, alarm.summary)
-            if self._last.notices:
-                self._to_send.set()
+                routes = self._ask_routes(self._routes_of)
+                if routes is not None:
+                    self._step(routes)
 
-    def _ask_routes(self) -> Mapping[tuple[str, str], Sequence[Choice]] | None:
-        assert self._routes_of is not None
+    def _step(self, routes: Mapping[tuple[str, str], Sequence[Choice]] | None) -> None:
+        every_s = self._settings.evaluate.every_s
         try:
-            return self._routes_of()
+            done = self._last = self._watch.step(datetime.now(UTC), routes)
+        except (IsochroneError, OSError) as error:
+            self._failures += 1
+            log.warning("alarms cannot be judged now and are judged again in %g s: %s", every_s, error)
+            return
+        except Exception:
+            self._failures += 1
+            log.exception("alarms could not be judged")
+            return
+        for alarm in done.opened:
+            self._opened[alarm.kind] += 1
+            log.warning("alarm %s opened: %s", alarm.id, alarm.summary)
+        for alarm in done.closed:
+            log.info("alarm %s closed (%s): %s", alarm.id, alarm.close_reason, alarm.summary)
+        if done.notices:
+            self._to_send.set()
+
+    def _ask_routes(self, routes_of: RoutesOf) -> Mapping[tuple[str, str], Sequence[Choice]] | None:
+        routes: Mapping[tuple[str, str], Sequence[Choice]] | None = None
+        try:
+            routes = routes_of()
         except (IsochroneError, OSError) as error:
             log.warning("the watched routes cannot be looked at now: %s", error)
-            return None
+        except Exception:  # whatever it is: the thread that judges must outlive it
+            log.exception("the watched routes could not be looked at")
+        planned = sum(bool(found) for found in (routes or {}).values())
+        self._looks["planned"] += planned
+        self._looks["failed"] += len(self._settings.watch) - planned
+        return routes
 
     def _send(self) -> None:
         waiting = 1  # of an earlier life

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from alarms.flips import Choice
 from alarms.settings import Settings, load_settings
 from alarms.watch import RoutesOf, Watcher
-from records.errors import OutsideError
+from records.errors import ConfigError, OutsideError
 from records.units import MS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from warehouse import Warehouse
     from warehouse.roster_file import RosterFile
 
-__all__ = ["choices_of", "revoked_in", "routes_by_command", "settings_of", "watcher_of"]
+__all__ = ["check_workloads", "choices_of", "revoked_in", "routes_by_command", "settings_of", "watcher_of"]
 
 log = logging.getLogger("isochrone.alarms")
 
@@ -42,12 +42,25 @@ def watcher_of(path: Path | None, location: str, token_file: RosterFile | None) 
     for webhook in settings.webhooks:
         webhook.secret()
         webhook.token()
-    routes = routes_by_command(location, settings.watch) if settings.watch else None
+    check_workloads(settings)
+    routes = routes_by_command(location, settings) if settings.watch else None
 
     def make(warehouse: Warehouse) -> Watcher:
         return Watcher(warehouse, settings, revoked=lambda: revoked_in(token_file), routes_of=routes)
 
     return make
+
+
+def check_workloads(settings: Settings) -> None:
+    """Raises ConfigError where routes of a workload are watched that there is not: else it would only be said at each look."""
+    if not settings.watch:
+        return
+    from inventory.load import load
+
+    known = load().workloads
+    for _, workload in settings.watch:
+        if workload not in known and not Path(workload).is_file():
+            raise ConfigError(f"[route_flip] watch: no workload {workload!r}, nor a file of that name; there are {', '.join(known)}")
 
 
 def revoked_in(token_file: RosterFile | None) -> frozenset[str]:
@@ -57,10 +70,11 @@ def revoked_in(token_file: RosterFile | None) -> frozenset[str]:
     return frozenset(name for name, agent in token_file.current().agents.items() if agent.revoked_at is not None)
 
 
-def routes_by_command(location: str, watch: Sequence[tuple[str, str]]) -> RoutesOf:
-    """Asks `isochrone alarms routes`, a process of its own, for the routes of now."""
+def routes_by_command(location: str, settings: Settings) -> RoutesOf:
+    """Asks `isochrone alarms routes`, a process of its own, for the routes of now. What cannot be planned is logged when that changes."""
     argv = [sys.executable, "-m", "app.cli", "alarms", "routes", "--warehouse", location, "--json"]
-    argv += [f"{source} {workload}" for source, workload in watch]
+    argv += ["--window", f"{settings.flips_window_s:g}s", "--", *(f"{source} {workload}" for source, workload in settings.watch)]
+    said: dict[str, str | None] = {}
 
     def ask() -> Mapping[tuple[str, str], Sequence[Choice]]:
         try:
@@ -70,6 +84,11 @@ def routes_by_command(location: str, watch: Sequence[tuple[str, str]]) -> Routes
         if done.returncode:
             raise OutsideError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"it ended with {done.returncode}")
         found: list[dict[str, Any]] = json.loads(done.stdout)
+        for one in found:
+            name = f"{one['source']} {one['workload']}"
+            if one["error"] is not None and one["error"] != said.get(name):
+                log.warning("no route from %s can be looked at now: %s", name, one["error"])
+            said[name] = one["error"]
         return {
             (one["source"], one["workload"]): [Choice(tuple(each["sites"]), each["pool"], each["value_ms"]) for each in one["routes"]]
             for one in found

@@ -46,6 +46,7 @@ METRICS = (
     Metric("isochrone_alarm_notices", "counter", "", "Attempts to send a notice: sent, retried, given_up or unknown.", "outcome"),
     Metric("isochrone_alarm_notices_waiting", "gauge", "", "Notices that no webhook has taken yet."),
     Metric("isochrone_alarm_notices_held", "gauge", "", "Notices held back by the limit of notices an hour."),
+    Metric("isochrone_alarm_route_looks", "counter", "", "Looks at each watched route: planned, or failed (no route, no data).", "outcome"),
     Metric("isochrone_alarm_evaluation_failures", "counter", "", "Evaluations of the alarms that failed."),
     Metric("isochrone_alarm_evaluation_seconds", "gauge", "seconds", "Time the newest evaluation of the alarms took."),
     Metric("isochrone_alarm_evaluation_timestamp_seconds", "gauge", "seconds", "When the alarms were last evaluated."),

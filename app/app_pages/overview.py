@@ -261,9 +261,9 @@ def _live(seen: View) -> None:
         if fresh is not None:
             seen = replace(seen, at=fresh, all_links=data.links(fresh, seen.window), sites=data.sites(fresh))
         _picture(seen)
+        alarm_panel.panel(seen)
         left, right = st.columns([3, 2], gap="medium")
         with left:
-            alarm_panel.panel(seen)
             _changed(seen)
             _worst(seen)
         with right:

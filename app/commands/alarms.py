@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.output import emit_json, json_option, note, table, warehouse_option
-from records.errors import NoAnswer, OutsideError, UserError
+from records.errors import IsochroneError, NoAnswer, OutsideError, UserError
 from records.units import SECOND, parse_duration_ns
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["alarms"]
 
 _LONGEST = timedelta(days=365)
+#: Of each that is watched so many routes are named: an old one among them says what staying would cost.
+_ROUTES = 48
 
 _config = click.option(
     "--config",
@@ -64,7 +66,9 @@ def list_(is_all: bool, kind: str | None, site: str | None, warehouse: str, as_j
         emit_json([alarm_json(alarm, is_silenced=_is_silenced(alarm, silences, now)) for alarm in found])
         return
     if not found:
-        note("no alarm is open" if not is_all else "there was no alarm in the last 30 days")
+        said = " and ".join(f"{name} {value}" for name, value in (("kind", kind), ("site", site)) if value is not None)
+        of = f" of {said}" if said else ""
+        note(f"there was no alarm{of} in the last 30 days" if is_all else f"no alarm{of} is open")
         return
     rows = [[alarm.id, _state(alarm, silences, now), alarm.severity, alarm.kind, _age(now - alarm.since), alarm.summary] for alarm in found]
     table(["alarm", "state", "severity", "kind", "for", "what"], rows)
@@ -129,7 +133,7 @@ def evaluate(config: Path | None, tokens: Path | None, since: str, warehouse: st
     now, replay = datetime.now(UTC), _span(since, "--since")
     with open_warehouse(warehouse, mode="read" if dry_run else "write") as wh:
         watch = Watch(wh, settings, now - _LONGEST, revoked=lambda: revoked_in(token_file), replay=replay, is_dry=dry_run)
-        routes = routes_by_command(warehouse, settings.watch)() if settings.watch else None
+        routes = routes_by_command(warehouse, settings)() if settings.watch else None
         done = watch.step(now, routes)
         if not dry_run:
             courier = Courier(wh, settings.webhooks)
@@ -144,6 +148,8 @@ def evaluate(config: Path | None, tokens: Path | None, since: str, warehouse: st
                 "notices": len(done.notices),
                 "held": done.held,
                 "links": done.link_count,
+                "judged_s": replay.total_seconds(),
+                "begun": dict(done.begun),
                 "seconds": done.seconds,
                 "false_alarms_per_series_day": settings.false_per_series_day,
             }
@@ -153,9 +159,15 @@ def evaluate(config: Path | None, tokens: Path | None, since: str, warehouse: st
     for word, some in (("opened", done.opened), ("closed", done.closed)):
         for alarm in some:
             click.echo(f"{verb}{word}: {alarm.id} {alarm.severity} {alarm.kind}: {alarm.summary}")
+    days = done.link_count * replay / timedelta(days=1)
+    counts = ", ".join(f"{done.begun.get(kind, 0)} {kind}" for kind in ("rtt_shift", "loss_shift", "path_change"))
     note(
-        f"{done.link_count} links judged in {done.seconds:.2f} s: {len(done.open)} alarms open, {len(done.opened)} {verb}opened, "
-        f"{len(done.closed)} {verb}closed, {len(done.notices)} notices"
+        f"in the last {since} began, and may be over by now: {counts}; of RTT shifts chance alone makes at most "
+        f"{days * settings.false_per_series_day:.2g} in so many links and days"
+    )
+    note(
+        f"{done.link_count} links judged in {done.seconds:.2f} s: {len(done.open)} alarms {verb}open, "
+        f"{len(done.opened)} of them new, {len(done.closed)} {verb}closed, {len(done.notices)} notices"
     )
 
 
@@ -313,17 +325,31 @@ def routes(watched: Sequence[str], window: str, warehouse: str, as_json: bool) -
             raise UserError(f'{each!r} is not "SITE WORKLOAD", as in "metro:lagos chat"')
         pairs.append((source, answers.workload_of(workload.strip())))
     found: list[dict[str, Any]] = []
+    failed: list[IsochroneError] = []
     span_s = _span(window, "--window").total_seconds()
     with Opening(warehouse, span_s, span_s) as opening:
-        known = answers.require_links(opening.links())
+        known = opening.links()
+        if not known.links:
+            raise NoAnswer(f"the warehouse at {known.location} holds no link measured in the last {window}; is an agent sending to it?")
         for source, workload_asked in pairs:
-            request = Request(source=answers.site_id(source, known), workload=workload_asked, k=8)
-            chosen = choices_of(answers.route_answer(known, request, moments=opening.moments))
-            named = [{"sites": list(one.sites), "pool": one.pool, "value_ms": one.value_ms} for one in chosen]
-            found.append({"source": source, "workload": workload_asked.name, "routes": named})
+            named: list[dict[str, Any]] = []
+            error = None
+            try:
+                request = Request(source=answers.site_id(source, known), workload=workload_asked, k=_ROUTES)
+                chosen = choices_of(answers.route_answer(known, request, moments=opening.moments))
+                named = [{"sites": list(one.sites), "pool": one.pool, "value_ms": one.value_ms} for one in chosen]
+            except (UserError, NoAnswer) as why:  # one that has no route does not keep the others from being looked at
+                error = str(why)
+                failed.append(why)
+            found.append({"source": source, "workload": workload_asked.name, "routes": named, "error": error})
+    if len(failed) == len(pairs):
+        raise failed[0]
     if as_json:
         emit_json(found)
         return
+    for one in found:
+        if one["error"] is not None:
+            note(f"{one['source']} {one['workload']}: {one['error']}")
     rows = [[one["source"], one["workload"], " → ".join(r["sites"]), r["pool"], r["value_ms"]] for one in found for r in one["routes"]]
     table(["from", "workload", "route", "pool", "TTFT p50 (ms)"], rows)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from click.testing import CliRunner
 from alarms.keep import alarm_of, alarm_row
 from alarms.life import merged
 from alarms.model import Alarm, Condition
+from alarms.settings import Settings
+from app.alarm_watch import check_workloads
 from app.cli import root
 from records.errors import ConfigError, NoAnswer, OutsideError, UserError
 from warehouse import alarms, open_warehouse
@@ -111,6 +114,23 @@ def test_evaluate_says_what_it_would_do(run: Run) -> None:
     found = run("evaluate", "--dry-run")
     assert (found["open"], found["opened"], found["closed"], found["dry_run"]) == (2, [], [], True)
     assert 0 < found["false_alarms_per_series_day"] <= 2e-4
+    assert (found["begun"], found["judged_s"]) == ({}, 1800)
+
+
+def test_routes_that_cannot_be_looked_at(run: Run) -> None:
+    """Nothing is measured here; and no workload of that name."""
+    with pytest.raises(NoAnswer, match="holds no link measured in the last 10m"):
+        run("routes", "sin chat")
+    with pytest.raises(UserError, match="no workload 'chatt'"):
+        run("routes", "sin chatt")
+    with pytest.raises(UserError, match='is not "SITE WORKLOAD"'):
+        run("routes", "sin")
+
+
+def test_a_watched_workload_that_is_not_there_is_said_at_the_start() -> None:
+    """Not at each look."""
+    with pytest.raises(ConfigError, match=r"\[route_flip\] watch: no workload 'chatt'"):
+        check_workloads(Settings(watch=(("sin", "chat"), ("sin", "chatt"))))
 
 
 def test_a_webhook_that_is_not_there(run: Run, tmp_path: Path) -> None:
@@ -126,14 +146,20 @@ def test_a_webhook_that_is_not_there(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_panel_puts_the_worst_cause_first() -> None:
-    """By cause, severity in words, where to look."""
+    """By cause, severity in words, where to look; what belongs to one cause is counted by kind in words."""
     from app.alarm_panel import group_table
 
     found = [Alarm(**{**alarm_row_values(alarm), "group_key": alarm.key, "group_title": alarm.summary}) for alarm in _alarms()]
     table = group_table(found, NOW)
     assert table["severity"] == ["✕ critical", "! warning"]
-    assert table["place"] == [("fra", "nrt"), ("sin", "fra")]
+    pair = {"medium": "internet"}
+    assert table["place"] == [("app_pages/pair.py", {"src": a, "dst": b, **pair}) for a, b in (("fra", "nrt"), ("sin", "fra"))]
     assert table["alarms"] == [1, 1]
+    one, other = found
+    flip = replace(other, kind="route_flip", src="sin", dst=None, workload="chat")
+    assert group_table([flip], NOW)["place"] == [("app_pages/routes.py", {"src": "sin", "workload": "chat"})]
+    group = [replace(each, group_key="site:fra") for each in (one, other, replace(one, kind="data_missing"))]
+    assert group_table(group, NOW)["what"] == ["fra: no data, 2 × RTT moved"]
 
 
 def alarm_row_values(alarm: Alarm) -> dict[str, Any]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hmac
 import itertools
 import json
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 from warehouse_builders import BOOT, NOW, batch, ping, put, report, trace
+from webhook_receiver import Receiver, receiving
 
 from alarms.courier import Courier, backoff
 from alarms.flips import Choice
@@ -146,6 +144,19 @@ def test_a_slower_link_is_one_alarm_and_only_that_through_restarts(world: World)
     assert world.minutes(3).open == ()
 
 
+def test_a_past_is_judged_again_as_it_was_judged_then(world: World) -> None:
+    """An open alarm is not ended by what was before it; one that is over for hours is counted as begun."""
+    world.goes_wrong(lon_fra=120.0)
+    (alarm,) = world.minutes(4).open
+    again = Watch(world.wh, world.settings, START, replay=8 * MINUTE, is_dry=True).step(world.now)
+    assert ([one.id for one in again.open], again.closed, again.begun) == ([alarm.id], (), {})
+    world.goes_wrong()
+    world.minutes(4)
+    assert world.minutes(150).open == ()
+    past = Watch(world.wh, world.settings, START, replay=162 * MINUTE, is_dry=True).step(world.now)
+    assert (past.open, past.begun) == ((), {"rtt_shift": 1})
+
+
 def test_a_site_that_is_cut_off_is_one_group(world: World) -> None:
     """Nothing reaches sin and its agent is silent: six links lost or quiet, one cause; all closes when it is back."""
     world.goes_wrong(fra_sin=None, lon_sin=None, sin_fra=None, sin_lon=None)
@@ -235,43 +246,10 @@ def test_two_evaluators_open_nothing_twice(world: World) -> None:
 # -- webhooks: a real HTTP server, and what it was sent ---------------------------------------------------------------------
 
 
-class Receiver(ThreadingHTTPServer):
-    """Keeps what was posted; answers with `answers` in turn, then 200."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.posted: list[tuple[dict[str, str], bytes]] = []
-        self.answers: list[int] = []
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self.server_address[1]}/hook"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-    protocol_version: ClassVar[str] = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.posted.append((dict(self.headers), body))
-        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Quiet."""
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with receiving() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def _hooked(url: str, tmp_path: Path) -> Settings:
