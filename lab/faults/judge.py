@@ -64,6 +64,8 @@ class Books:
     twice: int
     rejects: Mapping[str, int]
     faults: Sequence[str]
+    #: Ping rounds among the rejects, by reason.
+    rejected_rounds: Mapping[str, int]
 
     @property
     def stored(self) -> int:
@@ -78,13 +80,16 @@ def read_books(warehouse: str) -> Books:
             "SELECT agent, boot, count(*), count(DISTINCT (measurement_id, sequence)), count(DISTINCT measurement_id) "
             "FROM ping_sample GROUP BY ALL"
         ).fetchall()
-        rejects = cursor.execute("SELECT reason, count(*) FROM reject GROUP BY ALL").fetchall()
+        rejects = cursor.execute(
+            'SELECT reason, count(*), count(*) FILTER (line LIKE \'%"type":"ping"%\') FROM reject GROUP BY ALL'
+        ).fetchall()
         faults = verify(wh)
     return Books(
         packets={(agent, boot): packets for agent, boot, _, packets, _ in rows},
         measurements={(agent, boot): count for agent, boot, _, _, count in rows},
         twice=sum(count - packets for _, _, count, packets, _ in rows),
-        rejects=dict(rejects),
+        rejects={reason: count for reason, count, _ in rejects},
+        rejected_rounds={reason: rounds for reason, _, rounds in rejects},
         faults=faults,
     )
 

@@ -189,6 +189,8 @@ def clock_stepped(stage: Stage) -> Outcome:
     gaps = [later - earlier for earlier, later in pairwise(came)]
     return stage.judge(
         times,
+        bound="what is dated more than ten minutes ahead of the collector's clock: refused, kept as rejects with the reason, and said",
+        refused="from_the_future",
         notes=[
             f"eight steps; longest pause between probe packets {max(gaps):.1f} s",
             f"the agent's status says: {_reason(stage.warehouse)}",

@@ -145,6 +145,7 @@ class Stage:
         *,
         allowed: int = 0,
         bound: str = "nothing",
+        refused: str | None = None,
         notes: Sequence[str] = (),
         figures: Mapping[str, float] | None = None,
         warehouse: str | None = None,
@@ -153,7 +154,8 @@ class Stage:
         """End everything and hold it to account.
 
         times    what `Watch.wait` said
-        allowed  packets that may be lost, by `bound`; what spools dropped and counted comes on top when the bound says "counted"
+        allowed  packets that may be lost, by `bound`
+        refused  reason for which lines may be rejected: their packets may be lost too, for they are kept, with that reason
         made     packets measured, where neither a reflector nor a fleet has counted them
         """
         wrong = self.settle()
@@ -166,6 +168,8 @@ class Stage:
                 total += count * PACKETS
                 if books.measurements.get(name, 0) > count:
                     wrong.append(f"{name} measured {count} times and {books.measurements[name]} measurements are stored")
+        if refused is not None:
+            allowed += PACKETS * books.rejected_rounds.get(refused, 0)
         return Outcome(
             made=total,
             stored=books.stored,
