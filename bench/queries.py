@@ -45,6 +45,8 @@ from warehouse.moments import link_moments
 from warehouse.rollup import FAR_AHEAD, minute_steps, rollup
 from warehouse.store import store
 
+Link = tuple[str, str, str]
+
 TARGET_MS = 300.0
 ENOUGH_S = 2.0
 
@@ -171,32 +173,36 @@ def plain(connection: duckdb.DuckDBPyConnection, end: datetime, windows: dict[st
     return found | {"counts": ask(COUNTS), "time range": ask(RANGE)}
 
 
+def _of_window(wh: Warehouse, pair: Link, route: list[Link], end: datetime, window: timedelta) -> dict[str, Callable[[], Any]]:
+    """Those of the questions that are of a window up to `end`."""
+    since = end - window
+    return {
+        "links": lambda: queries.link_estimates(wh, now=end, window=window),
+        "series": lambda: queries.ping_series(wh, *pair, start=since, end=end, bucket_count=300),
+        "moments": lambda: link_moments(wh, route, now=end, window=window),
+        "inference": lambda: queries.inference_latest(wh, now=end, window=window),
+        "pools": lambda: health.inference_pools(wh, since=since, until=end),
+        "requests": lambda: queries.inference_series(wh, *pair, start=since, end=end),
+        "throughput": lambda: queries.throughput_series(wh, *pair, start=since, end=end),
+        "path history": lambda: queries.path_history(wh, *pair, since, end),
+    }
+
+
 def ours(wh: Warehouse, end: datetime, windows: dict[str, timedelta]) -> dict[str, Callable[[], Any]]:
     """The dashboard's own functions."""
     pair = ("p001", "p002", "internet")
     route = [pair, ("p001", "p003", "internet"), ("p003", "p002", "internet")]
     found: dict[str, Callable[[], Any]] = {}
     for name, window in windows.items():
-        span = {"start": end - window, "end": end}
-        found |= {
-            f"links {name}": lambda window=window: queries.link_estimates(wh, now=end, window=window),
-            f"series {name}": lambda span=span: queries.ping_series(wh, *pair, **span, bucket_count=300),
-            f"moments {name}": lambda window=window: link_moments(wh, route, now=end, window=window),
-            f"inference {name}": lambda window=window: queries.inference_latest(wh, now=end, window=window),
-            f"pools {name}": lambda span=span: health.inference_pools(wh, since=span["start"], until=end),
-            f"requests {name}": lambda span=span: queries.inference_series(wh, *pair, **span),
-            f"throughput {name}": lambda span=span: queries.throughput_series(wh, *pair, **span),
-            f"path history {name}": lambda window=window: queries.path_history(wh, *pair, end - window, end),
-        }
+        found |= {f"{question} {name}": asking for question, asking in _of_window(wh, pair, route, end, window).items()}
     # As the dashboard asks them: of a week at most, or of an hour.
     week = max(START, end - timedelta(days=7))
-    gaps = {"since": week, "until": week + 240 * HOUR, "bucket_count": 120}
     return found | {
         "counts": lambda: queries.measurement_counts(wh),
         "time range": lambda: queries.time_range(wh),
         "changes": lambda: health.link_changes(wh, now=end),
         "path changes": lambda: health.path_changes(wh, since=end - HOUR, until=end),
-        "gaps": lambda: health.sent_by_time(wh, **gaps),
+        "gaps": lambda: health.sent_by_time(wh, since=week, until=week + 240 * HOUR, bucket_count=120),
         "timing": lambda: health.timing_sources(wh, since=end - HOUR, until=end),
         "reports": lambda: health.agent_reports(wh, since=week, until=end, agent="p001-1"),
         "agents": lambda: queries.agents(wh, end),
