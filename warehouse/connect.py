@@ -16,9 +16,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import duckdb
 
@@ -30,7 +31,14 @@ from warehouse.lock import CATALOG_ALIAS, CatalogLock, FolderLock, Lock, say_ope
 from warehouse.migrate import check, migrate
 from warehouse.place import CATALOG, DATA, Place, place, quoted
 
+if TYPE_CHECKING:
+    from warehouse.stored import StoredNames
+
 __all__ = ["CATALOG", "DATA", "Mode", "Place", "Warehouse", "attach", "check_folder", "open_warehouse", "place"]
+
+#: DuckLake asks PostgreSQL itself for the statistics by which it chooses files, if they have an index; else it copies all of them, for each
+#: column of a query. It makes none.
+STATS_INDEX = "CREATE INDEX IF NOT EXISTS isochrone_file_column_stats ON ducklake_file_column_stats (table_id, column_id)"
 
 
 class Warehouse:
@@ -70,6 +78,13 @@ class Warehouse:
         assert row is not None
         return str(row[0])
 
+    @cached_property
+    def stored(self) -> StoredNames:
+        """What this process knows of the batches that are stored."""
+        from warehouse.stored import StoredNames  # with Arrow, which no reader needs
+
+        return StoredNames(is_alone=self.place.folder is not None)
+
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own over the same database, for one thread; times come out in UTC."""
         cursor = self._connection.cursor()
@@ -84,19 +99,23 @@ class Warehouse:
         return int(row[0])
 
     @contextlib.contextmanager
-    def transaction(self, agents: Collection[str] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def transaction(
+        self, agents: Collection[str] | None = None, *, on_commit: Callable[[], None] = lambda: None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """One write transaction; committed on leaving, undone on an error.
 
-        agents   those whose batches it stores: others may store those of other agents meanwhile where the warehouse is scaled out;
-                 None: it sees to the warehouse itself, alone among all processes that do
+        agents     those whose batches it stores: others may store those of other agents meanwhile where the warehouse is scaled out;
+                   None: it sees to the warehouse itself, alone among all processes that do
+        on_commit  called after the commit, before others may write
 
         Raises OutsideError when another process holds the warehouse for more than a minute, or PostgreSQL or S3 do not answer.
         """
         if self.mode != "write":
             raise UserError(f"the warehouse at {self.address} is open for reading only")
-        with self._writing, reported(), self.lock.held(agents) as still_held, self.cursor() as cursor:
+        with self._writing, reported(), self.lock.held(agents) as still_held, self._connection.cursor() as cursor:
             cursor.execute("BEGIN")
             try:
+                cursor.execute("USE wh")  # in the transaction: outside it DuckLake reads its snapshots once more
                 yield cursor
                 still_held()
             except BaseException:
@@ -104,6 +123,7 @@ class Warehouse:
                     cursor.execute("ROLLBACK")
                 raise
             cursor.execute("COMMIT")
+            on_commit()
 
     def workbench_connection(self, memory_mb: int = 1000) -> duckdb.DuckDBPyConnection:
         """The locked-down read-only connection of the SQL workbench, made on first use (see warehouse.workbench)."""
@@ -238,6 +258,7 @@ def _migrated(where: Place, config: Mapping[str, str]) -> tuple[duckdb.DuckDBPyC
     try:
         with lock.held():
             migrate(connection, where.address, lambda schema: keep_catalog(where, connection, schema))
+            connection.execute(f"CALL postgres_execute('{CATALOG_ALIAS}', {quoted(STATS_INDEX)})")
     except BaseException:
         connection.close()
         raise

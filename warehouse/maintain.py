@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -16,13 +16,17 @@ import duckdb
 from warehouse.connect import CATALOG, Warehouse
 from warehouse.faults import away, reported
 from warehouse.lock import CATALOG_ALIAS
-from warehouse.statements import statement
+from warehouse.statements import bound, statement
 
 __all__ = ["MERGE_FROM_FILES", "Status", "TableStatus", "clean_steps", "status", "tidy", "tidy_steps", "verify"]
 
 #: How long a file that was merged away stays for readers that still use it. DuckLake 1.0 compares this with a SQLite catalog
 #: by the day only (both times as text, one with a space and one with a T): 25 hours is then at least one hour.
 GRACE = "25 hours"
+#: Every version of the warehouse is kept for so long, later one of each minute: DuckLake reads the list of all for each transaction, which
+#: after a day of one-second commits would take as long as the commit.
+EVERY_SNAPSHOT = timedelta(hours=2)
+_EXPIRED_AT_ONCE = 2000
 _SMALL_BYTES, _MIDDLE_BYTES = 4 << 20, 32 << 20
 MERGE_FROM_FILES = 16
 #: Files are written anew without their deleted rows from this share of them on.
@@ -170,16 +174,24 @@ def tidy_steps(warehouse: Warehouse, *, least: int = MERGE_FROM_FILES) -> Iterat
 
 
 def clean_steps(warehouse: Warehouse, *, snapshot_days: int | None) -> Iterator[str]:
-    """Drop old versions, and files that no version needs, after the grace period; what was done, one step at a time."""
+    """Drop old versions, and files that no version needs, after the grace period; what was done, one bounded step at a time.
+
+    snapshot_days   versions are kept so long, those older than EVERY_SNAPSHOT one of each minute; None: all for ever
+    """
     calls = [
         ("files", f"CALL ducklake_cleanup_old_files('wh', older_than => now() - INTERVAL '{GRACE}')"),
         ("orphans", f"CALL ducklake_delete_orphaned_files('wh', older_than => now() - INTERVAL '{GRACE}')"),
     ]
-    if snapshot_days is not None:
-        # Compared by the day only, see GRACE: one day more keeps at least as many as asked.
-        older = f"now() - INTERVAL '{snapshot_days + 1} days'"
-        calls.insert(0, ("snapshots", f"CALL ducklake_expire_snapshots('wh', older_than => {older})"))
     with warehouse.cursor() as cursor:
+        if snapshot_days is not None:
+            text, _ = bound("care/old_snapshots", {"oldest": timedelta(days=snapshot_days), "thin_from": EVERY_SNAPSHOT})
+            old = [int(number) for (number,) in cursor.execute(text).fetchall()]
+            for first in range(0, max(1, len(old)), _EXPIRED_AT_ONCE):
+                some = old[first : first + _EXPIRED_AT_ONCE]
+                if some:
+                    with warehouse.lock.held():
+                        cursor.execute(f"CALL ducklake_expire_snapshots('wh', versions => {some})")
+                yield f"snapshots {len(some)}"
         for name, call in calls:
             with warehouse.lock.held():
                 count = len(cursor.execute(call).fetchall())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from records.batch import BatchName
 from warehouse.columns import COLUMNS, Row, tables
 from warehouse.connect import Warehouse
 from warehouse.ingest import Batch
@@ -36,9 +35,11 @@ def store(warehouse: Warehouse, batches: Sequence[Batch]) -> list[Outcome]:
     """
     if not batches:
         return []
-    with warehouse.transaction({batch.name.agent for batch in batches}) as cursor:
-        known = _known(cursor, batches)
-        outcomes, fresh = [], []
+    outcomes: list[Outcome] = []
+    fresh: list[Batch] = []
+    agents = {batch.name.agent for batch in batches}
+    with warehouse.transaction(agents, on_commit=lambda: warehouse.stored.stored(batch.name for batch in fresh)) as cursor:
+        known = warehouse.stored.look_up(cursor, {batch.name for batch in batches})
         for batch in batches:
             content = known.get(batch.name)
             if content is None:
@@ -88,19 +89,6 @@ def with_incoming(
         return rows
     finally:
         cursor.unregister("incoming")
-
-
-def _known(cursor: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> dict[BatchName, str]:
-    names = list({batch.name for batch in batches})
-    incoming = pa.table(
-        {
-            "agent": pa.array([name.agent for name in names], pa.string()),
-            "boot": pa.array([name.boot for name in names], pa.string()),
-            "sequence": pa.array([name.sequence for name in names], pa.int64()),
-        }
-    )
-    rows = with_incoming(cursor, incoming, statement("ingest/known_batches"))
-    return {BatchName(str(agent), str(boot), int(str(sequence))): str(content) for agent, boot, sequence, content in rows}
 
 
 def _joined(batches: Sequence[Batch]) -> dict[str, pa.Table]:

@@ -118,17 +118,15 @@ def compact(warehouse: str, as_json: bool) -> None:
             note(step)
             steps.append(step)
         days = {kind.name: kind.keep_days for kind in kept(wh)}
-        removed = dict(_counted(step) for step in clean_steps(wh, snapshot_days=days["snapshots"]))
+        removed: dict[str, int] = {}
+        for step in clean_steps(wh, snapshot_days=days["snapshots"]):
+            name, count = step.split()
+            removed[name] = removed.get(name, 0) + int(count)
         after = sum(t.file_count for t in read_status(wh).tables)
     if as_json:
         emit_json({"files": {"before": before, "after": after}, "steps": steps, "removed": removed})
     else:
         click.echo(f"{before} files are {after} now; removed " + ", ".join(f"{count} {name}" for name, count in removed.items()))
-
-
-def _counted(step: str) -> tuple[str, int]:
-    name, count = step.split()
-    return name, int(count)
 
 
 @warehouse.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -104,6 +104,27 @@ def test_what_is_over_goes_and_the_roll_ups_stay(own: Warehouse) -> None:
     rollup(own, now=later)
     rollup(own, now=later)
     assert link_estimates(own, now=NOW)[0].sample_count == 4
+    assert verify(own) == []
+
+
+def test_old_versions_are_thinned_to_one_a_minute(own: Warehouse) -> None:
+    """Every version of the last two hours stays, then the last of each minute, for as many days as asked; nothing else is lost."""
+    for n in range(8):
+        put(own, ping(n, [1000]))
+    with own.cursor() as cursor:
+        ids = [number for (number,) in cursor.execute("SELECT snapshot_id FROM wh.snapshots() ORDER BY 1").fetchall()]
+        # The last eight: two of one minute and one of the next, over a day ago; the same, hours ago; and two of this hour.
+        minute = datetime.now(UTC).replace(second=0, microsecond=0)
+        ages = [timedelta(hours=30), timedelta(hours=3)]
+        made = [minute - age + timedelta(seconds=s) for age in ages for s in (10, 50, 70)] + [minute - timedelta(minutes=90)] * 2
+        for number, at in zip(ids, [minute - timedelta(hours=40)] * (len(ids) - 8) + made, strict=True):
+            cursor.execute("UPDATE __ducklake_metadata_wh.ducklake_snapshot SET snapshot_time = ? WHERE snapshot_id = ?", [str(at), number])
+    assert next(clean_steps(own, snapshot_days=1)) == f"snapshots {len(ids) - 4}"
+    with own.cursor() as cursor:
+        left = [number for (number,) in cursor.execute("SELECT snapshot_id FROM wh.snapshots() ORDER BY 1").fetchall()]
+        assert left == [ids[-4], *ids[-3:]]
+    assert _all(own, f"FROM ping_sample AT (VERSION => {left[0]}) SELECT count(*)") == [(5,)]
+    assert _all(own, "SELECT count(*) FROM ping_sample") == [(8,)]
     assert verify(own) == []
 
 
