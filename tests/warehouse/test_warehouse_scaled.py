@@ -83,7 +83,7 @@ with open_warehouse(sys.argv[1]) as wh:
     import threading
     stop = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
-    while not stop.wait(0.3):
+    while not stop.wait(1):
         links = queries.link_estimates(wh, now=NOW)
         seen.append(sum(link.sample_count or 0 for link in links))
     links = queries.link_estimates(wh, now=NOW)
