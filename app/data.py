@@ -11,19 +11,22 @@ shows, and an age is right, within that time. What is long over (QUIET_AFTER) is
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any
 
 import streamlit as st
 
 from app import answers, text
+from app.identity import surplus
 from app.output import DEFAULT_WAREHOUSE
 from inventory.load import load
-from records.errors import WarehouseMissing
+from records.errors import IsochroneError, WarehouseMissing
 from records.link import LinkEstimate
 from records.measurement import TracerouteResult
 from records.place import Site
@@ -70,8 +73,12 @@ __all__ = [
     "warehouse_sites",
 ]
 
+log = logging.getLogger(__name__)
+
 TICK_S = 5
 QUIET_AFTER = timedelta(minutes=10)
+#: Of so many ticks and windows links are kept, and of fewer where they are many (app.identity).
+_LINKS_KEPT = 24
 #: Of so many sources and windows the links are compared with those read before.
 _WINDOWS_KEPT = 8
 #: An agent that has said nothing for this long is shown as silent; it reports every few seconds.
@@ -128,7 +135,12 @@ def _of_minute(place: str, minute: int, _at: Source) -> Source:  # noqa: ARG001 
 
 @st.cache_data(show_spinner=False, max_entries=8)
 def _snapshot(place: str, ticks: int) -> int:  # noqa: ARG001 - the tick is what the answer is kept under
-    return opened(place).snapshot_id()
+    warehouse = opened(place)
+    try:
+        warehouse.shed()
+    except IsochroneError:  # who asks next is told what is wrong
+        log.debug("the warehouse could not be opened anew", exc_info=True)
+    return warehouse.snapshot_id()
 
 
 def clock(at: Source) -> datetime:
@@ -168,27 +180,46 @@ def sites_of(key: tuple[str, int]) -> dict[str, Site]:
 # ---- links
 
 
-@st.cache_resource(show_spinner="Reading links", max_entries=24)
+@st.cache_resource(show_spinner="Reading links", max_entries=_LINKS_KEPT)
 def _links(key: tuple[str, int], now: datetime, window: timedelta | None) -> tuple[LinkEstimate, ...]:
     at = Source(*key, now)
     oldest = None if window is None else max(gates.GatePolicy().max_age_s or 0.0, window.total_seconds())
     measured = queries.link_estimates(opened(key[0]), now=now, window=window)
-    return _same(key, window, tuple(gates.grade(measured, sites(at), gates.GatePolicy(max_age_s=oldest))))
+    found = _same(key, window, tuple(gates.grade(measured, sites(at), gates.GatePolicy(max_age_s=oldest))))
+    _make_room((key, now, window), len(found))
+    return found
 
 
 #: The links that were read last, by source and window.
 _before: dict[tuple[tuple[str, int], timedelta | None], tuple[LinkEstimate, ...]] = {}
+_lock = Lock()
 
 
 def _same(key: tuple[str, int], window: timedelta | None, links: tuple[LinkEstimate, ...]) -> tuple[LinkEstimate, ...]:
     """The links of before where a later clock finds nothing else in them: what all sessions drew of them stays drawn (app.identity)."""
     before = _before.get((key, window))
-    if before == links:
-        return before
-    while len(_before) >= _WINDOWS_KEPT:
-        _before.pop(next(iter(_before)), None)
-    _before[key, window] = links
+    with _lock:
+        _before.pop((key, window), None)
+        _before[key, window] = links = links if before is None or before != links else before
+        for oldest in list(_before)[: surplus([len(one) for one in _before.values()], _WINDOWS_KEPT)]:
+            del _before[oldest]
     return links
+
+
+#: How many links each entry of `_links` has, the oldest first.
+_sizes: dict[tuple[tuple[str, int], datetime, timedelta | None], int] = {}
+
+
+def _make_room(asked: tuple[tuple[str, int], datetime, timedelta | None], count: int) -> None:
+    """Forget the oldest links, where all that are kept are too many."""
+    with _lock:
+        _sizes.pop(asked, None)
+        _sizes[asked] = count
+        gone = list(_sizes)[: surplus(list(_sizes.values()), _LINKS_KEPT)]
+        for oldest in gone:
+            del _sizes[oldest]
+    for oldest in gone:
+        _links.clear(*oldest)
 
 
 def links(at: Source, window: str) -> tuple[LinkEstimate, ...]:
@@ -338,7 +369,7 @@ def _matrix(key: tuple[str, int], now: datetime, window: str) -> Matrix:
     return solve(links(Source(*key, now), window), form=_FORM)
 
 
-@st.cache_resource(show_spinner="Failing the site", max_entries=32)
+@st.cache_resource(show_spinner="Failing the site", max_entries=8)
 def _changes(key: tuple[str, int], now: datetime, window: str, site: str) -> list[MatrixChange]:
     return compare_matrices(_matrix(key, now, window), solve(links(Source(*key, now), window), fail=[site], form=_FORM))
 

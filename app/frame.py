@@ -168,7 +168,7 @@ def view(before: Callable[[], None] = lambda: None) -> View:
 
     before   what to show above the next step
     """
-    found: View | None = st.session_state.get("view")
+    found: View | None = st.session_state.pop("view", None)  # a session that waits holds no links
     if found is None:
         before()
         next_step(text.NO_DATA["warehouse"].format(location=data.location()), "isochrone demo", "isochrone up")

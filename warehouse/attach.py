@@ -98,6 +98,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, place: Place, mode: Mode, ali
 def _attach_folder(connection: duckdb.DuckDBPyConnection, folder: Path, mode: Mode, alias: str) -> None:
     load(connection, "sqlite_scanner")
     connection.execute(ONE_SNAPSHOT)
+    # The kernel keeps what was read of local files; kept here as well, it would grow to the memory limit, files that are gone with it.
+    connection.execute("SET GLOBAL enable_external_file_cache = false")
     options = "READ_ONLY" if mode == "read" else "META_JOURNAL_MODE 'WAL'"
     connection.execute(
         f"ATTACH {quoted(f'ducklake:sqlite:{folder / CATALOG}')} AS {alias} (DATA_PATH {quoted(f'{folder / DATA}/')}, "

@@ -44,9 +44,14 @@ def _clean(warehouse: Warehouse, _: datetime) -> Iterator[object]:
     yield from clean_steps(warehouse, snapshot_days=days["snapshots"])
 
 
+def _shed(warehouse: Warehouse, _: datetime) -> Iterator[object]:
+    yield warehouse.shed()
+
+
 JOBS = (
     Job("rollup", 60.0, lambda warehouse, now: minute_steps(warehouse, now=now)),
     Job("compact", 60.0, lambda warehouse, _: tidy_steps(warehouse)),
+    Job("shed", 60.0, _shed),
     Job("hours", 300.0, lambda warehouse, now: hour_steps(warehouse, now=now)),
     Job("days", 900.0, lambda warehouse, now: day_steps(warehouse, now=now)),
     Job("expire", 6 * 3600.0, lambda warehouse, now: expire_steps(warehouse, now=now)),

@@ -39,6 +39,9 @@ __all__ = ["CATALOG", "DATA", "Mode", "Place", "Warehouse", "attach", "check_fol
 #: DuckLake asks PostgreSQL itself for the statistics by which it chooses files, if they have an index; else it copies all of them, for each
 #: column of a query. It makes none.
 STATS_INDEX = "CREATE INDEX IF NOT EXISTS isochrone_file_column_stats ON ducklake_file_column_stats (table_id, column_id)"
+#: What DuckDB may keep of earlier questions, in MB by its own account, before a warehouse is opened anew. DuckLake keeps the statistics of
+#: every table for every snapshot it has seen, three times as large as it says; DuckDB lets go of them at its memory limit and not before.
+_KEPT_MB = {"OBJECT_CACHE": 8, "EXTERNAL_FILE_CACHE": 256}
 
 
 class Warehouse:
@@ -125,10 +128,27 @@ class Warehouse:
             cursor.execute("COMMIT")
             on_commit()
 
+    def shed(self) -> bool:
+        """Open it anew where it has grown by what it keeps of earlier questions; whether it was.
+
+        For whoever has it open for long, about once a minute. Cursors that are open go on with the connection they are of. Raises
+        OutsideError, and goes on as before, when PostgreSQL or S3 do not answer.
+        """
+        with self._writing:
+            if not _has_grown(self._connection):
+                return False
+            with reported():
+                connection = attach(self.place, self.mode)
+            if isinstance(self.lock, CatalogLock):
+                self.lock = CatalogLock(connection)
+            self._connection = connection
+            return True
+
     def workbench_connection(self, memory_mb: int = 1000) -> duckdb.DuckDBPyConnection:
         """The locked-down read-only connection of the SQL workbench, made on first use (see warehouse.workbench)."""
         with self._workbench_lock:
-            if memory_mb not in self._workbenches:
+            known = self._workbenches.get(memory_mb)
+            if known is None or _has_grown(known):
                 with reported():
                     connection = attach(self.place, "read", temp_directory="")
                 if self.place.folder is None:
@@ -158,6 +178,12 @@ class Warehouse:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _has_grown(connection: duckdb.DuckDBPyConnection) -> bool:
+    with connection.cursor() as cursor:
+        held = dict(cursor.execute("SELECT tag, memory_usage_bytes FROM duckdb_memory()").fetchall())
+    return any(held.get(tag, 0) > most_mb * 1e6 for tag, most_mb in _KEPT_MB.items())
 
 
 def check_folder(location: Path) -> None:

@@ -109,11 +109,16 @@ def _batch_row(batch: Batch) -> Row:
     return (name.agent, name.boot, name.sequence, batch.content_sha256, batch.source, batch.received_at, *counts)
 
 
-def store_rejected(warehouse: Warehouse, row: Row) -> None:
-    """Keep the reject of a whole batch that cannot be read; sent again, it is kept once. It does not use up the batch's name."""
-    table = tables({"reject": [row]})["reject"]
+def store_rejected(warehouse: Warehouse, rows: Sequence[Row]) -> None:
+    """Keep the rejects of whole batches that cannot be read, all in one transaction; what is sent again is kept once.
+
+    They do not use up the batches' names.
+    """
     columns = list(COLUMNS["reject"])
-    parameters = {key: row[columns.index(key)] for key in ("content_sha256", "agent")}
-    with warehouse.transaction({str(parameters["agent"])}) as cursor:
-        if cursor.execute(statement("ingest/known_reject"), parameters).fetchone() == (0,):
-            insert(cursor, "reject", table)
+    sha256_at, agent_at = columns.index("content_sha256"), columns.index("agent")
+    new = {(row[sha256_at], row[agent_at]): row for row in rows}
+    with warehouse.transaction({str(agent) for _, agent in new}) as cursor:
+        for known in with_incoming(cursor, tables({"reject": [*new.values()]})["reject"], statement("ingest/known_rejects")):
+            new.pop((known[0], known[1]), None)
+        if new:
+            insert(cursor, "reject", tables({"reject": [*new.values()]})["reject"])

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -59,6 +60,8 @@ TABLE_FUNCTIONS = frozenset(
         "pragma_show",
     }
 )
+#: Those of them that take a table by its name, as an argument.
+_NAMING = frozenset({"histogram", "histogram_values", "pragma_table_info", "pragma_show"})
 #: Scalar functions that do more than compute.
 _FORBIDDEN_SCALARS = frozenset({"getenv", "write_log", "nextval", "set_config", "sleep_ms", "pg_sleep"})
 _BATCH_ROWS = 2048
@@ -248,11 +251,29 @@ def _tables(tree: object) -> Iterator[str]:
         if isinstance(node, dict):
             if node.get("type") == "BASE_TABLE" or node.get("type") == "SHOW_REF":
                 names = [str(node.get(key, "")).strip('"') for key in ("table_name", "schema_name", "catalog_name")]
-                # DuckLake's own tables; in PostgreSQL whatever else the role may read lies beside them.
-                yield f"catalog:{names[0]}" if any(name.lower().startswith("__ducklake_metadata") for name in names) else names[0]
+                yield _named(names)
+            elif node.get("type") == "TABLE_FUNCTION" and str(node["function"].get("function_name", "")).lower() in _NAMING:
+                for place, argument in enumerate(node["function"].get("children", [])):
+                    yield from _names(argument, is_table=argument["alias"].lower() == "source" or (place == 0 and not argument["alias"]))
             stack += list(node.values())
         elif isinstance(node, list):
             stack += node
+
+
+def _named(names: list[str]) -> str:
+    """A table's own name; of DuckLake's own tables one that is refused: in PostgreSQL whatever else the role may read lies beside them."""
+    return f"catalog:{names[0]}" if any("__ducklake_metadata" in name.lower() for name in names) else names[0]
+
+
+def _names(argument: dict[str, Any], *, is_table: bool) -> Iterator[str]:
+    """What an argument may name as a table: a name or a text, as they stand."""
+    value = (argument.get("value") or {}).get("value")
+    if argument.get("class") == "COLUMN_REF":
+        yield _named([str(name) for name in reversed(argument["column_names"])])
+    elif argument.get("class") == "CONSTANT" and isinstance(value, str):
+        yield _named([value])
+    elif is_table:
+        raise UserError("a table is named as it stands, and this name is computed; for example: FROM histogram(ping_sample, rtt_ns)")
 
 
 def _functions(node: object) -> Iterator[tuple[str, bool]]:

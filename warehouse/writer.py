@@ -207,15 +207,24 @@ class Writer:
                     for name, table in batch.tables.items():
                         self.stats.rows[name] = self.stats.rows.get(name, 0) + table.num_rows
                 future.set_result(outcome)
-        for row, future in group:
-            if not isinstance(row, Batch):
-                try:
-                    store_rejected(self._warehouse, row)
-                except Exception as error:  # noqa: BLE001 - told to the request that waits for it
-                    future.set_exception(error)
-                else:
-                    self.stats.rows["reject"] = self.stats.rows.get("reject", 0) + 1
-                    future.set_result(Outcome.STORED)
+        rejects = [(job, future) for job, future in group if not isinstance(job, Batch)]
+        if rejects:
+            self._keep(rejects)
+
+    def _keep(self, rejects: list[tuple[Row, Future[Outcome]]]) -> None:
+        """What cannot be read is stored together too: it costs no more than what can."""
+        try:
+            store_rejected(self._warehouse, [row for row, _ in rejects])
+        except Exception as error:  # noqa: BLE001 - told to the requests that wait for it
+            if len(rejects) > 1:
+                for one in rejects:
+                    self._keep([one])
+            else:
+                rejects[0][1].set_exception(error)
+        else:
+            self.stats.rows["reject"] = self.stats.rows.get("reject", 0) + len(rejects)
+            for _, future in rejects:
+                future.set_result(Outcome.STORED)
 
     def _timed(self, batches: list[Batch]) -> list[Outcome]:
         began = time.perf_counter()

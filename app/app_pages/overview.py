@@ -257,9 +257,8 @@ def _picture(seen: View) -> None:
 @st.fragment(run_every=REFRESH_S)
 def _live(seen: View) -> None:
     with frame.guard():
-        fresh = data.source()
-        if fresh is not None:
-            seen = replace(seen, at=fresh, all_links=data.links(fresh, seen.window), sites=data.sites(fresh))
+        fresh = data.source() or seen.at
+        seen = replace(seen, at=fresh, all_links=data.links(fresh, seen.window), sites=data.sites(fresh))
         _picture(seen)
         alarm_panel.panel(seen)
         left, right = st.columns([3, 2], gap="medium")
@@ -272,7 +271,8 @@ def _live(seen: View) -> None:
 
 def page() -> None:
     """Everything refreshes by itself; a click on the controls or the map is answered by the map alone."""
-    _live(frame.view(_head))
+    # Without its links: a fragment keeps what it is given, and these would be of another moment in every session.
+    _live(replace(frame.view(_head), all_links=()))
 
 
 page()

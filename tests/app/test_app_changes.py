@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dashboard_seed
+import pytest
 from app_page import page_functions
 from test_app_pages import Open, _figures, opened, world  # noqa: F401  fixtures
 
-from app import data
+from app import data, identity
 from app.charts.hops import change_times, diff_rows
+from app.identity import by_identity
 from records.link import LinkEstimate
 from records.measurement import Hop, TracerouteResult
 from records.units import MS
@@ -68,6 +72,30 @@ def test_links_that_say_the_same_are_the_same_tuple() -> None:
     for number in range(20):
         data._same(("other", number), None, first)
     assert len(data._before) <= 8
+
+
+def test_of_many_links_few_versions_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fleet of hundreds of PoPs has other links with every tick: what is made of them is let go of together with them."""
+    monkeypatch.setattr(identity, "MOST_ITEMS", 250)
+
+    class Version(list[int]):  # unlike a tuple, it can be watched
+        pass
+
+    made = by_identity(16)(lambda first, factor: [factor * len(first)])
+    watched = []
+    for tick in range(9):
+        version = Version(range(100))
+        assert made(version, 1) == [100]
+        assert made(version, tick) is made(version, tick)
+        watched.append(weakref.ref(version))
+    del version
+    gc.collect()
+    assert [one() is not None for one in watched] == [False] * 7 + [True] * 2
+
+    links = tuple(LinkEstimate(src="a", dst=str(name), medium="internet", evidence="measured", rtt_p50_ns=1) for name in range(100))
+    for number in range(9):
+        data._same(("many", number), None, replace_all(links))
+    assert sum(len(one) for one in data._before.values()) <= 250
 
 
 def replace_all(links: tuple[LinkEstimate, ...]) -> tuple[LinkEstimate, ...]:

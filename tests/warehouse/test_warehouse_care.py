@@ -15,7 +15,7 @@ from warehouse_builders import BOOT, NOW, batch, ping, put, report, request, tra
 from app.cli import root
 from records.batch import Line
 from records.errors import UserError
-from warehouse import Warehouse, open_warehouse
+from warehouse import Warehouse, connect, open_warehouse
 from warehouse import migrate as migrations
 from warehouse.care import JOBS, Care
 from warehouse.maintain import MERGE_FROM_FILES, clean_steps, status, tidy_steps, verify
@@ -184,6 +184,32 @@ def test_every_job_gets_its_turn(own: Warehouse) -> None:
     assert _all(own, "SELECT count(*) FROM rollup_hour") == [(1,)]
     assert care.longest_s > 0
     assert not Care(own).is_due(is_idle=True)
+
+
+def test_what_was_read_before_is_let_go_of(own: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckLake keeps the statistics of each snapshot it has seen: the warehouse is opened anew, and who is at work goes on."""
+
+    def held() -> int:
+        return dict(_all(own, "SELECT tag, memory_usage_bytes FROM duckdb_memory()"))["OBJECT_CACHE"]  # type: ignore[return-value,arg-type]
+
+    put(own, ping(0, [1000]))
+    assert not own.shed()
+    first = held()
+    for n in range(1, 12):
+        put(own, ping(n, [1000]))
+    grown = held()
+    assert grown > first, "DuckLake lets go of them by itself: Warehouse.shed is no longer needed"
+    monkeypatch.setattr(connect, "_KEPT_MB", {"OBJECT_CACHE": (first + grown) / 2e6})
+    with own.cursor() as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM ping_sample").fetchone() == (12,)
+        assert own.shed()
+        put(own, ping(12, [1000]))
+        assert held() < grown
+        assert not own.shed()
+        assert reader.execute("SELECT count(*) FROM ping_sample").fetchone() == (12,)  # its snapshot
+    assert _all(own, "SELECT count(*) FROM ping_sample") == [(13,)]
+    assert _all(own, "SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'EXTERNAL_FILE_CACHE'") == [(0,)]
 
 
 #: The schema of the first version that people may have data in, by the hashes of its files: files of applied migrations never change.

@@ -125,9 +125,16 @@ def test_rejects_are_kept_with_their_reason(wh: Warehouse) -> None:
 def test_the_reject_of_a_whole_batch_is_kept_once_and_leaves_the_name_free(wh: Warehouse) -> None:
     """A batch spoilt on its way is kept as a reject; the good one of that name is stored when it comes."""
     name = BatchName("sin-1", BOOT, 0)
+
+    def reject(sha256: str, who: BatchName | None = name) -> tuple[object, ...]:
+        return Reject(None, "not_gzip", "the body is no gzip", None).row("collector", who, sha256, NOW)
+
     for _ in range(2):
-        store_rejected(wh, Reject(None, "not_gzip", "the body is no gzip", None).row("collector", name, "abc", NOW))
+        store_rejected(wh, [reject("abc")])
     assert reject_counts(wh) == {"not_gzip": 1}
+    for _ in range(2):  # several at once, one of them twice, one known, one of nobody
+        store_rejected(wh, [reject("abc"), reject("def"), reject("def"), reject("abc", None)])
+    assert reject_counts(wh) == {"not_gzip": 3}
     assert store(wh, [batch([ping(1, [1000])], sequence=0)]) == [Outcome.STORED]
 
 
