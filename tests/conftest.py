@@ -1,4 +1,4 @@
-"""The labs that tests of all packages share: real hosts, real packets, known truth. Each is started once a session.
+"""What tests of all packages share: an empty warehouse, and labs with real packets and known truth. Each is made once a session.
 
 Tests that use one are marked `lab`, and with that `alone`: scripts/run-tests runs them apart, those that are marked `waits` too beside
 what computes. Outside tests/lab and tests/probes they are in files called test_<package>_lab.py.
@@ -6,7 +6,9 @@ what computes. Outside tests/lab and tests/probes they are in files called test_
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -31,6 +33,23 @@ def all_cores() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ISOCHRONE_DUCKDB_THREADS", raising=False)
         yield
+
+
+@pytest.fixture(scope="session")
+def empty_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse made once, to be copied: a folder is whole wherever it goes, and making one takes ten times as long."""
+    from warehouse import open_warehouse
+
+    place = tmp_path_factory.mktemp("template") / "kept"
+    open_warehouse(place, mode="write").close()
+    return place
+
+
+@pytest.fixture
+def kept(tmp_path: Path, empty_warehouse: Path) -> Path:
+    """The folder of a new warehouse for one test alone; nobody has it open."""
+    shutil.copytree(empty_warehouse, tmp_path / "kept")
+    return tmp_path / "kept"
 
 
 #: The files that take longest, the longest first: what is begun first leaves no worker alone with it at the end.

@@ -73,14 +73,6 @@ def _clock(behind: timedelta) -> type[datetime]:
     return Late
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a warehouse without a row."""
-    folder = tmp_path_factory.mktemp("empty") / "warehouse"
-    open_warehouse(folder, mode="write").close()
-    return folder
-
-
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Open:
     """Open a page over a warehouse folder, with an address; the run must end without an exception."""
@@ -124,9 +116,9 @@ def test_without_a_warehouse_a_page_says_what_to_do(opened: Open, tmp_path: Path
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_with_an_empty_warehouse_a_page_says_what_to_do(opened: Open, empty: Path, page: str) -> None:
+def test_with_an_empty_warehouse_a_page_says_what_to_do(opened: Open, kept: Path, page: str) -> None:
     """An empty warehouse: every page says how to fill it."""
-    at = opened(empty, page)
+    at = opened(kept, page)
     assert "empty" in at.info[0].value
     assert "isochrone import rtt-matrix" in at.code[0].value
     assert not at.error

@@ -111,11 +111,11 @@ def archive(kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 @pytest.mark.parametrize("format_name", ["rtt-matrix", "ripe-atlas", "mtr"])
-def test_an_archive_is_not_unpacked(tmp_path: Path, kind: str, format_name: str) -> None:
+def test_an_archive_is_not_unpacked(tmp_path: Path, kept: Path, kind: str, format_name: str) -> None:
     """It is a file of the wrong kind: nothing of it is stored, and nothing is written beside the warehouse."""
     file = tmp_path / f"x.{kind}"
     file.write_bytes(archive(kind))
-    done = isochrone("import", format_name, file, "--warehouse", tmp_path / "kept", "--json")
+    done = isochrone("import", format_name, file, "--warehouse", kept, "--json")
     stored = json.loads(done.stdout)["stored"] if done.stdout.strip().startswith("{") else 0
     assert stored == 0, done.output
     assert {path.name for path in tmp_path.iterdir()} <= {file.name, "kept"}
@@ -124,9 +124,9 @@ def test_an_archive_is_not_unpacked(tmp_path: Path, kind: str, format_name: str)
 
 
 @pytest.mark.parametrize("path", ["/proc/self/environ", "/dev/null", "/etc/passwd"])
-def test_an_import_of_what_is_no_measurement_keeps_nothing_of_it(tmp_path: Path, path: str) -> None:
+def test_an_import_of_what_is_no_measurement_keeps_nothing_of_it(kept: Path, path: str) -> None:
     """Whoever may import may read files himself; of one that is none a reject is kept, and no measurement."""
-    done = isochrone("import", "ripe-atlas", path, "--warehouse", tmp_path / "kept", "--json")
+    done = isochrone("import", "ripe-atlas", path, "--warehouse", kept, "--json")
     assert not done.stdout.strip().startswith("{") or json.loads(done.stdout)["stored"] == 0
 
 

@@ -1,4 +1,4 @@
-"""Warehouses in temporary folders, open for writing. Opening one takes half a second, so tests of a module share one."""
+"""Warehouses in temporary folders, open for writing; copies of the empty one of tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -10,21 +10,6 @@ import pytest
 
 from warehouse import Warehouse, open_warehouse
 from warehouse.columns import COLUMNS
-
-
-@pytest.fixture(scope="session")
-def empty_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A warehouse made once, to be copied: a folder is whole wherever it goes."""
-    place = tmp_path_factory.mktemp("template") / "kept"
-    open_warehouse(place, mode="write").close()
-    return place
-
-
-@pytest.fixture
-def kept(tmp_path: Path, empty_warehouse: Path) -> Path:
-    """The folder of a new warehouse for one test alone; nobody has it open."""
-    shutil.copytree(empty_warehouse, tmp_path / "kept")
-    return tmp_path / "kept"
 
 
 @pytest.fixture
