@@ -83,6 +83,8 @@ _LINKS_KEPT = 24
 _WINDOWS_KEPT = 8
 #: An agent that has said nothing for this long is shown as silent; it reports every few seconds.
 SILENT_AFTER_S = 120.0
+#: While somebody's SQL runs, all other sessions together may take so much more memory.
+SESSIONS_SPARE_MB = 2048
 
 Columns = dict[str, list[Any]]
 
@@ -432,8 +434,10 @@ def schema(at: Source) -> Sequence[Any]:
 
 
 def run_sql(at: Source, query: str, *, row_limit: int, timeout_s: float) -> Any:
-    """Run one statement of the user; never kept, because a query may ask for the time."""
-    return workbench.run(opened(at.location), query, row_limit=row_limit, timeout_s=timeout_s)
+    """Run one statement of the user; never kept, because a query may ask for the time. Giant values do not end the server."""
+    most_mb = workbench.MEMORY_MB
+    with workbench.bounded_process(most_mb, spare_mb=SESSIONS_SPARE_MB):
+        return workbench.run(opened(at.location), query, row_limit=row_limit, timeout_s=timeout_s, memory_mb=most_mb)
 
 
 def _columns(table: Any) -> Columns:

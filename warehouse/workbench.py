@@ -115,22 +115,49 @@ def schema(wh: Warehouse) -> list[TableDoc]:
     return sorted(docs, key=lambda doc: (doc.kind != "view", doc.name))
 
 
-@contextlib.contextmanager
-def bounded_process(memory_mb: int) -> Iterator[None]:
-    """Let this process have no more than `memory_mb` beyond what it has, and half a GB for the answer's own sake, for a while.
+class _Bounds:
+    """The bound of this process while any thread of it is bounded: the widest that one of them asks for, and none after the last."""
 
-    DuckDB's limit does not count single giant values; for a process that does nothing but ask, the kernel's does. Does nothing
-    where the kernel has no such limit.
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._before = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+    def enter(self, spare_bytes: int) -> None:
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            limits = resource.getrlimit(resource.RLIMIT_DATA)
+            if self._holders == 0:
+                self._before = limits
+            self._holders += 1
+            pages = int(Path("/proc/self/statm").read_text().split()[5])
+            soft, hard = self._before
+            most = pages * resource.getpagesize() + spare_bytes
+            if self._holders > 1:
+                most = max(most, limits[0])
+            resource.setrlimit(resource.RLIMIT_DATA, (most if soft == resource.RLIM_INFINITY else min(most, soft), hard))
+
+    def leave(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                resource.setrlimit(resource.RLIMIT_DATA, self._before)
+
+
+_BOUNDS = _Bounds()
+
+
+@contextlib.contextmanager
+def bounded_process(memory_mb: int, *, spare_mb: int = 512) -> Iterator[None]:
+    """Let this process have no more than `memory_mb` beyond what it has, and `spare_mb` for all else it does, for a while.
+
+    DuckDB's limit does not count single giant values; the kernel's does, of the whole process: one that also does other things needs more
+    to spare. Does nothing where the kernel has no such limit.
     """
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    with contextlib.suppress(OSError, ValueError):
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
-        most = pages * resource.getpagesize() + ((memory_mb + 512) << 20)
-        resource.setrlimit(resource.RLIMIT_DATA, (most if before[1] == resource.RLIM_INFINITY else min(most, before[1]), before[1]))
+    _BOUNDS.enter((memory_mb + spare_mb) << 20)
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
+        _BOUNDS.leave()
 
 
 def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float = 10.0, memory_mb: int = MEMORY_MB) -> SqlResult:

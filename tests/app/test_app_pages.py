@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
@@ -271,6 +272,34 @@ def test_an_unreadable_warehouse_is_a_message(opened: Open, tmp_path: Path, page
     at = opened(place, page)
     assert len(at.error) == 1
     assert str(place) in at.error[0].value
+
+
+@pytest.mark.parametrize("page", ["overview", "sql"])
+def test_files_that_are_gone_are_one_sentence(opened: Open, world: Path, tmp_path: Path, page: str) -> None:
+    """A catalog without its folder of files, and one that loses it while it is looked at: what is missing and what brings it back."""
+    shutil.copytree(world, tmp_path / "kept")
+    at = opened(tmp_path / "kept", page)
+    (tmp_path / "kept" / "data").rename(tmp_path / "away")
+    st.cache_data.clear()
+    at.run()
+    assert len(at.error) == 1
+    assert re.search(r"A file of the warehouse cannot be read; .*brings it back: .*\.parquet", at.error[0].value)
+    at = opened(tmp_path / "kept", page)
+    assert len(at.error) == 1
+    assert f"there is no folder {tmp_path / 'kept' / 'data'}; put it back, or take a copy" in at.error[0].value
+
+
+def test_sql_that_would_take_all_memory_is_one_sentence(opened: Open, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values of 40 GB that DuckDB does not count: refused, and the next question is answered."""
+    at = opened(world, "sql", q="SELECT repeat('x', 400000000) AS a FROM range(100)")
+    monkeypatch.setattr("app.data.SESSIONS_SPARE_MB", 200)
+    monkeypatch.setattr("warehouse.workbench.MEMORY_MB", 100)
+    at.button[0].click().run()
+    assert not at.exception
+    assert [error.value for error in at.error] == ["The query needs more memory than the 100 MB a query may use; aggregate or narrow it."]
+    at.text_area[0].set_value("SELECT 41 + 1 AS answer").run()
+    at.button[0].click().run()
+    assert at.dataframe[0].value["answer"].tolist() == [42]
 
 
 def test_a_commit_shows_at_the_next_tick(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

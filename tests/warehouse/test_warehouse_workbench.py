@@ -232,6 +232,17 @@ def test_a_process_is_bounded_only_while_it_asks() -> None:
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
+def test_bounds_of_several_threads_end_with_the_last() -> None:
+    """Two questions that overlap, the first ends first: the process is bounded until the second has ended, and then as before."""
+    before, first, second = resource.getrlimit(resource.RLIMIT_DATA), bounded_process(100), bounded_process(200)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert resource.getrlimit(resource.RLIMIT_DATA) != before
+    second.__exit__(None, None, None)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
 def test_a_fault_in_the_middle_of_the_rows_is_told(filled: Warehouse) -> None:
     """An error that comes after the first rows is a message too."""
     with pytest.raises(UserError, match=r"boom|Could not convert"):
