@@ -6,6 +6,7 @@ what computes. Outside tests/lab and tests/probes they are in files called test_
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,9 @@ def kept(tmp_path: Path, empty_warehouse: Path) -> Path:
     return tmp_path / "kept"
 
 
+#: A mark of a test that runs apart.
+_APART = re.compile(r"\bmark\.(alone|lab|waits)\b")
+
 #: The files that take longest, the longest first: what is begun first leaves no worker alone with it at the end.
 LONGEST = (
     "test_browser_pages",
@@ -72,6 +76,14 @@ LONGEST = (
     "test_warehouse_connect",
     "test_warehouse_workbench",
 )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of the parts that scripts/run-tests runs apart: a file that marks no test so is not imported, which takes longer than most tests."""
+    is_apart = config.getoption("markexpr").startswith(("waits", "alone"))
+    if is_apart and collection_path.match("test_*.py"):
+        return True if _APART.search(collection_path.read_text("utf-8")) is None else None
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)
