@@ -125,12 +125,27 @@ def source() -> Source | None:
     return Source(place, _snapshot(place, ticks), datetime.fromtimestamp(ticks * TICK_S, UTC))
 
 
-def of_minute(at: Source) -> Source:
-    """The source as somebody first saw it in this minute: what takes long to compute is computed once a minute, for all sessions."""
-    return _of_minute(at.location, int(at.now.timestamp()) // 60, at)
+def of_minute(at: Source, window: str) -> Source:
+    """The source as somebody first saw it in this minute: what takes long to compute is computed once a minute, for all sessions.
+
+    Where a later minute finds nothing else in the links of the window, it is that of before: nothing is computed again.
+    """
+    minute = _of_minute(at.location, int(at.now.timestamp()) // 60, at)
+    found = links(minute, window)
+    before = _settled.get((minute.key, window))
+    if before is not None and before[1] is found:
+        return before[0]
+    while len(_settled) >= _WINDOWS_KEPT:
+        _settled.pop(next(iter(_settled)), None)
+    _settled[minute.key, window] = (minute, found)
+    return minute
 
 
-@st.cache_data(show_spinner=False, max_entries=8)
+#: What `of_minute` gave last, and its links, by source and window.
+_settled: dict[tuple[tuple[str, int], str], tuple[Source, tuple[LinkEstimate, ...]]] = {}
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
 def _of_minute(place: str, minute: int, _at: Source) -> Source:  # noqa: ARG001 - what the answer is kept under
     return _at
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 import streamlit as st
@@ -18,6 +19,7 @@ from app import answers, data, whatif, worked_cases
 from app.data import Source
 from app.memory import memory_of
 from app.placing import place_answer, placement_json
+from app.whatif import Progress
 from inventory.candidates import Candidate
 from inventory.load import load
 from records.errors import IsochroneError
@@ -130,14 +132,34 @@ def in_time(at: Source, window: str, document: dict[str, Any], workload: str) ->
     return _in_time(at.key, data.clock(at), window, json.dumps(document, sort_keys=True), workload)
 
 
-@st.cache_data(show_spinner="Losing every site and provider in turn", max_entries=8)
-def _ranked(key: tuple[str, int], now: datetime, window: str, workload: str, objective: Objective) -> list[dict[str, Any]]:
-    return whatif.ranking(_question(key, now, window, workload, objective), None, single=True, groups=False, pairs=0)
+@dataclass(slots=True)
+class _Slot:
+    """Where something lies that is worked out under the eyes of who asked first; who asks meanwhile waits for it."""
+
+    lock: Any
+    value: Any = None
 
 
-def ranked(at: Source, window: str, workload: str, objective: Objective = "ttft") -> list[dict[str, Any]]:
-    """Every single failure by the harm it does, as `isochrone whatif --all-single-failures --json` gives it."""
-    return _ranked(at.key, data.clock(at), window, workload, objective)
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _ranking(key: tuple[str, int], now: datetime, window: str, workload: str, objective: Objective) -> _Slot:  # noqa: ARG001 - kept under it
+    return _Slot(Lock())
+
+
+def ranked(
+    at: Source, window: str, workload: str, objective: Objective = "ttft", *, progress: Progress | None = None
+) -> list[dict[str, Any]]:
+    """Every single failure by the harm it does, as `isochrone whatif --all-single-failures --json` gives it.
+
+    progress   as of whatif.ranking; asked for nothing where the answer is there
+    """
+    now = data.clock(at)
+    slot = _ranking(at.key, now, window, workload, objective)
+    with slot.lock:
+        if slot.value is None:
+            question = _question(at.key, now, window, workload, objective)
+            slot.value = whatif.ranking(question, None, single=True, groups=False, pairs=0, progress=progress)
+        found: list[dict[str, Any]] = slot.value
+    return found
 
 
 @st.cache_data(show_spinner=False, max_entries=32)

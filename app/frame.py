@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from html import escape
@@ -33,6 +33,7 @@ __all__ = [
     "open_pair",
     "pick_site",
     "pick_workload",
+    "progress_of",
     "rules",
     "sidebar",
     "strip",
@@ -188,9 +189,34 @@ def view(before: Callable[[], None] = lambda: None) -> View:
 def view_of_minute() -> View:
     """`view` as it was first seen in this minute, for pages that plan: all sessions share what that takes."""
     seen = view()
-    at = data.of_minute(seen.at)
-    links = seen.all_links if at == seen.at else data.links(at, seen.window)
+    at = data.of_minute(seen.at, seen.window)
+    links = data.links(at, seen.window)
     return replace(seen, at=at, all_links=links, sites=data.sites(at)) if links else seen  # the first link is worth a look at once
+
+
+def progress_of(title: str) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
+    """What shows a bar here while something is worked out, and takes it away again; see whatif.Progress."""
+    place = st.empty()
+
+    @contextmanager
+    def shown(_: str, count: int) -> Iterator[Callable[[int], None]]:
+        done, drawn = 0, 0.0
+
+        def more(number: int) -> None:
+            nonlocal done, drawn
+            done += number
+            share = min(1.0, done / max(1, count))
+            if share - drawn >= 0.01:
+                drawn = share
+                place.progress(share, f"{title}: {done:,} of {count:,}")
+
+        place.progress(0.0, f"{title}: 0 of {count:,}")
+        try:
+            yield more
+        finally:
+            place.empty()
+
+    return shown
 
 
 def need_links(seen: View) -> None:

@@ -28,6 +28,7 @@ from routing.world import Stock, World
 
 __all__ = [
     "Before",
+    "Progress",
     "Question",
     "baseline",
     "before_of",
@@ -41,6 +42,8 @@ __all__ = [
     "swept",
 ]
 
+#: Gives, for a title and a number of things to do, a context of what is told how many more are done.
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 #: Demand where nobody says: this share of what all pools of the model can take together.
 USUAL_LOAD = 0.5
 #: Fewer losses than this are worked out sooner than the fleet is handed to other processes.
@@ -247,12 +250,12 @@ def ranking(
     groups: bool,
     pairs: int,
     pool: Mapping[str, Any] | None = None,
-    progress: Callable[[str, int], AbstractContextManager[Callable[[int], None]]] | None = None,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Every single failure, shared-risk group, and pair of the `pairs` worst sites, by the harm they do.
 
     pool      where it is worked out (app.pools); None: here
-    progress  gives, for a title and a number of losses, a context of what is told how many more are done
+    progress  shows how far it is
     """
     world = baseline(question, scenario)
     if scenario is not None:

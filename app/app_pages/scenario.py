@@ -346,7 +346,13 @@ def _kept(document: Mapping[str, Any], answer: Mapping[str, Any], workload: str)
 
 def _ranking(seen: View, workload: str) -> None:
     least = address.choose("Least", list(OBJECTIVES), key="objective", usual="ttft", widget="segmented_control")
-    found = decisions.ranked(seen.at, seen.window, workload, next(name for name in OBJECTIVES if name == least))
+    found = decisions.ranked(
+        seen.at,
+        seen.window,
+        workload,
+        next(name for name in OBJECTIVES if name == least),
+        progress=frame.progress_of("Losing every site and provider"),
+    )
     table = figures.ranking_table(found)
     noticed = sum(row["touched"] for row in found)
     number = st.column_config.NumberColumn
