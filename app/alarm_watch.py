@@ -82,7 +82,8 @@ def routes_by_command(location: str, settings: Settings) -> RoutesOf:
         except subprocess.TimeoutExpired as error:
             raise OutsideError(f"`isochrone alarms routes` took longer than {_LONGEST_S:g} s") from error
         if done.returncode:
-            raise OutsideError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"it ended with {done.returncode}")
+            last = done.stderr.strip().splitlines() or [f"`isochrone alarms routes` ended with {done.returncode}"]
+            raise OutsideError(last[-1].removeprefix("isochrone: "))
         found: list[dict[str, Any]] = json.loads(done.stdout)
         for one in found:
             name = f"{one['source']} {one['workload']}"

@@ -441,6 +441,7 @@ def main() -> None:
     if options.clicker is not None:
         click(options.clicker)
     logging.getLogger("isochrone").addHandler(logging.NullHandler())  # what the uplinks say is in their counts
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started with it ignored
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a report all the same
     with tempfile.TemporaryDirectory(prefix="isochrone-load-", dir=options.folder, ignore_cleanup_errors=True) as folder:
         run = Run(Path(folder), options)

@@ -25,6 +25,8 @@ __all__ = ["alarms"]
 _LONGEST = timedelta(days=365)
 #: Of each that is watched so many routes are named: an old one among them says what staying would cost.
 _ROUTES = 48
+#: So many are printed; JSON has all.
+_SHOWN = 8
 
 _config = click.option(
     "--config",
@@ -124,16 +126,22 @@ def evaluate(config: Path | None, tokens: Path | None, since: str, warehouse: st
     from alarms.courier import Courier
     from alarms.model import alarm_json
     from alarms.watch import Watch
-    from app.alarm_watch import revoked_in, routes_by_command, settings_of
+    from app.alarm_watch import check_workloads, revoked_in, routes_by_command, settings_of
     from warehouse import open_warehouse
     from warehouse.roster_file import RosterFile
 
     settings = settings_of(config)
+    check_workloads(settings)
     token_file = None if tokens is None else RosterFile(tokens)
     now, replay = datetime.now(UTC), _span(since, "--since")
     with open_warehouse(warehouse, mode="read" if dry_run else "write") as wh:
         watch = Watch(wh, settings, now - _LONGEST, revoked=lambda: revoked_in(token_file), replay=replay, is_dry=dry_run)
-        routes = routes_by_command(warehouse, settings)() if settings.watch else None
+        routes = None
+        if settings.watch:
+            try:
+                routes = routes_by_command(warehouse, settings)()
+            except OutsideError as error:  # all the rest is judged without them
+                note(f"the watched routes cannot be looked at now: {error}")
         done = watch.step(now, routes)
         if not dry_run:
             courier = Courier(wh, settings.webhooks)
@@ -214,6 +222,8 @@ def silence(
     if sum([is_list, end_id is not None, any(chosen.values())]) != 1:
         raise UserError("give what to silence (--alarm, --kind, --site or --agent), or --end SILENCE, or --list")
     until = now + _span(span, "--for")
+    if until <= now:
+        raise UserError(f"--for {span}: longer than nothing; `isochrone alarms silence --end SILENCE` ends one")
     with open_warehouse(warehouse, mode="read" if is_list else "write") as wh:
         found, holds = _read(wh, now, closed_for=timedelta(0))
         if is_list:
@@ -350,7 +360,9 @@ def routes(watched: Sequence[str], window: str, warehouse: str, as_json: bool) -
     for one in found:
         if one["error"] is not None:
             note(f"{one['source']} {one['workload']}: {one['error']}")
-    rows = [[one["source"], one["workload"], " → ".join(r["sites"]), r["pool"], r["value_ms"]] for one in found for r in one["routes"]]
+    rows = [
+        [one["source"], one["workload"], " → ".join(r["sites"]), r["pool"], r["value_ms"]] for one in found for r in one["routes"][:_SHOWN]
+    ]
     table(["from", "workload", "route", "pool", "TTFT p50 (ms)"], rows)
 
 

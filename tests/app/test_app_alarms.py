@@ -100,6 +100,7 @@ def test_list_show_ack_and_silence(run: Run, place: Path) -> None:
         (("list", "--kind", "rtt"), UserError, "there is no kind 'rtt'; there are data_missing, "),
         (("silence",), UserError, "give what to silence"),
         (("silence", "--site", "x", "--for", "3y"), UserError, "3y"),
+        (("silence", "--site", "x", "--for", "0s"), UserError, "longer than nothing"),
         (("silence", "--end", "nope"), UserError, "no silence 'nope' holds"),
     ],
 )
