@@ -30,11 +30,11 @@ __all__ = ["EchoEngine", "PingEngine", "errno_name", "gai_name", "unsent"]
 #: How long the kernel may be out of room (EAGAIN, ENOBUFS) before a packet counts as not sent.
 _NO_ROOM_NS = 50_000_000
 _RETRY_NS = 1_000_000
-#: A tick is as long as about _TOGETHER packets take to become due, within these limits, and never longer than a tenth of
+#: A tick is as long as about _TOGETHER packets take to become due, within these limits, and never longer than a fifth of
 #: the shortest interval under way: packets leave late by so much at most, a few of them together.
 _REST_LEAST_NS, _REST_MOST_NS = 1_000_000, 100_000_000
-_TOGETHER = 128
-_INTERVAL_SHARE = 10
+_TOGETHER = 256
+_INTERVAL_SHARE = 5
 #: How many times what a tick sends the pacer lets through after a delay.
 _BURST_TICKS = 2
 
