@@ -205,6 +205,6 @@ def test_the_command_shows_what_was_observed(lab: NamespaceLab) -> None:
     done = CliRunner().invoke(root, argv, catch_exceptions=False)
     assert done.exit_code == 0
     pairs = json.loads(done.stdout)
-    assert [pair["version"] for pair in pairs] == [4, 6]
+    assert sorted(pair["version"] for pair in pairs) == [4, 6]  # they come in the order in which they were first seen
     assert all((pair["src"], pair["dst"], pair["medium"]) == ("a", "b", "backbone") for pair in pairs)
     assert all(pair["delivered"] > 0 and pair["transit"]["min_ns"] >= 6 * MS for pair in pairs)
