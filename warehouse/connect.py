@@ -25,6 +25,7 @@ import duckdb
 
 from records.errors import NotPermitted, OutsideError, UserError, WarehouseMissing
 from warehouse.attach import MAKE, Mode, attach
+from warehouse.durable import NewFiles
 from warehouse.faults import first_line, opening_fault, reported
 from warehouse.keep_catalog import keep_catalog
 from warehouse.lock import CATALOG_ALIAS, CatalogLock, FolderLock, Lock, say_open
@@ -88,6 +89,12 @@ class Warehouse:
 
         return StoredNames(is_alone=self.place.folder is not None)
 
+    @cached_property
+    def _new_files(self) -> NewFiles | None:
+        """Of a warehouse whose files are in a folder; an S3 server answers for what it has taken."""
+        folder = self.data_path
+        return None if "://" in folder else NewFiles(Path(folder))
+
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own over the same database, for one thread; times come out in UTC."""
         cursor = self._connection.cursor()
@@ -105,7 +112,7 @@ class Warehouse:
     def transaction(
         self, agents: Collection[str] | None = None, *, on_commit: Callable[[], None] = lambda: None
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """One write transaction; committed on leaving, undone on an error.
+        """One write transaction; committed on leaving, with its files on the disk before; undone on an error.
 
         agents     those whose batches it stores: others may store those of other agents meanwhile where the warehouse is scaled out;
                    None: it sees to the warehouse itself, alone among all processes that do
@@ -116,10 +123,13 @@ class Warehouse:
         if self.mode != "write":
             raise UserError(f"the warehouse at {self.address} is open for reading only")
         with self._writing, reported(), self.lock.held(agents) as still_held, self._connection.cursor() as cursor:
+            new_files = self._new_files
             cursor.execute("BEGIN")
             try:
                 cursor.execute("USE wh")  # in the transaction: outside it DuckLake reads its snapshots once more
                 yield cursor
+                if new_files is not None:
+                    new_files.sync()
                 still_held()
             except BaseException:
                 with contextlib.suppress(duckdb.Error):

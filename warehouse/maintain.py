@@ -152,20 +152,20 @@ def tidy_steps(warehouse: Warehouse, *, least: int = MERGE_FROM_FILES) -> Iterat
     with warehouse.cursor() as cursor:
         inlined = [str(row[0]) for row in cursor.execute(statement("care/inlined")).fetchall()]
         for name in inlined:
-            with warehouse.lock.held():
-                cursor.execute(f"CALL ducklake_flush_inlined_data('wh', table_name => '{name}')")
+            with warehouse.transaction() as writer:
+                writer.execute(f"CALL ducklake_flush_inlined_data('wh', table_name => '{name}')")
             yield f"flush {name}"
         for name in (str(row[0]) for row in cursor.execute(statement("care/deleted_from")).fetchall()):
-            with warehouse.lock.held():
-                cursor.execute(f"CALL ducklake_rewrite_data_files('wh', '{name}', delete_threshold => {_REWRITE_FROM})")
+            with warehouse.transaction() as writer:
+                writer.execute(f"CALL ducklake_rewrite_data_files('wh', '{name}', delete_threshold => {_REWRITE_FROM})")
             yield f"rewrite {name}"
         parameters = {"small_bytes": _SMALL_BYTES, "middle_bytes": _MIDDLE_BYTES, "least": least}
         for name, size_class, _ in cursor.execute(statement("care/small_files"), parameters).fetchall():
             low, high = ((0, _SMALL_BYTES), (_SMALL_BYTES, _MIDDLE_BYTES))[size_class]
             is_done = False
             while not is_done:
-                with warehouse.lock.held():
-                    merged = cursor.execute(
+                with warehouse.transaction() as writer:
+                    merged = writer.execute(
                         f"CALL ducklake_merge_adjacent_files('wh', '{name}', min_file_size => {low}, max_file_size => {high}, "
                         "max_compacted_files => 1)"
                     ).fetchall()
