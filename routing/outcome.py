@@ -345,11 +345,29 @@ def _quantiles(weighted: Sequence[tuple[float, Floats]]) -> tuple[float | None, 
     if not weighted:
         return None, None
     values = np.concatenate([draws for _, draws in weighted])
-    weights = np.concatenate([np.full(len(draws), weight / len(draws)) for weight, draws in weighted])
-    order = np.argsort(values)
-    reached = np.cumsum(weights[order])
-    found = [float(values[order[min(len(order) - 1, int(np.searchsorted(reached, q * reached[-1] * (1 - 1e-12))))]]) for q in (0.5, 0.95)]
+    weights = np.repeat([weight / len(draws) for weight, draws in weighted], [len(draws) for _, draws in weighted])
+    if len(values) < _SORTED_WHOLE:
+        return _quantile(values, weights, 0.5, 0.0, float(weights.sum())), _quantile(values, weights, 0.95, 0.0, float(weights.sum()))
+    # By buckets of 1 %: only what shares one with a quantile needs an order.
+    bucket = np.maximum(0.0, np.log(np.maximum(values, 1.0)) * 100).astype(np.int32)
+    reached = np.cumsum(np.bincount(bucket, weights=weights))
+    found = []
+    for q in (0.5, 0.95):
+        at = int(np.searchsorted(reached, q * reached[-1] * (1 - 1e-12)))
+        mine = bucket == at
+        found.append(_quantile(values[mine], weights[mine], q, float(reached[at - 1]) if at else 0.0, float(reached[-1])))
     return found[0], found[1]
+
+
+def _quantile(values: Floats, weights: Floats, q: float, below: float, total: float) -> float:
+    """The q-quantile of weighted values that lies among these; `below`: the weight of those that are less, `total`: of all."""
+    order = np.argsort(values)
+    reached = below + np.cumsum(weights[order])
+    return float(values[order[min(len(order) - 1, int(np.searchsorted(reached, q * total * (1 - 1e-12))))]])
+
+
+#: Mixtures of fewer draws are sorted as they are.
+_SORTED_WHOLE = 8192
 
 
 def _measured(found: Sequence[Flow]) -> float:
