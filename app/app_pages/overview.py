@@ -144,7 +144,11 @@ def _changed(seen: View) -> None:
         turned = sum(paths["changes"])
         st.caption(
             "There is no hour to compare yet: it takes five minutes of this hour and of the day before it."
-            + (f" {text.plural(len(paths['src']), 'pair')} changed paths, {turned} times in all." if turned else " No path changed.")
+            + (
+                f" {text.plural(len(paths['src']), 'pair')} changed paths, {'once' if turned == 1 else f'{turned:,} times'} in all."
+                if turned
+                else " No path changed."
+            )
         )
         return
     table = changed(found, paths)
