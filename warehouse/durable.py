@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["NewFiles"]
+__all__ = ["NewFiles", "on_disk"]
 
 #: A folder that changed so lately may change again without its time telling.
 _FRESH_NS = 200_000_000
@@ -41,7 +41,7 @@ class NewFiles:
         files, folders = self._look(self._root, self._known)
         for path in (*files, *reversed(folders)):
             with suppress(FileNotFoundError):  # another process took it away: nothing that is committed names it
-                _sync(path)
+                on_disk(path)
         return len(files)
 
     def _look(self, path: str, known: _Folder) -> tuple[list[str], list[str]]:
@@ -76,7 +76,8 @@ def _listed(path: str) -> tuple[set[str], set[str]]:
     return names, folders
 
 
-def _sync(path: str) -> None:
+def on_disk(path: str | Path) -> None:
+    """Have the kernel put a file, or the names in a folder, on the disk. Raises OSError."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -20,6 +20,7 @@ from typing import Protocol
 import duckdb
 
 from records.errors import NotPermitted, OutsideError
+from warehouse.durable import on_disk
 from warehouse.extensions import load
 from warehouse.place import quoted, s3_secret
 from warehouse.statements import statement
@@ -87,9 +88,9 @@ def copy_catalog(source: Path, target: Path) -> None:
         with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60)) as live, closing(sqlite3.connect(aside)) as copy:
             live.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE").fetchall()  # its log goes into it: one file
-        _sync(aside)
+        on_disk(aside)
         aside.replace(target)
-        _sync(target.parent)
+        on_disk(target.parent)
     except sqlite3.Error as error:
         raise OutsideError(f"cannot copy the catalog {source} to {target}: {error}") from error
     except OSError as error:
@@ -185,14 +186,6 @@ class S3Files:
 def storage(connection: duckdb.DuckDBPyConnection, data_path: str) -> Storage:
     """The files of a data path."""
     return S3Files(connection, data_path) if data_path.startswith("s3://") else FolderFiles(Path(data_path))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _cannot(error: OSError, what: str) -> OutsideError:
