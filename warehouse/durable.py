@@ -29,7 +29,8 @@ class _Folder:
 class NewFiles:
     """The files of a folder and all below it that have come since it was last looked at. For one thread at a time.
 
-    Only folders whose time has changed are read: with a few hundred of them a look takes about a millisecond.
+    A name stands for one file for ever, as DuckLake's do. Only folders whose time has changed are read: with a few hundred of them a
+    look takes about a millisecond.
     """
 
     def __init__(self, folder: Path) -> None:
