@@ -49,6 +49,8 @@ Link = tuple[str, str, str]
 
 TARGET_MS = 300.0
 ENOUGH_S = 2.0
+#: Exact quantiles of all pairs hold every RTT in memory, and spill nothing: a question that needs more is out.
+OTHERS_MEMORY = "14GB"
 
 _ROLLED = ("rollup_minute", "rollup_hour", "rollup_day", "rollup_inference", "rollup_inference_day")
 
@@ -67,6 +69,8 @@ GROUP BY bucket ORDER BY bucket
 """
 COUNTS = "SELECT count(*) FROM packets WHERE is_round_start AND NOT is_duplicate_id"
 RANGE = "SELECT min(sent_at), max(sent_at) FROM packets"
+#: A collector at its rate commits what came within a second; one that has little to do, each batch.
+STORED = {"commits of 50,000 packets": {"together": 10, "commits": 4}, "commits of 5,000 packets": {"together": 1, "commits": 10}}
 #: What these questions read.
 COLUMNS = "src, dst, medium, sent_at, outcome, rtt_ns, is_round_start, is_duplicate_id"
 
@@ -111,13 +115,13 @@ def roll(folder: Path) -> None:
         say(f"rolled up and tidied, {time.perf_counter() - began:.0f} s")
 
 
-def store_rows_per_s(folder: Path, commits: int = 10, rounds: int = 500) -> float:
-    """Packets stored per second, in commits of `rounds` rounds of ten, by the path that a collector takes behind HTTP."""
+def store_rows_per_s(folder: Path, *, together: int, commits: int, rounds: int = 500) -> float:
+    """Packets stored per second as a collector stores them, in commits of `together` batches of `rounds` rounds of ten packets."""
     boot = f"{time.time_ns():016x}"
     # Each time of another time, or what was stored the last time would be looked into for repeats of these.
     at_ns = (int((START + 2000 * HOUR).timestamp()) - time.time_ns() // 10**6 % 10**7) * 10**9
     batches = []
-    for number in range(commits):
+    for number in range(1 + commits * together):
         lines = [  # one round each
             PingResult(
                 id=f"{boot}-{number * rounds + n}",
@@ -143,9 +147,16 @@ def store_rows_per_s(folder: Path, commits: int = 10, rounds: int = 500) -> floa
     with open_warehouse(folder, mode="write") as wh:
         store(wh, batches[:1])
         began = time.perf_counter()
-        for batch in batches[1:]:
-            store(wh, [batch])
-        return (commits - 1) * rounds * 10 / (time.perf_counter() - began)
+        for first in range(1, len(batches), together):
+            store(wh, batches[first : first + together])
+        return commits * together * rounds * 10 / (time.perf_counter() - began)
+
+
+def store_rates(folder: Path, repeat: int, *, together: int, commits: int) -> dict[str, float]:
+    """Medians of `store_rows_per_s` into the small warehouse and the full one, by turns."""
+    places = {"an hour": folder / "small" / "warehouse", "full": folder / "warehouse"}
+    turns = [{name: store_rows_per_s(place, together=together, commits=commits) for name, place in places.items()} for _ in range(repeat)]
+    return {name: statistics.median(turn[name] for turn in turns) for name in places}
 
 
 def asked(question: Callable[[], Any], repeat: int) -> tuple[float, Any]:
@@ -313,20 +324,27 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     }
     say(f"ours: { ({name: round(ms) for name, (ms, _) in answers.items()}) }")
     others: dict[str, dict[str, float]] = {}
-    worst = 0.0
+    worst, without = 0.0, dict[str, list[str]]()
     for other in () if options.ours_only else ("duckdb_tables", "parquet_glob"):
         connection = duckdb.connect(str(folder / "plain.duckdb") if other == "duckdb_tables" else ":memory:", config={"threads": 2})
         connection.execute("SET TimeZone = 'UTC'")
         if other == "parquet_glob":
             connection.execute(f"CREATE VIEW packets AS FROM read_parquet('{files}')")
-        found = {name: asked(question, options.repeat) for name, question in plain(connection, end, windows).items()}
+        connection.execute(f"SET memory_limit = '{OTHERS_MEMORY}'")
+        found: dict[str, tuple[float, Any]] = {}
+        for name, question in plain(connection, end, windows).items():
+            try:
+                found[name] = asked(question, options.repeat)
+            except duckdb.OutOfMemoryException:
+                without.setdefault(other, []).append(name)
+            say(f"{other}: {name} {round(found[name][0]) if name in found else 'out of memory'}")
         for name in windows:
-            worst = max(worst, agree(answers[f"links {name}"][1], found[f"links {name}"][1].to_pylist()))
+            if f"links {name}" in found:
+                worst = max(worst, agree(answers[f"links {name}"][1], found[f"links {name}"][1].to_pylist()))
         others[other] = {name: ms for name, (ms, _) in found.items()}
         connection.close()
         say(f"{other}: { ({name: round(ms) for name, ms in others[other].items()}) }")
-    turns = [(store_rows_per_s(folder / "small" / "warehouse"), store_rows_per_s(folder / "warehouse")) for _ in range(options.repeat)]
-    rates = {name: statistics.median(turn[n] for turn in turns) for n, name in enumerate(("an hour", "full"))}
+    rates = {how: store_rates(folder, options.repeat, **asked_of) for how, asked_of in STORED.items()}
     mine = {name: ms for name, (ms, _) in answers.items()}
     plain_bytes = {"parquet_glob": sizes["ping_sample"].file_bytes}
     if not options.ours_only:
@@ -348,7 +366,9 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             "bytes": {name: sizes[name].file_bytes for name in ("ping_sample", *_ROLLED)},
             "rollup_rows": {name: sizes[name].row_count for name in _ROLLED},
         },
-        "others": {name: {"median_ms": found, "bytes": plain_bytes[name]} for name, found in others.items()},
+        "others": {
+            name: {"median_ms": found, "out_of_memory": without.get(name, []), "bytes": plain_bytes[name]} for name, found in others.items()
+        },
         "ratio": ratios,
         "machine": {"cpus": os.cpu_count(), "load_1min": os.getloadavg()[0], "platform": platform.platform(), "duckdb": duckdb.__version__},
     }

@@ -264,8 +264,9 @@ def ping_series(
     """One link over [start, end) in equal buckets: bucket_at, sent, lost, min_ms, p5_ms, p25_ms, p50_ms, p75_ms, p95_ms, max_ms, grain.
 
     Empty buckets are there, with 0 sent and NULL for every time. grain raw: exact. grain minute or hour: from roll-ups, quantiles within
-    1 %; taken where the window holds many packets and a bucket is that wide, unless the argument `grain` insists on one; a bucket is then
-    a multiple of the grain, so that there may be fewer, and they may begin before `start`. Raises UserError when end is not after start.
+    1 %; taken where the window holds many packets and a bucket is that wide (of hours, half of one), unless the argument `grain` insists on
+    one; a bucket is then a multiple of the grain, so that there may be fewer, and they may begin before `start`. Raises UserError when
+    end is not after start.
     """
     if end <= start or bucket_count < 1:
         raise UserError(f"the window [{start.isoformat()}, {end.isoformat()}) in {bucket_count} buckets is empty; end must be after start")
@@ -277,7 +278,7 @@ def ping_series(
             chosen = plan(cursor, start, end, grain=None, raw_rows=None, coarsest="hour", tables=("ping_sample",))
         else:
             chosen = plan(cursor, start, end, grain=grain, raw_rows=PAIR_RAW_ROWS, coarsest="hour", tables=("ping_sample",))
-            if grain is None and chosen.grain == "hour" and width < HOUR:
+            if grain is None and chosen.grain == "hour" and width < HOUR / 2:
                 chosen = plan(cursor, start, end, grain="minute", tables=("ping_sample",))
         if chosen.grain == "raw":
             return answer_table(cursor, "ping_series", **link, start=start, end=end, bucket_count=bucket_count)
