@@ -135,9 +135,10 @@ def of_minute(at: Source, window: str) -> Source:
     before = _settled.get((minute.key, window))
     if before is not None and before[1] is found:
         return before[0]
-    while len(_settled) >= _WINDOWS_KEPT:
-        _settled.pop(next(iter(_settled)), None)
-    _settled[minute.key, window] = (minute, found)
+    with _lock:
+        while len(_settled) >= _WINDOWS_KEPT:
+            del _settled[next(iter(_settled))]
+        _settled[minute.key, window] = (minute, found)
     return minute
 
 
@@ -381,7 +382,7 @@ def plan(at: Source, window: str, request: Request) -> dict[str, Any]:
 _FORM: Form = "numba" if find_spec("numba") else "auto"
 
 
-@st.cache_resource(show_spinner=False, max_entries=4)
+@st.cache_resource(show_spinner="Looking for the best way of every pair", max_entries=4)
 def _matrix(key: tuple[str, int], now: datetime, window: str) -> Matrix:
     return solve(links(Source(*key, now), window), form=_FORM)
 
