@@ -168,52 +168,63 @@ class _Programme:
 
     def solve(self) -> Any:
         from scipy.optimize import linprog
-        from scipy.sparse import coo_matrix, csr_matrix
+        from scipy.sparse import csr_matrix, vstack
 
         self.m, self.p = np.nonzero(self.active)
         n, places, pools = len(self.m), len(self.rate), len(self.cap)
-        # Columns: x by active pair, then lost by place, then the delay of each pool.
-        objective = np.concatenate((self.cost[self.m, self.p], np.full(places, self.lost_cost), np.ones(pools)))
-        equal = coo_matrix(
-            (np.ones(n + places), (np.concatenate((self.m, np.arange(places))), np.arange(n + places))),
-            shape=(places, n + places + pools),
+        # Columns: x by active pair, then lost by place, then the delay of each pool, then its load: a column of its own, so that each
+        # tangent is a row of two numbers and not of all who may use the pool.
+        width, delays, taken = n + places + 2 * pools, n + places + np.arange(pools), n + places + pools + np.arange(pools)
+        objective = np.concatenate((self.cost[self.m, self.p], np.full(places, self.lost_cost), np.ones(pools), np.zeros(pools)))
+        served = csr_matrix(
+            (np.ones(n + places), (np.concatenate((self.m, np.arange(places))), np.arange(n + places))), shape=(places, width)
         )
-        weights = self.weight[self.m, self.p]
-        loads = csr_matrix((weights, (self.p, np.arange(n))), shape=(pools, n + places + pools))
+        loads = csr_matrix(
+            (
+                np.concatenate((self.weight[self.m, self.p], -np.ones(pools))),
+                (np.concatenate((self.p, np.arange(pools))), np.concatenate((np.arange(n), taken))),
+            ),
+            shape=(pools, width),
+        )
         owner = np.array([p for p, _, _ in self.tangents], dtype=np.intp)
         slope = np.array([s for _, s, _ in self.tangents])
         offset = np.array([o for _, _, o in self.tangents])
-        pick = csr_matrix((slope, (np.arange(len(owner)), owner)), shape=(len(owner), pools))
-        delay = csr_matrix((-np.ones(len(owner)), (np.arange(len(owner)), n + places + owner)), shape=(len(owner), n + places + pools))
-        blocks, bounds = [loads, pick @ loads + delay], [self.cap, -offset]
+        row = np.arange(len(owner))
+        tangents = csr_matrix(
+            (
+                np.concatenate((slope, -np.ones(len(owner)))),
+                (np.concatenate((row, row)), np.concatenate((taken[owner], delays[owner]))),
+            ),
+            shape=(len(owner), width),
+        )
+        caps = csr_matrix((np.ones(pools), (np.arange(pools), taken)), shape=(pools, width))
+        blocks, bounds = [caps, tangents], [self.cap, -offset]
         self.rows = {"cap": slice(0, pools), "tangent": slice(pools, pools + len(owner))}
         at = pools + len(owner)
         if self.limits.max_share is not None:
             names = sorted(set(self.limits.provider))
-            member = csr_matrix(
-                (np.ones(pools), ([names.index(name) for name in self.limits.provider], range(pools))), shape=(len(names), pools)
+            blocks.append(
+                csr_matrix(
+                    (np.ones(pools), ([names.index(name) for name in self.limits.provider], taken)),
+                    shape=(len(names), width),
+                )
             )
-            blocks.append(member @ loads)
             bounds.append(np.full(len(names), self.limits.max_share * float(self.rate.sum())))
             self.rows["provider"] = slice(at, at + len(names))
             at += len(names)
         if self.limits.budget_usd_per_s is not None:
             assert self.limits.usd is not None
-            blocks.append(
-                csr_matrix((self.limits.usd[self.m, self.p], (np.zeros(n, dtype=int), np.arange(n))), shape=(1, n + places + pools))
-            )
+            blocks.append(csr_matrix((self.limits.usd[self.m, self.p], (np.zeros(n, dtype=int), np.arange(n))), shape=(1, width)))
             bounds.append(np.array([self.limits.budget_usd_per_s]))
             self.rows["budget"] = slice(at, at + 1)
-        from scipy.sparse import vstack
-
         # Rates as shares of all demand, so that the programme's numbers are near 1 whatever the traffic.
         upper = np.concatenate(bounds) / self.scale
         found = linprog(
             objective,
             A_ub=vstack(blocks, format="csr"),
             b_ub=upper,
-            A_eq=equal.tocsr(),
-            b_eq=self.rate / self.scale,
+            A_eq=vstack((served, loads), format="csr"),
+            b_eq=np.concatenate((self.rate / self.scale, np.zeros(pools))),
             bounds=(0, None),
             method="highs",
         )
@@ -228,7 +239,7 @@ class _Programme:
     def deepen(self, found: Any, tolerance: float) -> float:
         """Add a tangent where a pool's delay lies above those it has; the share of the objective they leave out."""
         loads = np.minimum(self._loads(found), self.cap)
-        held = found.x[len(self.m) + len(self.rate) :] * self.scale
+        held = found.x[len(self.m) + len(self.rate) :][: len(self.cap)] * self.scale
         missing = 0.0
         whole = max(abs(found.fun) * self.scale, 1e-12)
         for p, load in enumerate(loads):
@@ -251,7 +262,7 @@ class _Programme:
             names = sorted(set(self.limits.provider))
             shares = -upper[self.rows["provider"]]
             price += np.array([shares[names.index(name)] for name in self.limits.provider])
-        return price, found.eqlin.marginals
+        return price, np.asarray(found.eqlin.marginals)[: len(self.rate)]
 
     def widen(self, found: Any) -> int:
         """Let in the pairs that would lower the sum: cost + weight x price of load + USD x price of money < price of the request."""
@@ -278,7 +289,7 @@ class _Programme:
             lost=found.x[n : n + places] * self.scale,
             load=self._loads(found),
             capacity_price=-upper[self.rows["cap"]],
-            demand_price=np.asarray(found.eqlin.marginals),
+            demand_price=np.asarray(found.eqlin.marginals)[:places],
             provider_price=provider,
             budget_price=-float(upper[self.rows["budget"]][0]) if "budget" in self.rows else None,
             lost_cost=self.lost_cost,
