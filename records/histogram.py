@@ -9,9 +9,11 @@ ns; 0 ns cannot be measured and is counted with 1 ns.
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 __all__ = ["GAMMA", "RELATIVE_ERROR", "Histogram", "bucket_of", "bucket_value_ns"]
 
@@ -38,12 +40,29 @@ def bucket_value_ns(bucket: int) -> float:
 class Histogram:
     """Counts per bucket, sorted by bucket, no empty buckets.
 
+    packed  bucket and count in turns, each 8 bytes as the machine has them: a fleet has a hundred thousand of these with dozens of
+            buckets each, and as pairs of Python's they take six times the memory
+
     >>> h = Histogram.of([10_000_000] * 99 + [80_000_000])
     >>> h.count, round(h.quantile_ns(0.5) / 1e6), round(h.quantile_ns(1.0) / 1e6)
     (100, 10, 79)
     """
 
-    buckets: tuple[tuple[int, int], ...] = ()
+    packed: bytes = b""
+
+    @classmethod
+    def listed(cls, buckets: Iterable[tuple[int, int]]) -> Histogram:
+        """Of (bucket, count) pairs that come in order, once each, without empty ones."""
+        return cls(array("q", chain.from_iterable(buckets)).tobytes())
+
+    def __repr__(self) -> str:
+        return f"Histogram.listed({self.buckets})"
+
+    @property
+    def buckets(self) -> tuple[tuple[int, int], ...]:
+        """(bucket, count) pairs."""
+        flat = memoryview(self.packed).cast("q").tolist()
+        return tuple(zip(flat[::2], flat[1::2], strict=True))
 
     @classmethod
     def of(cls, values_ns: Iterable[int | float]) -> Histogram:
@@ -56,12 +75,12 @@ class Histogram:
         total: Counter[int] = Counter()
         for bucket, count in counts:
             total[bucket] += count
-        return cls(tuple(sorted((b, n) for b, n in total.items() if n > 0)))
+        return cls.listed(sorted((b, n) for b, n in total.items() if n > 0))
 
     @property
     def count(self) -> int:
         """How many values were counted."""
-        return sum(n for _, n in self.buckets)
+        return sum(memoryview(self.packed).cast("q")[1::2])
 
     def __add__(self, other: Histogram) -> Histogram:
         return Histogram.from_counts((*self.buckets, *other.buckets))

@@ -69,7 +69,7 @@ def transient(
     slots = devices * profile.max_batch
     taken = np.arange(1, slots + 1, dtype=np.float64)
     batch = np.maximum(1.0, taken / devices)
-    held_s = np.array([service_ns(profile, one, input_tokens, output_tokens, cache_hit_ratio) / SECOND for one in batch])
+    held_s = service_ns(profile, batch, input_tokens, output_tokens, cache_hit_ratio) / SECOND
     if not (held_s > 0).all():
         raise ValueError("a request that takes no time has no queue")
     served = taken / held_s

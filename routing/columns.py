@@ -127,7 +127,7 @@ class LinkColumns(Sequence[LinkEstimate]):
     def _histogram(self, at: int) -> Histogram | None:
         if self.bucket_from is None or self.bucket_until is None or self.buckets is None or self.bucket_from[at] < 0:
             return None
-        return Histogram(tuple(map(tuple, self.buckets[self.bucket_from[at] : self.bucket_until[at]].tolist())))
+        return Histogram(np.ascontiguousarray(self.buckets[self.bucket_from[at] : self.bucket_until[at]], dtype=np.int64).tobytes())
 
     def _make(self, at: int) -> LinkEstimate:
         made = LinkEstimate(

@@ -156,7 +156,7 @@ def inverse(link: LinkEstimate, probabilities: Floats) -> Floats:
     Raises ValueError for a link without any RTT.
     """
     if link.histogram is not None and link.histogram.count:
-        buckets, samples = np.array(link.histogram.buckets, dtype=np.float64).T
+        buckets, samples = np.frombuffer(link.histogram.packed, dtype=np.int64).reshape(-1, 2).T.astype(np.float64)
         edge = np.cumsum(samples) / samples.sum()
         values = np.array([bucket_value_ns(int(bucket)) for bucket in buckets])
         return values[np.minimum(np.searchsorted(edge, probabilities), len(values) - 1)]

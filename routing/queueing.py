@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from records.serving import PerfProfile
 from records.units import SECOND
 
 __all__ = ["Queue", "capacity_rps", "service_ns", "solve"]
+
+T = TypeVar("T", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +60,9 @@ class Queue:
         return np.where(waiting, wait, 0.0)
 
 
-def service_ns(profile: PerfProfile, batch: float, input_tokens: int, output_tokens: int, cache_hit_ratio: float = 0.0) -> float:
-    """How long one request holds its slot at a batch: gamma + delta n_in (1 - h) batch + (n_out - 1)(alpha + beta batch)."""
+def service_ns(profile: PerfProfile, batch: T, input_tokens: int, output_tokens: int, cache_hit_ratio: float = 0.0) -> T:
+    """How long one request holds its slot at a batch, or at each of an array: gamma + delta n_in (1 - h) batch + (n_out - 1)(alpha +
+    beta batch)."""
     prefill = profile.gamma_ns + profile.delta_ns * input_tokens * (1 - cache_hit_ratio) * batch
     return prefill + max(0, output_tokens - 1) * (profile.alpha_ns + profile.beta_ns * batch)
 
@@ -83,7 +87,7 @@ def solve(
     slots = devices * profile.max_batch
     taken = np.arange(1, slots + 1, dtype=np.float64)
     batch = np.maximum(1.0, taken / devices)
-    held_s = np.array([service_ns(profile, float(b), input_tokens, output_tokens, cache_hit_ratio) for b in batch]) / SECOND
+    held_s = service_ns(profile, batch, input_tokens, output_tokens, cache_hit_ratio) / SECOND
     if not held_s.all():
         return Queue(utilisation=0.0, wait_probability=0.0, wait_mean_ns=0.0, wait_tail_ns=0.0, batch=1.0)
     rate = taken / held_s

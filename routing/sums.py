@@ -45,9 +45,9 @@ LEAST_SHARED_BUCKETS = 8
 
 def histogram_inverse(histogram: Histogram, probabilities: Floats) -> Floats:
     """The quantiles in ns of a histogram at probabilities in (0, 1), by nearest rank. Raises ValueError when it is empty."""
-    if not histogram.buckets:
+    if not histogram.packed:
         raise ValueError("an empty histogram has no quantiles")
-    buckets, samples = np.array(histogram.buckets, dtype=np.float64).T
+    buckets, samples = np.frombuffer(histogram.packed, dtype=np.int64).reshape(-1, 2).T.astype(np.float64)
     edge = np.cumsum(samples) / samples.sum()
     values = np.array([bucket_value_ns(int(bucket)) for bucket in buckets])
     found: Floats = values[np.minimum(np.searchsorted(edge, probabilities), len(values) - 1)]

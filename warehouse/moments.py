@@ -45,4 +45,4 @@ def link_moments(
     found: dict[Key, dict[int, list[tuple[int, int]]]] = {}
     for src, dst, medium, at_s, bucket, n in rows:
         found.setdefault((src, dst, medium), {}).setdefault(at_s, []).append((bucket, n))
-    return {key: {at_s: Histogram(tuple(counts)) for at_s, counts in by_time.items()} for key, by_time in found.items()}
+    return {key: {at_s: Histogram.listed(counts) for at_s, counts in by_time.items()} for key, by_time in found.items()}

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from sys import intern
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from records.errors import UserError
 from records.histogram import Histogram
-from records.link import Gate, Grain, LinkEstimate, RttFrom
+from records.link import MEDIA, Gate, Grain, LinkEstimate, Medium, RttFrom
 from records.measurement import TracerouteResult
 from records.place import Site
 from records.serving import ServedRequest
@@ -56,6 +57,8 @@ __all__ = [
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = datetime.min.replace(tzinfo=UTC)
+#: One string for each, whoever reads it.
+_MEDIUM: dict[str, Medium] = {name: name for name in MEDIA}
 #: One pair's packets lie together in every file: a window may hold this many of all pairs and still be read raw.
 PAIR_RAW_ROWS = 10_000_000
 
@@ -116,9 +119,9 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
     for row in asked.imported:
         key = (row["src"], row["dst"], row["medium"])
         links[key] = LinkEstimate(
-            src=row["src"],
-            dst=row["dst"],
-            medium=row["medium"],
+            src=intern(row["src"]),
+            dst=intern(row["dst"]),
+            medium=_MEDIUM[row["medium"]],
             rtt_min_ns=row["rtt_min_ns"],
             rtt_p50_ns=row["rtt_p50_ns"],
             rtt_p95_ns=row["rtt_p95_ns"],
@@ -228,9 +231,9 @@ def _estimate(row: dict[str, Any], newest: datetime, now: datetime, rate: float 
     gate: Gate = "ungraded" if row["is_ungraded"] else "ok"
     is_ping = rtt_from == "ping"
     return LinkEstimate(
-        src=row["src"],
-        dst=row["dst"],
-        medium=row["medium"],
+        src=intern(row["src"]),  # else each link has its own copy of its names
+        dst=intern(row["dst"]),
+        medium=_MEDIUM[row["medium"]],
         rtt_min_ns=row["rtt_min_ns"],
         rtt_p50_ns=p50,
         rtt_p95_ns=p95,
@@ -241,7 +244,7 @@ def _estimate(row: dict[str, Any], newest: datetime, now: datetime, rate: float 
         age_s=(now - newest).total_seconds(),
         gate=gate,
         # Buckets come once each, in order and without empty ones.
-        histogram=Histogram(tuple((bucket, count) for bucket, count in row["buckets"] or ())),
+        histogram=Histogram.listed(row["buckets"] or ()),
         rtt_from=rtt_from,
         grain=grain,
     )
