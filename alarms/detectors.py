@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from sys import intern
 from typing import Any
 
 from alarms.flips import Choice, Flip, FlipSeries
@@ -45,6 +46,8 @@ class Detectors:
         """One time bucket of a link; is_past: it is learnt from, and not judged."""
         rtt, loss = self._rtt.get(link), self._loss.get(link)
         if rtt is None or loss is None:
+            src, dst, medium = link
+            link = intern(src), intern(dst), intern(medium)  # kept: else each link has its own copy of its names
             rtt = self._rtt.setdefault(link, RttSeries(self._settings.shift))
             loss = self._loss.setdefault(link, LossSeries(self._settings.shift))
         # What lies before a shift that is on (of a past that is judged again) neither ends it nor is part of it.

@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left, insort
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -140,7 +139,7 @@ class RttSeries:
         self._rules = rules
         self._order, self._sorted = array("d"), array("d")
         self._run: list[tuple[datetime, float]] = []
-        self._late: deque[float] = deque(maxlen=rules.window)
+        self._late = array("d")  # no deque: an empty one holds room for 64
         self._side = self._back = 0
         self.level = level
         self.ended: Ending | None = None
@@ -182,8 +181,7 @@ class RttSeries:
             self.level = Level(
                 baseline=middle, value=values[len(values) // 2], margin=abs(edge - middle), since=self._run[0][0], seen=len(values)
             )
-            self._late.clear()
-            self._late.extend(each for _, each in self._run)
+            self._late = array("d", [each for _, each in self._run])
             self._run.clear()
             self._side = self._back = 0
 
@@ -199,7 +197,8 @@ class RttSeries:
     def _shifted(self, level: Level, value: float) -> None:
         rules = self._rules
         self._late.append(value)
-        recent = sorted(list(self._late)[-rules.run :])
+        del self._late[: -rules.window]
+        recent = sorted(self._late[-rules.run :])
         self._back = self._back + 1 if abs(value - level.baseline) <= level.margin / 2 else 0
         # What is on its way back does not hide how far it was away.
         now = level.value if self._back else recent[len(recent) // 2]
@@ -211,6 +210,7 @@ class RttSeries:
             self._end("settled")
             for each in self._late:
                 self._add(each)
+            self._late = array("d")
 
     def _end(self, why: Ending) -> None:
         self.level, self.ended, self._back = None, why, 0
@@ -230,18 +230,18 @@ class LossSeries:
 
     def __init__(self, rules: ShiftRules, level: Level | None = None) -> None:
         self._rules = rules
-        self._buckets: deque[tuple[int, int]] = deque()
+        self._buckets = array("I")  # sent and lost in turns: two numbers of 4 bytes for each of hundreds of buckets of every link
         self._sent = self._lost = self._back = 0
         self._scores = (0.0, 0.0)
         self._waiting: list[tuple[datetime, int, int]] = []
-        self._recent: deque[tuple[int, int]] = deque(maxlen=rules.run)
+        self._recent = array("I")
         self.level = level
         self.ended: Ending | None = None
 
     @property
     def is_learning(self) -> bool:
         """Whether it knows too little to judge."""
-        return len(self._buckets) < self._rules.learn
+        return len(self._buckets) < 2 * self._rules.learn
 
     def learn(self, sent: int, lost: int) -> None:
         """One bucket of the past, that is not judged any more."""
@@ -286,35 +286,34 @@ class LossSeries:
         first = next(index for index, (_, _, lost) in enumerate(self._waiting) if lost)
         some = self._waiting[first:]
         usual = self._lost / self._sent
-        self._recent.clear()
-        self._recent.extend((sent, lost) for _, sent, lost in some)
+        self._recent = array("I", [count for _, sent, lost in some for count in (sent, lost)])[-2 * self._rules.run :]
         self.level = Level(baseline=usual, value=self._now(), margin=self._rules.loss_step, since=some[0][0], seen=len(some))
         self._waiting.clear()
         self._scores, self._back = (0.0, 0.0), 0
 
     def _now(self) -> float:
-        return sum(lost for _, lost in self._recent) / sum(sent for sent, _ in self._recent)
+        return sum(self._recent[1::2]) / sum(self._recent[::2])
 
     def _shifted(self, level: Level, sent: int, lost: int) -> None:
         rules = self._rules
-        self._recent.append((sent, lost))
+        self._recent.extend((sent, lost))
+        del self._recent[: -2 * rules.run]
         self._back = self._back + 1 if lost / sent <= level.baseline + level.margin / 2 else 0
         now = level.value if self._back else self._now()
         self.level = Level(baseline=level.baseline, value=now, margin=level.margin, since=level.since, seen=level.seen + 1)
-        if self._back >= rules.run or (len(self._recent) == rules.run and self._now() <= level.baseline + level.margin / 2):
+        if self._back >= rules.run or (len(self._recent) == 2 * rules.run and self._now() <= level.baseline + level.margin / 2):
             self.level, self.ended, self._back = None, "recovered", 0
         elif level.seen + 1 >= rules.settle:
-            self._buckets.clear()
+            self._buckets = array("I")
             self._sent = self._lost = 0
-            for each in self._recent:
+            for each in zip(self._recent[::2], self._recent[1::2], strict=True):
                 self._add(*each)
             self.level, self.ended, self._back = None, "settled", 0
 
     def _add(self, sent: int, lost: int) -> None:
-        self._buckets.append((sent, lost))
+        self._buckets.extend((sent, lost))
         self._sent += sent
         self._lost += lost
-        if len(self._buckets) > self._rules.window:
-            old_sent, old_lost = self._buckets.popleft()
-            self._sent -= old_sent
-            self._lost -= old_lost
+        if len(self._buckets) > 2 * self._rules.window:
+            self._sent -= self._buckets.pop(0)
+            self._lost -= self._buckets.pop(0)
