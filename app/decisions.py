@@ -63,7 +63,7 @@ def _question(
     )
 
 
-@st.cache_resource(show_spinner="Serving every metro from the edge, the cloud and both", max_entries=16)
+@st.cache_resource(show_spinner="Serving every metro from the edge, the cloud and both", max_entries=24)
 def _reached(key: tuple[str, int], now: datetime, window: str, workload: str, rps: float | None) -> dict[str, tuple[Reached, ...]]:
     question = _question(key, now, window, workload, rps=rps)
     world, prices, memory = whatif.baseline(question), answers.prices_of(question.inventory), memory_of(question.inventory)
@@ -91,7 +91,7 @@ def reached(at: Source, window: str, workload: str, rps: float | None) -> dict[s
     return _reached(at.key, data.clock(at), window, workload, rps)
 
 
-@st.cache_resource(show_spinner="Settling all demand as it is", max_entries=6)
+@st.cache_resource(show_spinner="Settling all demand as it is", max_entries=12)
 def _before(key: tuple[str, int], now: datetime, window: str, workload: str, _question: whatif.Question, held: str) -> whatif.Before:  # noqa: ARG001 - kept under it
     return whatif.before_of(_question, whatif.scenario_of(json.loads(held), _question))
 
@@ -122,22 +122,31 @@ def compared(at: Source, window: str, document: dict[str, Any], workload: str) -
     return _compared(at.key, data.clock(at), window, json.dumps(document, sort_keys=True), workload)
 
 
-@st.cache_data(show_spinner="Following every queue through the burst", max_entries=16)
-def _in_time(key: tuple[str, int], now: datetime, window: str, document: str, workload: str) -> list[dict[str, Any]]:
-    return whatif.burst_in_time(*_asked(key, now, window, document, workload))
-
-
-def in_time(at: Source, window: str, document: dict[str, Any], workload: str) -> list[dict[str, Any]]:
-    """The timeline of a scenario's bursts; empty without one."""
-    return _in_time(at.key, data.clock(at), window, json.dumps(document, sort_keys=True), workload)
-
-
 @dataclass(slots=True)
 class _Slot:
     """Where something lies that is worked out under the eyes of who asked first; who asks meanwhile waits for it."""
 
     lock: Any
     value: Any = None
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _in_time(key: tuple[str, int], now: datetime, window: str, document: str, workload: str) -> _Slot:  # noqa: ARG001 - kept under it
+    return _Slot(Lock())
+
+
+def in_time(at: Source, window: str, document: dict[str, Any], workload: str, *, progress: Progress | None = None) -> list[dict[str, Any]]:
+    """The timeline of a scenario's bursts; empty without one.
+
+    progress   as of routing.timeline; asked for nothing where the answer is there
+    """
+    now, said = data.clock(at), json.dumps(document, sort_keys=True)
+    slot = _in_time(at.key, now, window, said, workload)
+    with slot.lock:
+        if slot.value is None:
+            slot.value = whatif.burst_in_time(*_asked(at.key, now, window, said, workload), progress)
+        found: list[dict[str, Any]] = slot.value
+    return found
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)

@@ -16,7 +16,7 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
-from app import access
+from app import access, ahead
 from app.board import Board, Home, Poster
 from app.shelf import Shelf, needed
 
@@ -66,6 +66,7 @@ def _look() -> None:
 async def _keep_ready() -> None:
     log = logging.getLogger(__name__)
     await asyncio.to_thread(_import)
+    ahead.begin()
     while True:
         try:
             await asyncio.to_thread(_look)

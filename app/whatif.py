@@ -188,9 +188,9 @@ def compared(
     )
 
 
-def burst_in_time(question: Question, scenario: Scenario, before: Before) -> list[dict[str, Any]]:
+def burst_in_time(question: Question, scenario: Scenario, before: Before, progress: Progress | None = None) -> list[dict[str, Any]]:
     """The timeline of `compared`: a scenario's bursts in time, its pools' queues followed; empty without one."""
-    return _timeline(question, apply(scenario, before.fleet.world), _options(question, scenario), before.fleet)
+    return _timeline(question, apply(scenario, before.fleet.world), _options(question, scenario), before.fleet, progress)
 
 
 def _nobody(scenario: Scenario, after: Fleet) -> str:
@@ -206,10 +206,12 @@ def _nobody(scenario: Scenario, after: Fleet) -> str:
     return f"scenario {scenario.name!r} leaves nobody served: {why}; {change}"
 
 
-def _timeline(question: Question, world: World, options: FleetOptions, before: Fleet) -> list[dict[str, Any]]:
+def _timeline(
+    question: Question, world: World, options: FleetOptions, before: Fleet, progress: Progress | None = None
+) -> list[dict[str, Any]]:
     """A burst in time; empty without one. The comparison itself is of the burst's peak, at rest."""
     prices, memory = prices_of(question.inventory), memory_of(question.inventory)
-    steps = timeline(world, options, egress=prices, memory=memory, before=before, step_s=120.0)
+    steps = timeline(world, options, egress=prices, memory=memory, before=before, step_s=120.0, progress=progress)
     return [
         {
             "t_s": step.at_s,

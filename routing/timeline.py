@@ -7,10 +7,12 @@ time is followed through all of it (routing.burst), the others are at rest in ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from routing.burst import transient
 from routing.constraints import MemoryOf
@@ -19,6 +21,8 @@ from routing.fleet import Fleet, FleetOptions, settle
 from routing.world import World
 
 __all__ = ["Step", "at_second", "peak_second", "timeline"]
+
+Floats = NDArray[np.float64]
 
 #: A pool that is given more than this share of its cap at any time is followed in time.
 _NEAR = 0.8
@@ -65,47 +69,34 @@ def timeline(
     memory: MemoryOf | None = None,
     step_s: float = 60.0,
     before: Fleet | None = None,
+    progress: Callable[[str, int], AbstractContextManager[Callable[[int], None]]] | None = None,
 ) -> list[Step]:
-    """The steps from 0 until the queues of the last burst have had time to drain; nothing without a burst."""
+    """The steps from 0 until the queues of the last burst have had time to drain; nothing without a burst.
+
+    progress  gives, for what is counted and a number of it, a context of what is told how many more are done
+    """
     if not world.bursts:
         return []
     end = max(burst.start_s + burst.rise_s + burst.hold_s + burst.fall_s for burst in world.bursts)
     end += min(end, _AFTER_S)
     middles = np.arange(0.5 * step_s, end, step_s)
-    settled: dict[tuple[float, ...], Fleet] = {}
-    fleets = []
-    for middle in middles:
-        now = at_second(world, float(middle))
-        key = tuple(now.demand.values())
-        if key not in settled:
-            before = settled[key] = settle(now, options, egress=egress, memory=memory, before=before)
-        fleets.append(settled[key])
-    pools, curves = fleets[0].pools, fleets[0].curves
-    cap = np.array([curve.cap_rps for curve in curves])
-    lost = np.array([float(fleet.split.lost.sum()) for fleet in fleets])
-    room = np.array([c if fleet_p else 0.0 for c, fleet_p in zip(cap, (p in world.pools for p in pools), strict=True)])
-    share = room / room.sum() if room.sum() > 0 else np.zeros(len(room))
-    loads = np.array([fleet.split.load for fleet in fleets]) + lost[:, None] * share[None, :]
-    waits, waiting = np.zeros(loads.shape), np.zeros(loads.shape)
-    workload = fleets[0].workload
-    for p, pool in enumerate(pools):
-        if cap[p] > 0 and loads[:, p].max(initial=0.0) > _NEAR * cap[p]:
-            moments = transient(
-                pool.profile,
-                pool.device_count,
-                loads[:, p].tolist(),
-                step_s,
-                input_tokens=workload.input_tokens,
-                output_tokens=workload.output_tokens,
-                cache_hit_ratio=world.cache_hit_ratio,
-                resolution_s=min(step_s, 5.0),
-            )
-            waits[:, p] = [moment.wait_ns for moment in moments]
-            waiting[:, p] = [moment.waiting for moment in moments]
-        else:
-            at_rest = [curves[p].queue(float(load)) for load in loads[:, p]]
-            waits[:, p] = [queue.wait_mean_ns for queue in at_rest]
-            waiting[:, p] = waits[:, p] / 1e9 * loads[:, p]
+    with nullcontext(lambda _count: None) if progress is None else progress("steps", 2 * len(middles)) as done:
+        fleets = []
+        settled: dict[tuple[float, ...], Fleet] = {}
+        for middle in middles:
+            now = at_second(world, float(middle))
+            key = tuple(now.demand.values())
+            if key not in settled:
+                before = settled[key] = settle(now, options, egress=egress, memory=memory, before=before)
+            fleets.append(settled[key])
+            done(1)
+        pools = fleets[0].pools
+        cap = np.array([curve.cap_rps for curve in fleets[0].curves])
+        lost = np.array([float(fleet.split.lost.sum()) for fleet in fleets])
+        room = np.array([c if fleet_p else 0.0 for c, fleet_p in zip(cap, (p in world.pools for p in pools), strict=True)])
+        share = room / room.sum() if room.sum() > 0 else np.zeros(len(room))
+        loads = np.array([fleet.split.load for fleet in fleets]) + lost[:, None] * share[None, :]
+        waits, waiting = _queues(fleets[0], loads, cap, step_s, done)
     steps = []
     for i, middle in enumerate(middles):
         total = float(sum(fleets[i].world.demand.values()))
@@ -122,3 +113,32 @@ def timeline(
             )
         )
     return steps
+
+
+def _queues(fleet: Fleet, loads: Floats, cap: Floats, step_s: float, done: Callable[[int], None]) -> tuple[Floats, Floats]:
+    """([step, pool] mean wait in ns, mean number waiting) at loads in requests a second; as many steps are told to be done."""
+    waits, waiting = np.zeros(loads.shape), np.zeros(loads.shape)
+    workload = fleet.workload
+    told = 0
+    for p, pool in enumerate(fleet.pools):
+        if cap[p] > 0 and loads[:, p].max(initial=0.0) > _NEAR * cap[p]:
+            moments = transient(
+                pool.profile,
+                pool.device_count,
+                loads[:, p].tolist(),
+                step_s,
+                input_tokens=workload.input_tokens,
+                output_tokens=workload.output_tokens,
+                cache_hit_ratio=fleet.world.cache_hit_ratio,
+                resolution_s=min(step_s, 5.0),
+            )
+            waits[:, p] = [moment.wait_ns for moment in moments]
+            waiting[:, p] = [moment.waiting for moment in moments]
+        else:
+            at_rest = [fleet.curves[p].queue(float(load)) for load in loads[:, p]]
+            waits[:, p] = [queue.wait_mean_ns for queue in at_rest]
+            waiting[:, p] = waits[:, p] / 1e9 * loads[:, p]
+        more = len(loads) * (p + 1) // len(fleet.pools) - told
+        done(more)
+        told += more
+    return waits, waiting

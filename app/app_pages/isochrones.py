@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
-from app import address, decisions, frame, text
+from app import address, ahead, decisions, frame, text
 from app.charts import reach as figures
 from app.components import netmap
 from app.decisions import MODES, Reached
@@ -127,6 +128,9 @@ def page() -> None:
             "Hybrid serves each where the whole is soonest. Snapshot "
             f"{seen.at.snapshot}, {text.WINDOW_TITLES[seen.window].lower()}."
         )
+    others = [name for name in load().workloads if name != workload]
+    asked_next = [(workload, None if load_name == "idle" else IDLE_RPS), *((name, rps) for name in others)]
+    ahead.soon("isochrones", [partial(decisions.reached, seen.at, seen.window, name, at_rps) for name, at_rps in asked_next])
 
 
 page()

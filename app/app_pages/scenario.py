@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from app import address, decisions, frame, text
+from app import address, ahead, decisions, frame, text
 from app.charts import reach
 from app.charts import scenario as figures
 from app.components import netmap
@@ -52,6 +53,21 @@ def _put(document: Mapping[str, Any]) -> None:
 def _edits(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     edits = document.get("edits", [])
     return [edit for edit in edits if isinstance(edit, dict)] if isinstance(edits, list) else []
+
+
+def is_burst(document: Mapping[str, Any]) -> bool:
+    """Whether a scenario has something to be followed in time."""
+    return any(edit.get("op") == "burst" for edit in _edits(document))
+
+
+def _likely(seen: View, document: Mapping[str, Any], workload: str) -> Iterator[Callable[[], object]]:
+    """What the two lists of the page would ask: this scenario for the other workloads, the other scenarios for this one."""
+    shipped = [read_document(name) for name in scenarios()]
+    others = [name for name in load().workloads if name != workload]
+    for one, name in [*((dict(document), name) for name in others), *((one, workload) for one in shipped)]:
+        yield partial(decisions.compared, seen.at, seen.window, one, name)
+        if is_burst(one):
+            yield partial(decisions.in_time, seen.at, seen.window, one, name)
 
 
 def _with(edits: Sequence[Mapping[str, Any]]) -> None:
@@ -254,13 +270,17 @@ def _click(site: str) -> None:
         _fail(site)
 
 
-def _details(seen: View, document: Mapping[str, Any], answer: Mapping[str, Any], workload: str) -> None:
+def _burst(seen: View, document: Mapping[str, Any], workload: str) -> None:
+    """Its queues in time: what takes longest here, drawn where it belongs when all the rest is."""
+    steps = decisions.in_time(
+        seen.at, seen.window, dict(document), workload, progress=frame.progress_of("Following every queue through the burst")
+    )
+    st.plotly_chart(figures.burst_figure(steps, frame.theme()), key="burst", config=frame.PLOTLY, alt="Demand and wait over time")
+
+
+def _details(answer: Mapping[str, Any]) -> None:
     titles = {site.id: f"{site.name}, {site.country}" for site in load().metros}
     number = st.column_config.NumberColumn
-    if any(edit.get("op") == "burst" for edit in _edits(document)):
-        st.markdown("#### The burst in time")
-        steps = decisions.in_time(seen.at, seen.window, dict(document), workload)
-        st.plotly_chart(figures.burst_figure(steps, frame.theme()), key="burst", config=frame.PLOTLY, alt="Demand and wait over time")
     for point in answer["new_single_points"]:
         st.warning(
             f"New single point of failure: {point['kind']} {point['name']} ({text.percent(point['lost_share'])} of demand).",
@@ -412,7 +432,11 @@ def page() -> None:
         return
     frame.strip(figures.headline(answer))
     _maps(seen, document, answer)
-    _details(seen, document, answer, workload)
+    burst = None
+    if is_burst(document):
+        st.markdown("#### The burst in time")
+        burst = st.container()
+    _details(answer)
     _kept(document, answer, workload)
     st.caption(
         f"{answer['workload']}, least {answer['objective']}, {answer['baseline']['rps']:.1f} requests/s by people; "
@@ -420,6 +444,10 @@ def page() -> None:
         f"seed {answer['seed']}, scenario `{answer['scenario_hash'][:16]}`. The address holds the scenario; "
         "from a shell: save it, then `isochrone whatif FILE --json`."
     )
+    if burst is not None:
+        with burst:
+            _burst(seen, document, workload)
+    ahead.soon("scenario", _likely(seen, document, workload))
 
 
 page()

@@ -108,6 +108,16 @@ def test_a_scenario_is_built_shared_and_kept(opened: Open, world: Path) -> None:
     assert dict(zip(pools["pool"], pools["is"], strict=True))["sin-l40s"] == "down"
 
 
+def test_a_burst_is_followed_in_time_where_it_belongs(opened: Open, world: Path) -> None:  # noqa: F811
+    """Drawn when all the rest is, above the places; the bar that said how far it was is gone."""
+    edit = {"op": "burst", "factor": 2.0, "start_s": 600, "rise_s": 120, "hold_s": 600, "fall_s": 120}
+    at = opened(world, "scenario", s=to_address({"name": "rush", "edits": [edit]}))
+    titles = [one.value for one in at.markdown if one.value.startswith("####")]
+    assert titles[:2] == ["#### The burst in time", "#### Places"]
+    assert len(at.get("plotly_chart")) == 1
+    assert not at.get("progress")
+
+
 @pytest.mark.parametrize(
     ("word", "says"),
     [("nonsense", "cannot be read"), (to_address(NOWHERE), "atlantis")],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, replace
 
 import fleet_kit as kit
@@ -169,7 +171,15 @@ def test_a_burst_is_a_trapezoid_and_its_queues_drain():
     for second, factor in ((0, 1), (750, 2), (900, 3), (1500, 3), (1650, 2), (1900, 1)):
         assert sum(at_second(world, second).demand.values()) == pytest.approx(total * factor), second
     assert peak_second(world) == 900
-    steps = timeline(world, FleetOptions(), egress=kit.price, step_s=150.0)
+    asked, told = [], []
+
+    @contextmanager
+    def progress(_: str, count: int) -> Iterator[Callable[[int], None]]:
+        asked.append(count)
+        yield told.append
+
+    steps = timeline(world, FleetOptions(), egress=kit.price, step_s=150.0, progress=progress)
+    assert asked == [sum(told)]
     worst = max(steps, key=lambda step: step.wait_mean_ns)
     assert worst.over_share > 0
     assert steps[0].over_share == steps[-1].over_share == 0

@@ -1,0 +1,103 @@
+"""Work out, while nobody waits, what a visitor is likely to ask next: the other entries of the lists on the page that is open.
+
+One thread for the whole server, one question at a time, and after each a pause as long as it took: clicks go first. A page that is
+drawn anew says anew what is likely there; what was likely before and has not been worked out yet is forgotten. Only what is kept by
+app.data and app.decisions under its question is worth asking ahead. Without a server (tests, a page run by itself) nothing is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+
+from records.errors import IsochroneError
+
+__all__ = ["Ahead", "begin", "soon"]
+
+log = logging.getLogger(__name__)
+
+Question = Callable[[], object]
+
+#: Of so many pages there are questions that wait.
+_MOST_PAGES = 8
+
+
+class Ahead:
+    """Questions by page, asked in a thread of its own from `begin` on until `end`.
+
+    pause  seconds of rest for each second of work
+    """
+
+    def __init__(self, pause: float = 1.0) -> None:
+        self._pause = pause
+        self._waiting: OrderedDict[str, deque[Question]] = OrderedDict()
+        self._change = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._is_over = self._is_asking = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is worked out, or waits to be."""
+        with self._change:
+            return self._is_asking or any(self._waiting.values())
+
+    def begin(self) -> None:
+        """Start to work; a second call does nothing."""
+        with self._change:
+            if self._thread is None:
+                self._is_over = False
+                self._thread = threading.Thread(target=self._work, name="ahead", daemon=True)
+                self._thread.start()
+
+    def end(self) -> None:
+        """Forget what waits, and wait for what is being worked out."""
+        with self._change:
+            thread, self._thread, self._is_over = self._thread, None, True
+            self._waiting.clear()
+            self._change.notify_all()
+        if thread is not None:
+            thread.join()
+
+    def soon(self, page: str, questions: Iterable[Question]) -> None:
+        """What is likely to be asked on a page now, the likeliest first; instead of what was said for it before."""
+        with self._change:
+            if self._thread is None:
+                return
+            self._waiting.pop(page, None)
+            self._waiting[page] = deque(questions)
+            while len(self._waiting) > _MOST_PAGES:
+                self._waiting.popitem(last=False)
+            self._change.notify_all()
+
+    def _work(self) -> None:
+        while (question := self._next()) is not None:
+            began = time.monotonic()
+            try:
+                question()
+            except IsochroneError:  # whoever asks is told
+                log.debug("asked ahead, without an answer", exc_info=True)
+            except Exception:
+                log.exception("a question asked ahead failed")
+            with self._change:
+                self._change.wait_for(lambda: self._is_over, timeout=self._pause * (time.monotonic() - began))
+
+    def _next(self) -> Question | None:
+        """The next question of the page that was drawn last; waits for one; None at the end."""
+        with self._change:
+            self._is_asking = False
+            while not self._is_over:
+                while self._waiting:
+                    page = next(reversed(self._waiting))
+                    if self._waiting[page]:
+                        self._is_asking = True
+                        return self._waiting[page].popleft()
+                    del self._waiting[page]
+                self._change.wait()
+        return None
+
+
+_SERVER = Ahead()
+begin, soon = _SERVER.begin, _SERVER.soon
