@@ -6,7 +6,8 @@ process reads; nothing here writes.
 
 A collector commits about once a second. The clock and the snapshot are therefore read in ticks of TICK_S: all pages and
 all sessions inside a tick look at one snapshot and share what was computed from it, however many there are. A commit
-shows, and an age is right, within that time. What is long over (QUIET_AFTER) is looked at once a minute.
+shows, and an age is right, within that time, or as soon as that many links are read (app.current). What is long over
+(QUIET_AFTER) is looked at once a minute.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import streamlit as st
 
 from app import answers, text
+from app.current import Current
 from app.identity import surplus
 from app.output import DEFAULT_WAREHOUSE
 from inventory.load import load
@@ -42,6 +44,7 @@ from warehouse import Warehouse, open_warehouse, queries, workbench
 from warehouse.moments import link_moments
 
 __all__ = [
+    "CURRENT",
     "SILENT_AFTER_S",
     "TICK_S",
     "Source",
@@ -63,6 +66,7 @@ __all__ = [
     "paths",
     "ping",
     "plan",
+    "read_links",
     "rejects",
     "run_sql",
     "schema",
@@ -121,8 +125,16 @@ def source() -> Source | None:
         opened(place)
     except WarehouseMissing:
         return None
+    return CURRENT.of(place)
+
+
+def _newest(place: str) -> Source:
     ticks = int(datetime.now(UTC).timestamp()) // TICK_S
     return Source(place, _snapshot(place, ticks), datetime.fromtimestamp(ticks * TICK_S, UTC))
+
+
+#: What `source` gives; the server has it read ahead (app.current).
+CURRENT = Current(_newest, tick_s=TICK_S)
 
 
 def of_minute(at: Source, window: str) -> Source:
@@ -242,6 +254,12 @@ def _make_room(asked: tuple[tuple[str, int], datetime, timedelta | None], count:
 
 def links(at: Source, window: str) -> tuple[LinkEstimate, ...]:
     """Every measured link of a window with its fibre floor, inflation and gate."""
+    CURRENT.looked(at.location, window)
+    return read_links(at, window)
+
+
+def read_links(at: Source, window: str) -> tuple[LinkEstimate, ...]:
+    """`links`, where nobody looks at them."""
     return _links(at.key, clock(at), text.window_of(window))
 
 

@@ -14,7 +14,7 @@ from app.theme import DARK, LIGHT, ThemeName, theme_of
 from records.link import LinkEstimate
 from records.place import Site
 
-__all__ = ["QUESTION", "TITLE", "Opening", "drawing", "ends", "kpis", "ready"]
+__all__ = ["QUESTION", "TITLE", "Opening", "drawing", "ends", "kpis", "opening", "ready"]
 
 TITLE = "Overview"
 QUESTION = "What is wrong now, and where?"
@@ -124,8 +124,12 @@ def ready() -> Opening | None:
     at = data.source()
     if at is None or not any(data.counts(at).values()):
         return None
-    window = text.default_window(data.newest(at), at.now)
-    links = data.links(at, window)
+    return opening(at, text.default_window(data.newest(at), at.now))
+
+
+def opening(at: data.Source, window: str) -> Opening | None:
+    """What the Overview opens with at a source and a window; None where it would see no link."""
+    links = data.read_links(at, window)
     seen = View(at, window, (metrics.media_of(links) or ["internet"])[0], links, data.sites(at))
     figures = kpis(seen)
     light, dark = (drawing(seen.usable, at.key, "inflation", None, name)[0] for name in (LIGHT.name, DARK.name))

@@ -16,7 +16,7 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
-from app import access, ahead
+from app import access, ahead, alarm_panel, data, health
 from app.board import Board, Home, Poster
 from app.shelf import Shelf, needed
 
@@ -63,9 +63,22 @@ def _look() -> None:
         BOARD.put(poster(opening), opening.window)
 
 
+def _prepare(at: data.Source, window: str) -> None:
+    """Read what the Overview shows of a source, as its parts read it."""
+    from app import picture
+
+    picture.opening(at, window)
+    alarm_panel.open_alarms(at)
+    health.changes(at)
+    health.path_changes(at)
+    data.rejects(at)
+
+
 async def _keep_ready() -> None:
     log = logging.getLogger(__name__)
     await asyncio.to_thread(_import)
+    data.CURRENT.prepare = _prepare
+    data.CURRENT.begin()
     ahead.begin()
     while True:
         try:
