@@ -63,11 +63,22 @@ def _question(
     )
 
 
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _draws(key: tuple[str, int], now: datetime, window: str, seed: int) -> Cache:  # noqa: ARG001 - kept under it
+    """What the first that planned drew of the links, for all workloads."""
+    return Cache(seed)
+
+
+def _keep(draws: Cache, found: Cache) -> None:
+    if not draws.links:  # others cross nearly the same, and what is kept must not grow with them
+        draws.links.update(found.links)
+
+
 @st.cache_resource(show_spinner="Serving every metro from the edge, the cloud and both", max_entries=24)
 def _reached(key: tuple[str, int], now: datetime, window: str, workload: str, rps: float | None) -> dict[str, tuple[Reached, ...]]:
     question = _question(key, now, window, workload, rps=rps)
     world, prices, memory = whatif.baseline(question), answers.prices_of(question.inventory), memory_of(question.inventory)
-    people, draws, reach, found = question.inventory.population, Cache(question.seed), None, {}
+    people, draws, reach, found = question.inventory.population, _draws(key, now, window, question.seed).beside(), None, {}
     for mode in MODES:
         fleet = settle(replace(world, mode=mode), question.options, egress=prices, memory=memory, reach=reach)  # type: ignore[arg-type]
         reach = fleet.reach  # a mode chooses among pools, and leaves the network as it is
@@ -83,6 +94,7 @@ def _reached(key: tuple[str, int], now: datetime, window: str, workload: str, rp
             )
             for place in measure_places(fleet, draws)
         )
+    _keep(_draws(key, now, window, question.seed), draws)
     return found
 
 
@@ -93,7 +105,10 @@ def reached(at: Source, window: str, workload: str, rps: float | None) -> dict[s
 
 @st.cache_resource(show_spinner="Settling all demand as it is", max_entries=12)
 def _before(key: tuple[str, int], now: datetime, window: str, workload: str, _question: whatif.Question, held: str) -> whatif.Before:  # noqa: ARG001 - kept under it
-    return whatif.before_of(_question, whatif.scenario_of(json.loads(held), _question))
+    draws = _draws(key, now, window, _question.seed)
+    before = whatif.before_of(_question, whatif.scenario_of(json.loads(held), _question), draws=draws.beside())
+    _keep(draws, before.draws)
+    return before
 
 
 def _asked(

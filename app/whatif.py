@@ -147,11 +147,14 @@ class Before:
     draws: Cache
 
 
-def before_of(question: Question, scenario: Scenario | None = None) -> Before:
-    """The baseline that a scenario is held against; the same for all with its workload, rps and objective."""
+def before_of(question: Question, scenario: Scenario | None = None, *, draws: Cache | None = None) -> Before:
+    """The baseline that a scenario is held against; the same for all with its workload, rps and objective.
+
+    draws  of the same links, where they are known
+    """
     options = question.options if scenario is None else _options(question, scenario)
     fleet = _settled(question, baseline(question, scenario), options)
-    draws = Cache(question.seed)
+    draws = Cache(question.seed) if draws is None else draws
     return Before(fleet, measure(fleet, draws), draws)
 
 
@@ -170,7 +173,8 @@ def compared(
     applied = apply(scenario, world)
     changed = at_second(applied, peak_second(applied)) if applied.bursts else applied
     after = before.fleet if changed == world else _settled(question, changed, options, before.fleet)
-    now = was if after is before.fleet else measure(after, Cache(question.seed))
+    draws = before.draws if after.reach is before.fleet.reach else before.draws.beside()
+    now = was if after is before.fleet else measure(after, draws)
     if points and now.lost_share > _ALL and was.lost_share <= _ALL:  # one of many variants may lose all, and its row says so
         raise NoAnswer(_nobody(scenario, after))
     found = ((), ()) if not points or after is before.fleet else (single_points(before.fleet), single_points(after))

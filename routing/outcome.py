@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,13 +48,14 @@ FULL = 1 - 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What place m sends to pool p: requests a second, draws of TTFT in ns, the links crossed."""
+    """What place m sends to pool p: requests a second, draws of TTFT in ns, the links crossed, whether one of them is modelled."""
 
     m: int
     p: int
     rate: float
     ttft_ns: Floats
     legs: tuple[LinkEstimate, ...]
+    is_modelled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,13 @@ class Cache:
         self.seed = seed
         self.draws = draws
         self.links: dict[int, tuple[LinkEstimate, Floats]] = {}
-        self.ways: dict[tuple[object, ...], tuple[Floats, tuple[LinkEstimate, ...]]] = {}
+        self.ways: dict[tuple[object, ...], tuple[Floats, tuple[LinkEstimate, ...], bool]] = {}
+
+    def beside(self) -> Cache:
+        """One for worlds of another workload or some other links: it knows the links drawn here, and no way."""
+        found = Cache(self.seed, self.draws)
+        found.links = dict(self.links)
+        return found
 
     def link(self, link: LinkEstimate) -> Floats:
         """[draws] RTTs in ns."""
@@ -179,7 +187,7 @@ def _flows(fleet: Fleet, cache: Cache) -> tuple[list[Flow], list[float]]:
         way = cache.ways.get(key)
         if way is None:
             way = cache.ways[key] = _way(fleet, cache, place, key[1])
-        flows.append(Flow(place, pool, float(split.rate[place, pool]), way[0] + (waits[pool] + fleet.prefill_ns[place, pool]), way[1]))
+        flows.append(Flow(place, pool, float(split.rate[place, pool]), way[0] + (waits[pool] + fleet.prefill_ns[place, pool]), *way[1:]))
     return flows, decode
 
 
@@ -263,15 +271,15 @@ def _share(part: float, whole: float) -> float:
     return 0.0 if ratio < 1e-6 else min(1.0, ratio)
 
 
-def _way(fleet: Fleet, cache: Cache, m: int, site: int) -> tuple[Floats, tuple[LinkEstimate, ...]]:
-    """([draws] connect, upload, relay and network of a request from place m to a serving site, ns; its links), as
-    routing.evaluate adds them."""
+def _way(fleet: Fleet, cache: Cache, m: int, site: int) -> tuple[Floats, tuple[LinkEstimate, ...], bool]:
+    """([draws] connect, upload, relay and network of a request from place m to a serving site, ns; its links; whether one of them is
+    modelled), as routing.evaluate adds them."""
     options = fleet.options
     access = fleet.reach.enters(m)
     hop = fleet.reach.hop(m, site)
     legs = legs_of(fleet.reach, m, site)
     drawn = [cache.link(leg) for leg in legs]
-    network = np.sum(drawn, axis=0) if drawn else np.zeros(cache.draws)
+    network = reduce(np.add, drawn) if drawn else np.zeros(cache.draws)
     rtt = network + (options.relay_ms * MS if hop.relay is not None else 0.0)
     if access and drawn:
         connect = connect_ns(drawn[0], options.connection) + connect_ns(rtt - drawn[0], options.onward)
@@ -285,7 +293,7 @@ def _way(fleet: Fleet, cache: Cache, m: int, site: int) -> tuple[Floats, tuple[L
         throughput_bps=min(rates, default=None),
         loss_ratio=float(1 - np.prod([1 - loss for loss in losses])) if losses else None,
     )
-    return connect + rtt + transfer, legs
+    return connect + rtt + transfer, legs, any(leg.evidence == "modelled" for leg in legs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +380,7 @@ _SORTED_WHOLE = 8192
 
 def _measured(found: Sequence[Flow]) -> float:
     """Requests a second that cross no modelled link."""
-    return sum(flow.rate for flow in found if all(leg.evidence != "modelled" for leg in flow.legs))
+    return sum(flow.rate for flow in found if not flow.is_modelled)
 
 
 def _place(fleet: Fleet, m: int, rps: float, numbers: Sequence[int], seen: _Seen) -> PlaceOutcome:

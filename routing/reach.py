@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from records.link import LinkEstimate
-from records.place import EARTH_RADIUS_KM, Site
+from records.place import EARTH_RADIUS_KM
 from records.residency import ResidencyRule
 from records.units import FIBRE_KM_PER_S, MS, SECOND
 from routing.columns import LinkColumns, Pairs
@@ -353,7 +354,7 @@ class Reach:
             if reverse is not None and reverse.evidence == "measured":
                 self._made[src, dst] = assumed_link(reverse)
             else:
-                self._made[src, dst] = found or model_link(self.world.all_sites[src], self.world.all_sites[dst])
+                self._made[src, dst] = found or _modelled(self.world.all_sites[src], self.world.all_sites[dst])
         return self._made[src, dst]
 
     def hop(self, m: int, s: int) -> Hop:
@@ -361,6 +362,10 @@ class Reach:
         e = int(self.ingress[m, s])
         relay = int(self.laws[self.law_of[m]].via[e, s])
         return Hop(self.infra[e], None if relay < 0 or e == self.target[s] else self.infra[relay], self.serving[s])
+
+
+#: One object for a pair, whatever world asks: its draws are known by it (routing.outcome.Cache).
+_modelled = lru_cache(maxsize=1 << 15)(model_link)
 
 
 def _upload_bytes(world: World) -> int:
@@ -376,15 +381,17 @@ def _fill(table: Floats, links: Mapping[tuple[str, str], LinkEstimate], index: M
 
 def _model_ms(world: World, sources: Sequence[str], targets: Sequence[str]) -> Floats:
     """[sources, targets] medians of routing.modelled.model_link, all at once (haversine on arrays)."""
-    a, b = (_radians(world.all_sites[name] for name in names) for names in (sources, targets))
+    at = (tuple((site.lat, site.lon) for site in map(world.all_sites.__getitem__, names)) for names in (sources, targets))
+    return _model_at_ms(*at).copy()
+
+
+@lru_cache(maxsize=8)
+def _model_at_ms(sources: tuple[tuple[float, float], ...], targets: tuple[tuple[float, float], ...]) -> Floats:
+    """The same by latitude and longitude in degrees: every world of an inventory asks for the same."""
+    a, b = (np.radians(np.array(places, dtype=np.float64).reshape(-1, 2)) for places in (sources, targets))
     half_lat = (b[None, :, 0] - a[:, None, 0]) / 2
     half_lon = (b[None, :, 1] - a[:, None, 1]) / 2
     h = np.sin(half_lat) ** 2 + np.cos(a[:, None, 0]) * np.cos(b[None, :, 0]) * np.sin(half_lon) ** 2
     km = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(1.0, np.sqrt(h)))
     found: Floats = np.maximum(MODEL_LEAST_RTT_NS, np.rint(np.rint(2 * km / FIBRE_KM_PER_S * SECOND) * INFLATION_P50)) / MS
     return found
-
-
-def _radians(sites: Iterable[Site]) -> Floats:
-    found = [(math.radians(site.lat), math.radians(site.lon)) for site in sites]
-    return np.array(found, dtype=np.float64).reshape(len(found), 2)
