@@ -1,7 +1,8 @@
 """Work out, while nobody waits, what a visitor is likely to ask next: the other entries of the lists on the page that is open.
 
-One thread for the whole server, one question at a time, and after each a pause as long as it took: clicks go first. A page that is
-drawn anew says anew what is likely there; what was likely before and has not been worked out yet is forgotten. Only what is kept by
+One thread for the whole server, one question at a time, after each a pause as long as it took, and none while pages are drawn one after
+the other: clicks go first. A page that is drawn anew says anew what is likely there; what was likely before and has not been worked out
+yet is forgotten. Only what is kept by
 app.data and app.decisions under its question is worth asking ahead. Without a server (tests, a page run by itself) nothing is done.
 """
 
@@ -28,11 +29,13 @@ _MOST_PAGES = 8
 class Ahead:
     """Questions by page, asked in a thread of its own from `begin` on until `end`.
 
-    pause  seconds of rest for each second of work
+    pause    seconds of rest for each second of work
+    quiet_s  nothing is asked for so long after a page was drawn
     """
 
-    def __init__(self, pause: float = 1.0) -> None:
-        self._pause = pause
+    def __init__(self, pause: float = 1.0, quiet_s: float = 1.0) -> None:
+        self._pause, self._quiet_s = pause, quiet_s
+        self._drawn_s = 0.0
         self._waiting: OrderedDict[str, deque[Question]] = OrderedDict()
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -66,6 +69,7 @@ class Ahead:
         with self._change:
             if self._thread is None:
                 return
+            self._drawn_s = time.monotonic()
             self._waiting.pop(page, None)
             self._waiting[page] = deque(questions)
             while len(self._waiting) > _MOST_PAGES:
@@ -89,13 +93,17 @@ class Ahead:
         with self._change:
             self._is_asking = False
             while not self._is_over:
-                while self._waiting:
+                while self._waiting and not self._is_over:
+                    if (left_s := self._drawn_s + self._quiet_s - time.monotonic()) > 0:
+                        self._change.wait(left_s)
+                        continue
                     page = next(reversed(self._waiting))
                     if self._waiting[page]:
                         self._is_asking = True
                         return self._waiting[page].popleft()
                     del self._waiting[page]
-                self._change.wait()
+                if not self._is_over:
+                    self._change.wait()
         return None
 
 

@@ -14,7 +14,7 @@ from records.errors import NoAnswer
 
 @pytest.fixture
 def ahead() -> Iterator[Ahead]:
-    one = Ahead(pause=0.0)
+    one = Ahead(pause=0.0, quiet_s=0.0)
     yield one
     one.end()
 
@@ -66,6 +66,16 @@ def test_the_page_drawn_last_comes_first_and_forgets_what_it_said_before(ahead: 
     while ahead.is_busy and time.monotonic() < until:
         time.sleep(0.01)
     assert asked.names == ["s3", "i3", "i4", "l"]
+
+
+def test_nothing_is_asked_while_pages_are_drawn() -> None:
+    """An hour of quiet: what was said a moment ago is not asked, and the end does not wait for it."""
+    asked, ahead = Asked(), Ahead(quiet_s=3600.0)
+    ahead.begin()
+    ahead.soon("scenario", [asked.called("early")])
+    assert ahead.is_busy
+    ahead.end()
+    assert asked.names == []
 
 
 def test_an_error_ends_one_question_only(ahead: Ahead) -> None:
