@@ -14,6 +14,7 @@ beside a running collector, several collectors of a scaled-out warehouse): see w
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -153,6 +154,21 @@ class Warehouse:
                 self.lock = CatalogLock(connection)
             self._connection = connection
             return True
+
+    @contextlib.contextmanager
+    def bounded(self, memory_mb: int) -> Iterator[Warehouse]:
+        """The same warehouse, under the same locks, by a DuckDB of its own that takes so much memory and goes on on the disk beyond it.
+
+        Of its own: a bound on the one that everybody uses would fail what they ask meanwhile.
+        """
+        found = copy.copy(self)
+        found._new_files = self._new_files  # one memory of which files are on the disk
+        with reported():
+            found._connection = attach(self.place, self.mode, memory_limit=f"{memory_mb}MB")
+        try:
+            yield found
+        finally:
+            found._connection.close()
 
     def workbench_connection(self, memory_mb: int = 1000) -> duckdb.DuckDBPyConnection:
         """The locked-down read-only connection of the SQL workbench, made on first use (see warehouse.workbench)."""

@@ -6,6 +6,7 @@ what a query returns; readers keep their files for the grace period.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,6 +30,8 @@ EVERY_SNAPSHOT = timedelta(hours=2)
 _EXPIRED_AT_ONCE = 2000
 _SMALL_BYTES, _MIDDLE_BYTES = 4 << 20, 32 << 20
 MERGE_FROM_FILES = 16
+#: Merging sorts: without a bound it takes 800 bytes for each packet, gigabytes for a file; with one it sorts on the disk in the same time.
+_MERGE_MEMORY_MB = 1000
 #: Files are written anew without their deleted rows from this share of them on.
 _REWRITE_FROM = 0.25
 
@@ -138,6 +141,11 @@ def verify(warehouse: Warehouse) -> list[str]:
     return faults
 
 
+def _memory_mb() -> int:
+    """What the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000
+
+
 def tidy(warehouse: Warehouse) -> None:
     """All of `tidy_steps`, one after the other."""
     for _ in tidy_steps(warehouse):
@@ -160,11 +168,15 @@ def tidy_steps(warehouse: Warehouse, *, least: int = MERGE_FROM_FILES) -> Iterat
                 writer.execute(f"CALL ducklake_rewrite_data_files('wh', '{name}', delete_threshold => {_REWRITE_FROM})")
             yield f"rewrite {name}"
         parameters = {"small_bytes": _SMALL_BYTES, "middle_bytes": _MIDDLE_BYTES, "least": least}
-        for name, size_class, _ in cursor.execute(statement("care/small_files"), parameters).fetchall():
+        small = cursor.execute(statement("care/small_files"), parameters).fetchall()
+    if not small:
+        return
+    with warehouse.bounded(min(_MERGE_MEMORY_MB, _memory_mb() * 2 // 5)) as merging:
+        for name, size_class, _ in small:
             low, high = ((0, _SMALL_BYTES), (_SMALL_BYTES, _MIDDLE_BYTES))[size_class]
             is_done = False
             while not is_done:
-                with warehouse.transaction() as writer:
+                with merging.transaction() as writer:
                     merged = writer.execute(
                         f"CALL ducklake_merge_adjacent_files('wh', '{name}', min_file_size => {low}, max_file_size => {high}, "
                         "max_compacted_files => 1)"

@@ -260,3 +260,22 @@ def test_the_environment_bounds_the_threads(kept: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv("ISOCHRONE_DUCKDB_THREADS", said)
         with pytest.raises(UserError, match=r"ISOCHRONE_DUCKDB_THREADS=.*whole number"):
             open_warehouse(kept)
+
+
+def test_a_bounded_one_writes_the_same_warehouse_with_its_own_memory(tmp_path: Path) -> None:
+    """Its bound is its own; what it commits others see at once; it is closed behind the block, and the warehouse is not."""
+    limit = "SELECT value FROM duckdb_settings() WHERE name = 'memory_limit'"
+    with open_warehouse(tmp_path / "w", mode="write") as wh:
+        with wh.cursor() as cursor:
+            usual = cursor.execute(limit).fetchone()
+        with wh.bounded(300) as bounded:
+            with bounded.cursor() as own, wh.cursor() as cursor:
+                assert own.execute(limit).fetchone() == ("286.1 MiB",)  # 300 million bytes
+                assert cursor.execute(limit).fetchone() == usual
+            before = wh.snapshot_id()
+            with bounded.transaction() as writer:
+                writer.execute("INSERT INTO expiry (table_name, before_at, row_count, expired_at) VALUES ('ping_sample', now(), 0, now())")
+            assert wh.snapshot_id() == before + 1
+        with pytest.raises(duckdb.Error):
+            bounded.cursor()
+        assert wh.snapshot_id() == before + 1

@@ -1,2 +1,2 @@
--- Merging sorts the rows of the file it makes in memory: of 64 MB those of half a gigabyte, of DuckLake's 512 MB those of several.
+-- A merge holds the writer's lock: one that makes a file of 64 MB for seconds, one of DuckLake's 512 MB for the better part of a minute.
 CALL wh.set_option('target_file_size', '64MB');
