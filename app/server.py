@@ -24,6 +24,9 @@ __all__ = ["app"]
 
 #: What is long over is looked at anew with every minute of the clock (app.data); just after that it is made ready for who comes next.
 MINUTE_S = 60.0
+#: Python's collector: the young are looked through after so many new objects, those that lived through it after so many times that.
+YOUNG = (5_000, 20)
+NEVER = 1_000_000_000
 #: What the Overview is made of, down to its map.
 FIRST = ("Html/Html.tsx", "Selectbox/Selectbox.tsx", "ButtonGroup/ButtonGroup.tsx", "BidiComponent/BidiComponent.tsx")
 
@@ -33,8 +36,10 @@ BOARD = Board()
 def _import() -> None:
     """Import what the pages draw with, then take all of it out of the garbage collector's sight.
 
-    Without this, every collection walks the modules of Plotly, pandas and NumPy again. Who asks Streamlit for its collection after
-    every run (runner.postScriptGC) gets it whole.
+    Without this, every collection walks the modules of Plotly, pandas and NumPy again. What lives long is then looked through once a
+    minute (_keep_ready) and not whenever a quarter more of it has come: with a hundred sessions that takes a third of a second, in which
+    nobody is answered, and came every few seconds. Who asks Streamlit for its collection after every run (runner.postScriptGC) gets
+    Python's own.
     """
     import pandas as pd
     import plotly.graph_objects as go
@@ -46,6 +51,7 @@ def _import() -> None:
     if not st.get_option("runner.postScriptGC"):
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*YOUNG, NEVER)
 
 
 def _look() -> None:
@@ -86,6 +92,8 @@ async def _keep_ready() -> None:
         except Exception:  # whoever opens a page is told there what is wrong
             BOARD.clear()
             log.debug("the Overview could not be made ready", exc_info=True)
+        if gc.get_threshold()[2] == NEVER:
+            gc.collect()
         await asyncio.sleep(MINUTE_S - time.time() % MINUTE_S)
 
 

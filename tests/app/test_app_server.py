@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,3 +188,24 @@ def test_the_first_page_has_a_name_too() -> None:
         assert (answer.status_code, answer.headers["location"]) == (307, "./?site=sin&metric=loss")
         assert client.get("/overview/").status_code == 404
         assert client.post("/overview").status_code == 404
+
+
+def test_garbage_that_lived_long_is_looked_for_by_the_minute_only() -> None:
+    """A million cycles, of which Python would look through the old ones again and again: not once; asked for, all are found."""
+    script = """
+import gc
+from app import server
+server._import()
+gc.collect()
+before = gc.get_stats()
+for _ in range(1_000_000):
+    ring = []
+    ring.append(ring)
+kept = [[] for _ in range(400_000)]
+after = gc.get_stats()
+assert after[1]["collections"] > before[1]["collections"], "the young are looked through"
+assert after[2]["collections"] == before[2]["collections"], "the old are not"
+assert sum(one["collected"] for one in after) - sum(one["collected"] for one in before) > 900_000
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
