@@ -281,9 +281,10 @@ def _burst(seen: View, document: Mapping[str, Any], workload: str) -> None:
 def _details(answer: Mapping[str, Any]) -> None:
     titles = {site.id: f"{site.name}, {site.country}" for site in load().metros}
     number = st.column_config.NumberColumn
-    for point in answer["new_single_points"]:
+    if points := answer["new_single_points"]:
+        said = ", ".join(f"{point['kind']} {point['name']} ({text.percent(point['lost_share'])})" for point in points)
         st.warning(
-            f"New single point of failure: {point['kind']} {point['name']} ({text.percent(point['lost_share'])} of demand).",
+            f"{text.plural(len(points), 'new single point')} of failure, with the share of demand lost with it: {said}.",
             icon=":material/warning:",
         )
     left, right = st.columns([3, 2], gap="medium")
