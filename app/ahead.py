@@ -9,11 +9,11 @@ app.data and app.decisions under its question is worth asking ahead. Without a s
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 
+from app.background import Background
 from records.errors import IsochroneError
 
 __all__ = ["Ahead", "begin", "soon"]
@@ -26,7 +26,7 @@ Question = Callable[[], object]
 _MOST_PAGES = 8
 
 
-class Ahead:
+class Ahead(Background):
     """Questions by page, asked in a thread of its own from `begin` on until `end`.
 
     pause    seconds of rest for each second of work
@@ -34,35 +34,17 @@ class Ahead:
     """
 
     def __init__(self, pause: float = 1.0, quiet_s: float = 1.0) -> None:
+        super().__init__("ahead")
         self._pause, self._quiet_s = pause, quiet_s
         self._drawn_s = 0.0
         self._waiting: OrderedDict[str, deque[Question]] = OrderedDict()
-        self._change = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._is_over = self._is_asking = False
+        self._is_asking = False
 
     @property
     def is_busy(self) -> bool:
         """Whether something is worked out, or waits to be."""
         with self._change:
             return self._is_asking or any(self._waiting.values())
-
-    def begin(self) -> None:
-        """Start to work; a second call does nothing."""
-        with self._change:
-            if self._thread is None:
-                self._is_over = False
-                self._thread = threading.Thread(target=self._work, name="ahead", daemon=True)
-                self._thread.start()
-
-    def end(self) -> None:
-        """Forget what waits, and wait for what is being worked out."""
-        with self._change:
-            thread, self._thread, self._is_over = self._thread, None, True
-            self._waiting.clear()
-            self._change.notify_all()
-        if thread is not None:
-            thread.join()
 
     def soon(self, page: str, questions: Iterable[Question]) -> None:
         """What is likely to be asked on a page now, the likeliest first; instead of what was said for it before."""
@@ -87,6 +69,9 @@ class Ahead:
                 log.exception("a question asked ahead failed")
             with self._change:
                 self._change.wait_for(lambda: self._is_over, timeout=self._pause * (time.monotonic() - began))
+
+    def _forget(self) -> None:
+        self._waiting.clear()
 
     def _next(self) -> Question | None:
         """The next question of the page that was drawn last; waits for one; None at the end."""

@@ -9,17 +9,22 @@ itself) whoever asks reads.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from app.background import Background
 from records.errors import IsochroneError
 
 __all__ = ["Current"]
 
 log = logging.getLogger(__name__)
+
+#: Seconds of rest for each second of reading.
+_REST = 3.0
+#: Who has read for longer than this is not waited for.
+_READING_S = 120.0
 
 
 class _Dated(Protocol):
@@ -36,16 +41,17 @@ S = TypeVar("S", bound=_Dated)
 
 @dataclass(slots=True)
 class _Place(Generic[S]):
-    """What is known of one warehouse; times by the monotonic clock."""
+    """What is known of one warehouse; times by the monotonic clock: when it was read, when somebody began to read it anew."""
 
     source: S
     read_s: float
+    begun_s: float | None = None
     took_s: float = 0.0
     asked_s: float = 0.0
     windows: dict[str, float] = field(default_factory=dict)
 
 
-class Current(Generic[S]):
+class Current(Background, Generic[S]):
     """The newest source by place that is ready to be shown.
 
     read     the newest source of a place
@@ -65,27 +71,8 @@ class Current(Generic[S]):
     ) -> None:
         self.read, self.prepare = read, prepare
         self._tick_s, self._watched_s, self._clock = tick_s, watched_s, clock
+        super().__init__("current")
         self._places: dict[str, _Place[S]] = {}
-        self._change = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._is_over = False
-
-    def begin(self) -> None:
-        """Read ahead from now on; a second call does nothing."""
-        with self._change:
-            if self._thread is None:
-                self._is_over = False
-                self._thread = threading.Thread(target=self._work, name="current", daemon=True)
-                self._thread.start()
-
-    def end(self) -> None:
-        """Whoever asks reads again; waits for what is being read."""
-        with self._change:
-            thread, self._thread, self._is_over = self._thread, None, True
-            self._places.clear()
-            self._change.notify_all()
-        if thread is not None:
-            thread.join()
 
     def of(self, place: str) -> S:
         """What to show of a place now; raises what `read` raises where it has to read."""
@@ -93,8 +80,9 @@ class Current(Generic[S]):
             now, known = self._clock(), self._places.get(place)
             if known is not None:
                 known.asked_s = now
+                is_being_read = known.begun_s is not None and now - known.begun_s <= _READING_S
                 # Else nobody has looked for long, or it cannot be read any more.
-                if now - known.read_s <= 3 * max(self._tick_s, 4 * known.took_s):
+                if is_being_read or now - known.read_s <= 2 * max(self._tick_s, (1 + _REST) * known.took_s):
                     return known.source
             is_ahead = self._thread is not None
         source = self.read(place)
@@ -120,6 +108,7 @@ class Current(Generic[S]):
             }
         for place, windows in watched.items():
             start = self._clock()
+            self._mark(place, start)
             try:
                 source = self.read(place)
                 for window in windows:
@@ -130,7 +119,14 @@ class Current(Generic[S]):
                     self._places.pop(place, None)
             else:
                 self._put(place, source, self._clock() - start)
+            finally:
+                self._mark(place, None)
         return self._clock() - began
+
+    def _mark(self, place: str, begun_s: float | None) -> None:
+        with self._change:
+            if place in self._places:
+                self._places[place].begun_s = begun_s
 
     def _put(self, place: str, source: S, took_s: float, *, asked: bool = False) -> None:
         with self._change:
@@ -151,5 +147,8 @@ class Current(Generic[S]):
                 log.exception("reading ahead failed")
                 took_s = self._tick_s
             with self._change:
-                if self._change.wait_for(lambda: self._is_over, timeout=max(self._tick_s - took_s, 3 * took_s)):
+                if self._change.wait_for(lambda: self._is_over, timeout=max(self._tick_s - took_s, _REST * took_s)):
                     return
+
+    def _forget(self) -> None:
+        self._places.clear()

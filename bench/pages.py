@@ -18,14 +18,13 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from dashboard import PORT, Session, served, write_matrix
+from dashboard import PORT, Session, seeded, served
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -142,14 +141,7 @@ async def visits(sessions: int, clicks: int, within_s: float | None = None) -> d
 def measure(sessions: int, clicks: int, *, is_alone: bool) -> dict[str, dict[str, Any]]:
     """Both servers over one warehouse."""
     with tempfile.TemporaryDirectory(prefix="isochrone-bench-") as folder:
-        matrix, places = write_matrix(Path(folder), 350, 240, 5000)
-        warehouse = Path(folder) / "warehouse"
-        subprocess.run(
-            [sys.executable, "-m", "app.cli", "import", "rtt-matrix", str(matrix), "--sites", str(places), "--warehouse", str(warehouse)],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        warehouse = seeded(Path(folder))
         found = {}
         for name, defaults in (("ours", False), ("streamlit_defaults", True))[: 1 if is_alone else 2]:
             with served(warehouse, defaults=defaults):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -57,14 +56,12 @@ def test_the_page_drawn_last_comes_first_and_forgets_what_it_said_before(ahead: 
     ahead.soon("scenario", [asked.called("old")])
     ahead.soon("isochrones", [asked.called("i1"), asked.called("i2")])
     ahead.soon("scenario", [asked.called("s1"), asked.called("s2")])
-    ahead.soon("last", [asked.called("l")])
+    ahead.soon("last", [asked.called("l"), asked.over.set])
     ahead.soon("isochrones", [asked.called("i3"), asked.called("i4")])
     ahead.soon("scenario", [asked.called("s3")])
     ahead.soon("first of all", [])
     asked.go_on.set()
-    until = time.monotonic() + 30
-    while ahead.is_busy and time.monotonic() < until:
-        time.sleep(0.01)
+    assert asked.over.wait(30)
     assert asked.names == ["s3", "i3", "i4", "l"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -59,34 +60,11 @@ def test_without_a_thread_whoever_asks_reads(world: World) -> None:
     assert world.reads == ["a", "a"]
 
 
-def test_sessions_see_the_snapshot_of_before_until_the_next_is_prepared(world: World) -> None:
-    current = world.current(tick_s=0.01)
-    current.begin()
-    try:
-        first = current.of("a")
-        current.looked("a", "1h")
-        world.go_on.clear()
-        world.time_s = 0.02
-        assert world.begun.wait(30)
-        # It is being read: nobody waits, nobody sees it.
-        assert current.of("a") is first
-        world.go_on.set()
-        for _ in range(3000):
-            if current.of("a") is not first:
-                break
-            threading.Event().wait(0.01)
-        assert current.of("a").now == 0.02
-        assert {window for _, window in world.prepared} == {"1h"}
-    finally:
-        world.go_on.set()
-        current.end()
-
-
 class Resting(Current[At]):
-    """Says when its thread has read for the first time."""
+    """Says each time when its thread has read."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world.read, world.prepare, tick_s=3600.0, clock=lambda: world.time_s)
+    def __init__(self, world: World, tick_s: float = 3600.0) -> None:
+        super().__init__(world.read, world.prepare, tick_s=tick_s, clock=lambda: world.time_s)
         self.rests = threading.Event()
 
     def refresh(self) -> float:
@@ -95,64 +73,73 @@ class Resting(Current[At]):
         return took_s
 
 
-def begun(world: World) -> Current[At]:
-    """With the thread begun, which does nothing more by itself within a test: the tick is an hour."""
+@pytest.fixture
+def current(world: World) -> Iterator[Resting]:
+    """With its thread begun, which does nothing more by itself within a test: the tick is an hour."""
     current = Resting(world)
     current.begin()
     assert current.rests.wait(30)
-    return current
+    yield current
+    current.end()
 
 
-def test_only_what_is_watched_is_read(world: World) -> None:
-    current = begun(world)
+def test_sessions_see_the_snapshot_of_before_until_the_next_is_prepared(world: World) -> None:
+    """A tick of ten seconds, and a reading that takes eighty: nobody waits for it, nobody sees what is half read."""
+    current = Resting(world, tick_s=10.0)
+    current.begin()
+    assert current.rests.wait(30)
+    before = current.of("a")
+    current.looked("a", "1h")
+    world.go_on.clear()
+    world.time_s = 20.5
+    reading = threading.Thread(target=current.refresh)
+    reading.start()
     try:
+        assert world.begun.wait(30)
+        world.time_s = 100.0
+        assert current.of("a") is before
+    finally:
+        world.go_on.set()
+        reading.join(30)
+    assert current.of("a").now == 20.5
+    current.end()
+    assert {window for _, window in world.prepared} == {"1h"}
+
+
+def test_only_what_is_watched_is_read(world: World, current: Resting) -> None:
+    current.of("a")
+    current.of("b")
+    current.looked("a", "1h")
+    world.time_s = 50
+    current.of("b")
+    current.looked("b", "7d")
+    world.reads.clear()
+    world.time_s = 70
+    current.refresh()
+    assert world.reads == ["b"]
+    assert [(at.place, window) for at, window in world.prepared] == [("b", "7d")]
+    assert current.of("b").snapshot == 70
+    assert current.of("a").snapshot == 0  # of long ago, and within two ticks of an hour
+
+
+def test_what_nobody_looked_at_for_long_is_read_by_who_comes(world: World, current: Resting) -> None:
+    current.of("a")
+    world.time_s = 3 * 3600 + 1
+    assert current.of("a").snapshot == world.time_s
+
+
+def test_an_error_is_for_who_asks(world: World, current: Resting) -> None:
+    current.of("a")
+    world.is_broken = True
+    current.refresh()
+    with pytest.raises(OutsideError, match="does not answer"):
         current.of("a")
-        current.of("b")
-        current.looked("a", "1h")
-        world.time_s = 50
-        current.of("b")
-        current.looked("b", "7d")
-        world.reads.clear()
-        world.time_s = 70
-        current.refresh()
-        assert world.reads == ["b"]
-        assert [(at.place, window) for at, window in world.prepared] == [("b", "7d")]
-        assert current.of("b").snapshot == 70
-        assert current.of("a").snapshot == 0  # of long ago, and within three ticks of an hour
-    finally:
-        current.end()
+    world.is_broken = False
+    assert current.of("a").snapshot == 0
 
 
-def test_what_nobody_looked_at_for_long_is_read_by_who_comes(world: World) -> None:
-    current = begun(world)
-    try:
-        current.of("a")
-        world.time_s = 3 * 3600 + 1
-        assert current.of("a").snapshot == world.time_s
-    finally:
-        current.end()
-
-
-def test_an_error_is_for_who_asks(world: World) -> None:
-    current = begun(world)
-    try:
-        current.of("a")
-        world.is_broken = True
-        current.refresh()
-        with pytest.raises(OutsideError, match="does not answer"):
-            current.of("a")
-        world.is_broken = False
-        assert current.of("a").snapshot == 0
-    finally:
-        current.end()
-
-
-def test_nothing_goes_back_in_time(world: World) -> None:
-    current = begun(world)
-    try:
-        world.time_s = 9
-        newest = current.of("a")
-        current._put("a", At("a", 8, 8.0), 1.0)
-        assert current.of("a") is newest
-    finally:
-        current.end()
+def test_nothing_goes_back_in_time(world: World, current: Resting) -> None:
+    world.time_s = 9
+    newest = current.of("a")
+    current._put("a", At("a", 8, 8.0), 1.0)
+    assert current.of("a") is newest
