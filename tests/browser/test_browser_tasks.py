@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from test_browser_pages import (  # noqa: F401  fixtures
+    MAP,
     SHOTS,
     _canvas_click,
     _is_drawn,
@@ -83,7 +84,7 @@ def test_the_main_tasks(served: str, browser: tuple[Any, list[str]], tmp_path: P
 
     page.goto(f"{served}/placement?k=2&kinds=pop")
     _settled(page)
-    _until(lambda: _is_drawn(page, "canvas"), "the map of the two sites", page)
+    _until(lambda: _is_drawn(page, MAP), "the map of the two sites", page)
     page.get_by_text("isochrone place -k 2").wait_for(timeout=15_000)
 
     page.goto(f"{served}/sql?q=SELECT%20count(*)%20AS%20n%20FROM%20")
