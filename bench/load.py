@@ -2,18 +2,19 @@
 
 `--agents` agents (350: spool, keeper and uplink of the agent's own code in one process; what they measure is made up) put `--rate` times
 2,900 probe packets a second into their spools and send them to `isochrone collector`; the dashboard is open over the same warehouse, and
-a session in a process of its own chooses another site to focus on about every five seconds. Once a minute: memory of both servers,
-packets made, answers 429 and 503, and how long clicks took. At the end: packets made against packets stored (none missing, none twice),
-rejects, `warehouse verify`, and how fast memory grew over the last two thirds of the run (least squares, MB an hour). A run of some
-minutes says little about that.
+a session in a process of its own chooses another site to focus on about every five seconds. Once a minute: memory of both servers (least
+and most), packets made, answers 429 and 503, and how long clicks took. At the end: packets made against packets stored (none missing,
+none twice), rejects, `warehouse verify`, and how fast memory grew: of the process that lived longest the least of each minute, over the
+last two thirds of its life (least squares, MB an hour). The least of a minute is what stays after merges and drawings have let go of
+theirs. The fleet walks through all pairs in 14 minutes at the reference rate, and memory grows with the pairs: a shorter run says nothing.
 
-`--faults` is the soak: every half minute or so a fault chosen by `--seed`: collector killed, frozen, its writer lock or its catalog held
-by another, a tenth of the agents killed, segments damaged on purpose (what they held is allowed to be missing, and counted), dashboard
-killed.
+`--faults` is the soak: every `--fault-every` seconds or so a fault chosen by `--seed`: collector killed, frozen, its writer lock or its
+catalog held by another, a tenth of the agents killed, segments damaged on purpose (what they held is allowed to be missing, and counted),
+dashboard killed.
 
 Ctrl-C ends a run in order, with its report. The report so far is in `--out` after every minute.
 
-    python bench/load.py [--minutes 30] [--rate 10] [--faults] [--json] [--out load.json]
+    python bench/load.py [--minutes 30] [--rate 10] [--faults] [--fault-every 30] [--json] [--out load.json]
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -140,21 +142,44 @@ class Pages:
                 self.broke[said["broke"]] += 1
 
 
-def rss_mb(process: subprocess.Popen[bytes] | None) -> float | None:
+def rss_mb(process: subprocess.Popen[bytes]) -> float | None:
     """Resident memory of a process in MB; None when it has ended."""
     try:
-        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])  # type: ignore[union-attr]
-    except (OSError, AttributeError, IndexError):
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
         return None
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def slope_mb_per_hour(samples: list[tuple[float, float]]) -> float | None:
-    """How fast memory grew over the last two thirds, by least squares; None for less than a dozen samples."""
-    late = samples[len(samples) // 3 :]
-    if len(late) < 12:
-        return None
-    return round(statistics.linear_regression([at for at, _ in late], [mb for _, mb in late]).slope * 3600, 1)
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Resident memory of one process at one moment."""
+
+    at_s: float
+    pid: int
+    mb: float
+
+
+def spread(samples: list[Sample]) -> list[int] | None:
+    """Least and most, in MB."""
+    return [round(min(one.mb for one in samples)), round(max(one.mb for one in samples))] if samples else None
+
+
+def growth(samples: list[Sample]) -> dict[str, Any]:
+    """Of the process that lived longest: minutes, the least MB of each minute, and how fast those grew over the last two thirds."""
+    pid = Counter(one.pid for one in samples).most_common(1)[0][0]
+    life = [one for one in samples if one.pid == pid]
+    minutes: dict[int, list[Sample]] = {}
+    for one in life:
+        minutes.setdefault(int((one.at_s - life[0].at_s) // 60), []).append(one)
+    floors = [(minute, min(one.mb for one in found)) for minute, found in sorted(minutes.items()) if len(found) > 5]
+    late = floors[len(floors) // 3 :]
+    slope = statistics.linear_regression(*zip(*late, strict=True)).slope * 60 if len(late) >= 8 else None
+    return {
+        "longest_life_min": round((life[-1].at_s - life[0].at_s) / 60, 1),
+        "least_by_minute": [round(mb) for _, mb in floors],
+        "slope_mb_per_hour": None if slope is None else round(slope, 1),
+    }
 
 
 def p95(values: list[float]) -> float | None:
@@ -181,7 +206,8 @@ class Mischief(threading.Thread):
             self.damage,
             self.kill_pages,
         ]
-        while not self.over.wait(self.rng.uniform(15, 45)):
+        every_s = self.run_.options.fault_every
+        while not self.over.wait(self.rng.uniform(0.5 * every_s, 1.5 * every_s)):
             kind = self.rng.choice(kinds)
             began = time.monotonic()
             note: dict[str, Any] = {"at_s": round(began - self.run_.began_s), "fault": kind.__name__}
@@ -259,7 +285,7 @@ class Run:
         )
         self.pages = Pages(folder, self.warehouse)
         self.mischief = Mischief(self, options.seed) if options.faults else None
-        self.memory: dict[str, list[tuple[float, float]]] = {"collector": [], "dashboard": []}
+        self.memory: dict[str, list[Sample]] = {"collector": [], "dashboard": []}
         self.minutes: list[dict[str, Any]] = []
         self.began_s = time.monotonic()
         self.ended_s: float | None = None
@@ -296,8 +322,8 @@ class Run:
         """Memory now."""
         at = time.monotonic() - self.began_s
         for name, process in (("collector", self.collector.process), ("dashboard", self.pages.process)):
-            if (mb := rss_mb(process)) is not None:
-                self.memory[name].append((at, mb))
+            if process is not None and (mb := rss_mb(process)) is not None:
+                self.memory[name].append(Sample(at, process.pid, mb))
 
     def tell(self) -> None:
         """A line for the minute that is over; the report so far into its file."""
@@ -305,12 +331,12 @@ class Run:
         self._told = (self._told[0] + len(clicks), self._told[1] + len(sends))
         statuses = Counter(send.status for send in sends)
         answered = [send.took_s for send in sends if send.status == 200]
+        at = time.monotonic() - self.began_s
         row = {
             "minute": len(self.minutes) + 1,
             "made": sum(self.fleet.made().values()) * PACKETS,
             "spool_mb": round(sum(member.spool.size_bytes for member in self.fleet.members) / 1e6, 1),
-            "collector_mb": round(self.memory["collector"][-1][1]) if self.memory["collector"] else None,
-            "dashboard_mb": round(self.memory["dashboard"][-1][1]) if self.memory["dashboard"] else None,
+            **{f"{name}_mb": spread([one for one in samples if one.at_s > at - 60]) for name, samples in self.memory.items()},
             "batches": {str(status): count for status, count in sorted(statuses.items())},
             "answered_p95_s": p95(answered),
             "clicks": len(clicks),
@@ -392,10 +418,11 @@ class Run:
             "sessions_broken": dict(self.pages.broke),
             "memory_mb": {
                 name: {
-                    "first": round(samples[0][1]),
-                    "last": round(samples[-1][1]),
-                    "most": round(max(mb for _, mb in samples)),
-                    "slope_mb_per_hour": slope_mb_per_hour(samples),
+                    "first": round(samples[0].mb),
+                    "last": round(samples[-1].mb),
+                    "median": round(statistics.median(one.mb for one in samples)),
+                    "most": round(max(one.mb for one in samples)),
+                    **growth(samples),
                 }
                 for name, samples in self.memory.items()
                 if samples
@@ -432,6 +459,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1.0, help="times 2,900 probe packets a second")
     parser.add_argument("--agents", type=int, default=350)
     parser.add_argument("--faults", action="store_true", help="faults at random moments")
+    parser.add_argument("--fault-every", type=float, default=30.0, help="seconds from one fault to the next, within a half of that")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="the report so far, after every minute")
     parser.add_argument("--folder", type=Path, help="where warehouse and spools are made; without it a temporary folder")
