@@ -217,7 +217,7 @@ def _rtt(link: Link, level: Level) -> Condition:
         key=_link_key("rtt_shift", link),
         kind="rtt_shift",
         severity=severity,
-        summary=f"{_named(link)}: RTT {word} from {level.baseline:.1f} to {level.value:.1f} ms",
+        summary=f"{_named(link)}: RTT {word} from {level.baseline:.1f} to {level.value:.1f} ms{_again(level)}",
         since=level.since,
         value=level.value,
         baseline=level.baseline,
@@ -227,15 +227,22 @@ def _rtt(link: Link, level: Level) -> Condition:
     )
 
 
+def _again(level: Level) -> str:
+    return "" if level.times == 1 else f"; it comes and goes, {level.times} times so far"
+
+
 def _loss(link: Link, level: Level) -> Condition:
     is_down = level.value >= _LOST
     return Condition(
         key=_link_key("loss_shift", link),
         kind="loss_shift",
         severity="critical" if level.value >= _HALF_LOST else "warning",
-        summary=f"{_named(link)}: no answer"
-        if is_down
-        else f"{_named(link)}: loss rose from {level.baseline * 100:.1f} to {level.value * 100:.1f} %",
+        summary=(
+            f"{_named(link)}: no answer"
+            if is_down
+            else f"{_named(link)}: loss rose from {level.baseline * 100:.1f} to {level.value * 100:.1f} %"
+        )
+        + _again(level),
         since=level.since,
         value=level.value,
         baseline=level.baseline,

@@ -19,7 +19,9 @@ rate stays under `false_per_day` too (bench/alarm_rates.py computes it). One buc
 Losses that come in bursts are not independent, and nothing is stated of them but what docs/alarms.md says was simulated.
 
 Hysteresis, both: while a shift is on, the baseline stands still. It is over when `run` buckets in a row are within half the margin of it
-(recovered), or when it has lasted for `settle` buckets: then the new level is the baseline (settled).
+(recovered), or when it has lasted for `settle` buckets: then the new level is the baseline (settled). What comes and goes is one alarm
+before long: a shift that comes within `settle` buckets of the end of the one before needs twice as many buckets until it is over, up to
+a whole `window` (the same thought as the damping of route flaps, RFC 2439).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import math
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -109,17 +111,21 @@ class ShiftRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """A shift that is on: from `baseline` to `value` (ms, or a loss ratio), `margin` its hysteresis; since when."""
+    """A shift that is on: from `baseline` to `value` (ms, or a loss ratio), `margin` its hysteresis; since when, for how many buckets.
+
+    times   the how manieth it is of those of which each came soon after the one before
+    """
 
     baseline: float
     value: float
     margin: float
     since: datetime
     seen: int = 0
+    times: int = 1
 
     def kept(self) -> dict[str, Any]:
         """What is needed to go on after a restart, as JSON."""
-        return {"baseline": self.baseline, "value": self.value, "margin": self.margin, "since": self.since.isoformat(), "seen": self.seen}
+        return {**asdict(self), "since": self.since.isoformat()}
 
     @classmethod
     def of(cls, kept: Mapping[str, Any]) -> Level:
@@ -130,19 +136,50 @@ class Level:
 Ending = Literal["recovered", "settled"]
 
 
-class RttSeries:
-    """One link's median RTTs, ms. `level` is the shift that is on; `ended` why the last one ended."""
+class _Series:
+    """What both detectors have in common: `level` is the shift that is on; `ended` why the last one ended."""
 
-    __slots__ = ("_back", "_late", "_order", "_rules", "_run", "_side", "_sorted", "ended", "level")
+    __slots__ = ("_back", "_quiet", "_rules", "_times", "ended", "level")
 
     def __init__(self, rules: ShiftRules, level: Level | None = None) -> None:
         self._rules = rules
+        self._back = 0
+        self._times = 0  # shifts so far of which each came soon after the one before
+        self._quiet = 0  # buckets after which the next one counts as the first
+        self.level = level
+        self.ended: Ending | None = None
+
+    def _wait(self) -> None:
+        """One bucket without a shift."""
+        if self._quiet:
+            self._quiet -= 1
+            if not self._quiet:
+                self._times = 0
+
+    def _begin(self, *, baseline: float, value: float, margin: float, since: datetime, seen: int) -> None:
+        self._times, self._quiet, self._back = self._times + 1, 0, 0
+        self.level = Level(baseline=baseline, value=value, margin=margin, since=since, seen=seen, times=self._times)
+
+    def _hold(self, level: Level) -> int:
+        """Buckets that must be as before until the shift is over."""
+        return min(max(self._rules.window, self._rules.run), self._rules.run << min(level.times - 1, 16))
+
+    def _end(self, level: Level, why: Ending) -> None:
+        self._times, self._quiet, self._back = (level.times, self._rules.settle, 0) if why == "recovered" else (0, 0, 0)
+        self.level, self.ended = None, why
+
+
+class RttSeries(_Series):
+    """One link's median RTTs, ms."""
+
+    __slots__ = ("_late", "_order", "_run", "_side", "_sorted")
+
+    def __init__(self, rules: ShiftRules, level: Level | None = None) -> None:
+        super().__init__(rules, level)
         self._order, self._sorted = array("d"), array("d")
         self._run: list[tuple[datetime, float]] = []
         self._late = array("d")  # no deque: an empty one holds room for 64
-        self._side = self._back = 0
-        self.level = level
-        self.ended: Ending | None = None
+        self._side = 0
 
     @property
     def is_learning(self) -> bool:
@@ -161,6 +198,7 @@ class RttSeries:
         if self.level is not None:
             self._shifted(self.level, value)
             return
+        self._wait()
         if self.is_learning:
             self._add(value)
             return
@@ -178,12 +216,10 @@ class RttSeries:
         if len(self._run) >= self._rules.run:
             values = sorted(each for _, each in self._run)
             edge = high if side > 0 else low
-            self.level = Level(
-                baseline=middle, value=values[len(values) // 2], margin=abs(edge - middle), since=self._run[0][0], seen=len(values)
-            )
+            self._begin(baseline=middle, value=values[len(values) // 2], margin=abs(edge - middle), since=self._run[0][0], seen=len(values))
             self._late = array("d", [each for _, each in self._run])
             self._run.clear()
-            self._side = self._back = 0
+            self._side = 0
 
     def _bounds(self) -> tuple[float, float, float]:
         """(least value that is not off, median, greatest value that is not off)."""
@@ -202,18 +238,15 @@ class RttSeries:
         self._back = self._back + 1 if abs(value - level.baseline) <= level.margin / 2 else 0
         # What is on its way back does not hide how far it was away.
         now = level.value if self._back else recent[len(recent) // 2]
-        self.level = Level(baseline=level.baseline, value=now, margin=level.margin, since=level.since, seen=level.seen + 1)
-        if self._back >= rules.run:
-            self._end("recovered")
+        self.level = replace(level, value=now, seen=level.seen + 1)
+        if self._back >= self._hold(level):
+            self._end(level, "recovered")
         elif level.seen + 1 >= rules.settle:
             self._order, self._sorted = array("d"), array("d")
-            self._end("settled")
+            self._end(level, "settled")
             for each in self._late:
                 self._add(each)
             self._late = array("d")
-
-    def _end(self, why: Ending) -> None:
-        self.level, self.ended, self._back = None, why, 0
 
     def _add(self, value: float) -> None:
         insort(self._sorted, value)
@@ -223,20 +256,18 @@ class RttSeries:
             self._sorted.pop(bisect_left(self._sorted, gone))
 
 
-class LossSeries:
-    """One link's packets by bucket: how many were sent, and lost. `level` is the shift that is on, in loss ratios."""
+class LossSeries(_Series):
+    """One link's packets by bucket: how many were sent, and lost. `level` is in loss ratios."""
 
-    __slots__ = ("_back", "_buckets", "_lost", "_recent", "_rules", "_scores", "_sent", "_waiting", "ended", "level")
+    __slots__ = ("_buckets", "_lost", "_recent", "_scores", "_sent", "_waiting")
 
     def __init__(self, rules: ShiftRules, level: Level | None = None) -> None:
-        self._rules = rules
+        super().__init__(rules, level)
         self._buckets = array("I")  # sent and lost in turns: two numbers of 4 bytes for each of hundreds of buckets of every link
-        self._sent = self._lost = self._back = 0
+        self._sent = self._lost = 0
         self._scores = (0.0, 0.0)
         self._waiting: list[tuple[datetime, int, int]] = []
         self._recent = array("I")
-        self.level = level
-        self.ended: Ending | None = None
 
     @property
     def is_learning(self) -> bool:
@@ -255,6 +286,7 @@ class LossSeries:
         if self.level is not None:
             self._shifted(self.level, sent, lost)
             return
+        self._wait()
         if self.is_learning or (not lost and not self._waiting):
             self._add(sent, lost)  # without a loss no sum rises from nothing
             return
@@ -287,28 +319,30 @@ class LossSeries:
         some = self._waiting[first:]
         usual = self._lost / self._sent
         self._recent = array("I", [count for _, sent, lost in some for count in (sent, lost)])[-2 * self._rules.run :]
-        self.level = Level(baseline=usual, value=self._now(), margin=self._rules.loss_step, since=some[0][0], seen=len(some))
+        self._begin(baseline=usual, value=self._ratio(self._rules.run), margin=self._rules.loss_step, since=some[0][0], seen=len(some))
         self._waiting.clear()
-        self._scores, self._back = (0.0, 0.0), 0
+        self._scores = (0.0, 0.0)
 
-    def _now(self) -> float:
-        return sum(self._recent[1::2]) / sum(self._recent[::2])
+    def _ratio(self, buckets: int) -> float:
+        """Lost of all that were sent in the last so many."""
+        recent = self._recent[-2 * buckets :]
+        return sum(recent[1::2]) / sum(recent[::2])
 
     def _shifted(self, level: Level, sent: int, lost: int) -> None:
-        rules = self._rules
+        rules, hold, calm = self._rules, self._hold(level), level.baseline + level.margin / 2
         self._recent.extend((sent, lost))
-        del self._recent[: -2 * rules.run]
-        self._back = self._back + 1 if lost / sent <= level.baseline + level.margin / 2 else 0
-        now = level.value if self._back else self._now()
-        self.level = Level(baseline=level.baseline, value=now, margin=level.margin, since=level.since, seen=level.seen + 1)
-        if self._back >= rules.run or (len(self._recent) == 2 * rules.run and self._now() <= level.baseline + level.margin / 2):
-            self.level, self.ended, self._back = None, "recovered", 0
+        del self._recent[: -2 * hold]
+        self._back = self._back + 1 if lost / sent <= calm else 0
+        now = level.value if self._back else self._ratio(rules.run)
+        self.level = replace(level, value=now, seen=level.seen + 1)
+        if self._back >= hold or (len(self._recent) == 2 * hold and self._ratio(hold) <= calm):
+            self._end(level, "recovered")
         elif level.seen + 1 >= rules.settle:
             self._buckets = array("I")
             self._sent = self._lost = 0
             for each in zip(self._recent[::2], self._recent[1::2], strict=True):
                 self._add(*each)
-            self.level, self.ended, self._back = None, "settled", 0
+            self._end(level, "settled")
 
     def _add(self, sent: int, lost: int) -> None:
         self._buckets.extend((sent, lost))

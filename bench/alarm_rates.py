@@ -177,6 +177,22 @@ def _false_loss(draw: Any, sent: int, rules: ShiftRules, days: int) -> dict[str,
     return _rate(count, judged / DAY)
 
 
+def _told(draw: Any, sent: int, days: int) -> dict[str, Any]:
+    """Simulated: alarms a day of a link by the usual rules; how many of them are outages, half of what was sent in five minutes lost."""
+    series, count, outages, late = LossSeries(ShiftRules()), 0, 0, [0] * 5
+    for lost in draw(1).tolist()[:240]:
+        series.learn(sent, lost)
+    for _ in range(days):
+        for lost in draw(1).tolist():
+            was_on = series.level is not None
+            series.observe(NOW, sent, lost)
+            late = [*late[1:], lost]
+            if series.level is not None and not was_on:
+                count += 1
+                outages += 2 * sum(late) >= sent * len(late)
+    return _rate(count, days) | {"outages": outages}
+
+
 def _bursts(p: float, length: float, sent: int, seed: int) -> Any:
     """Losses in bursts of `length` packets on average (Gilbert 1960), the share `p` of all packets."""
     chance = np.random.default_rng(seed)
@@ -206,8 +222,9 @@ def _loss(days: int) -> dict[str, Any]:
             "loose_computed_per_day": _stated_loss(p, 5, loose),
             "loose_simulated": _false_loss(draw, 5, loose, max(1, days // 4)),
         }
-    for length in (2.0, 5.0):
-        found["bursts"][f"{length:g}"] = _false_loss(_bursts(0.01, length, 5, 3), 5, strict, days)
+    for p in (0.01, 0.05):
+        for length in (2.0, 5.0, 15.0):
+            found["bursts"][f"{p:.0%} lost in bursts of {length:g}"] = _told(_bursts(p, length, 5, 3), 5, days)
     return found
 
 
@@ -253,8 +270,8 @@ def main() -> None:
     for p, one in loss["independent"].items():
         print(f"  {float(p):.1%} lost one by one: {one['computed_per_day']:.2g} a day by definition; {_said(one['simulated'])};")
         print(f"    at a limit for 20 a day: {one['loose_computed_per_day']:.3g} by definition; {_said(one['loose_simulated'])}")
-    for length, one in loss["bursts"].items():
-        print(f"  1 % lost in bursts of {length}: {_said(one)}")
+    for name, one in loss["bursts"].items():
+        print(f"  {name}: {_said(one)}, {one['outages']} of them outages")
 
 
 def _said(rate: dict[str, float]) -> str:

@@ -137,6 +137,58 @@ def test_a_shift_has_hysteresis() -> None:
     assert (series.level, series.ended) == (None, "recovered")
 
 
+def _off_and_on(series: RttSeries | LossSeries) -> list[int]:
+    """Six minutes in every half hour are bad, for a day: of each shift that was told its `times`."""
+    told: list[int] = []
+    for minute in range(1440):
+        is_bad, was_on = minute % 30 < 6, series.level is not None
+        if isinstance(series, RttSeries):
+            series.observe(NOW + minute * MINUTE, 160.0 if is_bad else 100.0 + minute % 3)
+        else:
+            series.observe(NOW + minute * MINUTE, 5, 5 if is_bad else 0)
+        if series.level is not None and not was_on:
+            told.append(series.level.times)
+    return told
+
+
+@pytest.mark.parametrize("kind", [RttSeries, LossSeries])
+def test_what_comes_and_goes_is_one_alarm_before_long(kind: type[RttSeries] | type[LossSeries]) -> None:
+    """Forty-eight outages a day: the first are told one by one, each needs twice the calm of the one before, then it stays one."""
+    series = kind(ShiftRules())
+    for minute in range(240):
+        if isinstance(series, RttSeries):
+            series.learn(100.0 + minute % 3)
+        else:
+            series.learn(5, 0)
+    # 5, 10 and 20 calm minutes fit between two of them, 40 do not.
+    assert _off_and_on(series) == [1, 2, 3, 4]
+    level = series.level
+    assert level is not None
+    assert Level.of(level.kept()) == level
+    # A restart knows of it: 39 calm minutes are not enough, the fortieth is.
+    series = kind(ShiftRules(), Level.of(level.kept()))
+    for minute in range(40):
+        assert series.level is not None, minute
+        if isinstance(series, RttSeries):
+            series.observe(NOW, 101.0)
+        else:
+            series.observe(NOW, 5, 0)
+    assert (series.level, series.ended) == (None, "recovered")
+
+
+def test_a_day_of_calm_makes_the_next_shift_a_first_one() -> None:
+    """A cut in a week is no link that comes and goes."""
+    series = LossSeries(ShiftRules())
+    for cut in range(3):
+        for _ in range(1500):
+            series.observe(NOW, 5, 0)
+        assert series.level is None
+        for _ in range(3):
+            series.observe(NOW, 5, 5)
+        assert series.level is not None, cut
+        assert series.level.times == 1
+
+
 def test_a_level_that_stays_becomes_the_usual_one() -> None:
     """After `settle` minutes at 130 ms it is over, and 130 ms is no news; back at 100 ms is."""
     rules = ShiftRules(window=60, learn=30, settle=40)
