@@ -152,7 +152,7 @@ def _off_and_on(series: RttSeries | LossSeries) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", [RttSeries, LossSeries])
-def test_what_comes_and_goes_is_one_alarm_before_long(kind: type[RttSeries] | type[LossSeries]) -> None:
+def test_what_comes_and_goes_is_one_alarm_before_long(kind: type[RttSeries | LossSeries]) -> None:
     """Forty-eight outages a day: the first are told one by one, each needs twice the calm of the one before, then it stays one."""
     series = kind(ShiftRules())
     for minute in range(240):
