@@ -7,10 +7,11 @@ import heapq
 import numpy as np
 import pytest
 from routing_kit import profile
+from scipy.linalg import expm
 
 from records.units import MS, SECOND
 from routing.burst import transient
-from routing.queueing import capacity_rps, solve
+from routing.queueing import capacity_rps, service_ns, solve
 
 SIZES = {"input_tokens": 1000, "output_tokens": 101}
 
@@ -61,6 +62,39 @@ def test_equals_a_simulation_of_the_same_chain():
         waiting.append(queue)
     error = np.std(waiting) / len(waiting) ** 0.5
     assert moment.waiting == pytest.approx(np.mean(waiting), abs=4 * error + 0.01 * np.mean(waiting))
+
+
+def _exact(slots: int, served: np.ndarray, rates: list[float], step_s: float, states: int) -> list[float]:
+    """Mean number waiting at the end of each step: the matrix exponential of the chain's generator, states counted from empty."""
+    mu = np.concatenate(([0.0], served, np.full(states - slots - 1, served[-1])))
+    p, queued, found = np.eye(states)[0], np.maximum(0, np.arange(states) - slots), []
+    for rate in rates:
+        birth = np.append(np.full(states - 1, rate), 0.0)
+        generator = np.diag(-(birth + mu)) + np.diag(birth[:-1], -1) + np.diag(mu[1:], 1)
+        p = expm(generator * step_s) @ p
+        found.append(float(p @ queued))
+    return found
+
+
+def test_steps_of_five_seconds_are_true_to_half_a_percent():
+    """A batch server of 16 slots through a burst to 1.3 times its rate and back: against the matrix exponential (0.2 where few wait)."""
+    batch = profile(max_batch=16, beta_ns=MS // 2)
+    held = np.array([service_ns(batch, n, 1000, 101) for n in range(1, 17)]) / SECOND
+    served = np.arange(1, 17) / held
+    rates = [share * float(served[-1]) for share in (0.6, 0.9, 1.1, 1.3, 1.2, 0.8, 0.7, 0.6, 0.6)]
+    exact = _exact(16, served, rates, 30.0, 800)
+    found = transient(batch, 1, rates, 30.0, resolution_s=5.0, **SIZES)
+    assert max(exact) > 100
+    for moment, waiting in zip(found, exact, strict=True):
+        assert moment.waiting == pytest.approx(waiting, rel=5e-3, abs=0.2)
+
+
+def test_no_probability_is_lost_in_many_short_steps():
+    """3,200 slots of half a minute for ten minutes at 60 %, looked at four times a second: Little's law holds for those in service."""
+    batch = profile(max_batch=32, beta_ns=0, delta_ns=0, gamma_ns=30 * SECOND)
+    rate = 0.6 * capacity_rps(batch, 100, 1000, 101)
+    last = transient(batch, 100, [rate] * 10, 60.0, resolution_s=0.25, **SIZES)[-1]
+    assert last.in_service == pytest.approx(rate * service_ns(batch, 1, 1000, 101) / SECOND, rel=1e-6)
 
 
 def test_probability_is_kept_and_nonsense_refused():
