@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import address, data, metrics, text
+from app import address, data, metrics, text, turns
 from app.identity import by_identity
 from app.theme import Theme, theme_of
 from inventory.load import load
@@ -157,6 +157,7 @@ def sidebar() -> None:
 
 @st.fragment(run_every=10)
 def _provenance(at: data.Source, newest: datetime | None) -> None:
+    turns.give_way()
     with guard():
         fresh = data.source() or at
         newest = data.newest(fresh) or newest

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import address, frame, sign_in
+from app import address, frame, sign_in, turns
 
 STATIC = Path(__file__).parent / "static"
 
@@ -40,7 +40,7 @@ PAGES = {
 ANALYSTS = {"sql.py"}
 
 
-st.set_page_config(page_title="Isochrone", page_icon=str(STATIC / "icon.png"), layout="wide", initial_sidebar_state=232)
+st.set_page_config(page_title="Isochrone", page_icon=str(STATIC / "mark.svg"), layout="wide", initial_sidebar_state=232)
 frame.styles()
 st.logo(str(STATIC / ("logo-dark.svg" if frame.theme().name == "dark" else "logo.svg")), size="large", icon_image=str(STATIC / "mark.svg"))
 with frame.guard():
@@ -57,5 +57,6 @@ with frame.guard():
         expanded=True,
     )
     address.enter(page.url_path)
-    frame.sidebar()
-    page.run()
+    with turns.click():
+        frame.sidebar()
+        page.run()

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.subplots import make_subplots
 
-from app import address, data, frame, health, text
+from app import address, data, frame, health, text, turns
 from app.frame import View
 from app.theme import Theme
 
@@ -105,6 +105,7 @@ def report_figure(found: Mapping[str, Sequence[Any]], theme: Theme) -> go.Figure
 
 @st.fragment(run_every=REFRESH_S)
 def _live(seen: View) -> None:
+    turns.give_way()
     with frame.guard():
         fleet = data.agents(data.source() or seen.at)
         frame.strip(_kpis(fleet))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from app import address, alarm_panel, data, frame, health, metrics, picture, text
+from app import address, alarm_panel, data, frame, health, metrics, picture, text, turns
 from app.components import netmap
 from app.frame import View
 from records.link import GATES, LinkEstimate
@@ -260,6 +260,7 @@ def _picture(seen: View) -> None:
 
 @st.fragment(run_every=REFRESH_S)
 def _live(seen: View) -> None:
+    turns.give_way()
     with frame.guard():
         fresh = data.source() or seen.at
         seen = replace(seen, at=fresh, all_links=data.links(fresh, seen.window), sites=data.sites(fresh))
