@@ -42,6 +42,8 @@ _LEAST_LOSS = 0.002
 #: Standard errors by which a baseline may understate a loss.
 _ERRORS = 2.5
 _MOST_RUN = 30
+#: Of more packets in a bucket a baseline keeps the ratio of the lost: more make it no surer.
+_MOST_SENT = 65_535
 
 
 def false_alarms_per_day(*, window: int, run: int, per_day: float) -> float:
@@ -176,9 +178,10 @@ class RttSeries(_Series):
 
     def __init__(self, rules: ShiftRules, level: Level | None = None) -> None:
         super().__init__(rules, level)
-        self._order, self._sorted = array("d"), array("d")
+        # Of every link there may be hundreds of these: in 4 bytes each, which keeps seven digits.
+        self._order, self._sorted = array("f"), array("f")
         self._run: list[tuple[datetime, float]] = []
-        self._late = array("d")  # no deque: an empty one holds room for 64
+        self._late = array("f")  # no deque: an empty one holds room for 64
         self._side = 0
 
     @property
@@ -195,6 +198,7 @@ class RttSeries(_Series):
         """One more bucket; None where nothing answered."""
         if value is None:
             return
+        value = array("f", (value,))[0]  # as it is kept: else a value that never changes lies beside itself
         if self.level is not None:
             self._shifted(self.level, value)
             return
@@ -217,7 +221,7 @@ class RttSeries(_Series):
             values = sorted(each for _, each in self._run)
             edge = high if side > 0 else low
             self._begin(baseline=middle, value=values[len(values) // 2], margin=abs(edge - middle), since=self._run[0][0], seen=len(values))
-            self._late = array("d", [each for _, each in self._run])
+            self._late = array("f", [each for _, each in self._run])
             self._run.clear()
             self._side = 0
 
@@ -242,11 +246,11 @@ class RttSeries(_Series):
         if self._back >= self._hold(level):
             self._end(level, "recovered")
         elif level.seen + 1 >= rules.settle:
-            self._order, self._sorted = array("d"), array("d")
+            self._order, self._sorted = array("f"), array("f")
             self._end(level, "settled")
             for each in self._late:
                 self._add(each)
-            self._late = array("d")
+            self._late = array("f")
 
     def _add(self, value: float) -> None:
         insort(self._sorted, value)
@@ -263,7 +267,7 @@ class LossSeries(_Series):
 
     def __init__(self, rules: ShiftRules, level: Level | None = None) -> None:
         super().__init__(rules, level)
-        self._buckets = array("I")  # sent and lost in turns: two numbers of 4 bytes for each of hundreds of buckets of every link
+        self._buckets = array("H")  # sent and lost in turns: two numbers of 2 bytes for each of hundreds of buckets of every link
         self._sent = self._lost = 0
         self._scores = (0.0, 0.0)
         self._waiting: list[tuple[datetime, int, int]] = []
@@ -338,13 +342,15 @@ class LossSeries(_Series):
         if self._back >= hold or (len(self._recent) == 2 * hold and self._ratio(hold) <= calm):
             self._end(level, "recovered")
         elif level.seen + 1 >= rules.settle:
-            self._buckets = array("I")
+            self._buckets = array("H")
             self._sent = self._lost = 0
             for each in zip(self._recent[::2], self._recent[1::2], strict=True):
                 self._add(*each)
             self._end(level, "settled")
 
     def _add(self, sent: int, lost: int) -> None:
+        if sent > _MOST_SENT:
+            sent, lost = _MOST_SENT, round(lost * _MOST_SENT / sent)
         self._buckets.extend((sent, lost))
         self._sent += sent
         self._lost += lost

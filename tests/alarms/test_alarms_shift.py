@@ -258,3 +258,25 @@ def test_false_alarms_of_loss_keep_their_bound() -> None:
         series.observe(NOW, 10, sum(chance.random() < 0.01 for _ in range(10)))
         alarms += series.level is not None and not was_on
     assert alarms <= 100
+
+
+def test_a_million_packets_a_minute_are_kept_by_their_ratio() -> None:
+    """Half of a million packets lost in every minute of the past: half is the usual, and no news."""
+    series = LossSeries(ShiftRules())
+    for _ in range(240):
+        series.learn(1_000_000, 500_000)
+    for _ in range(10):
+        series.observe(NOW, 1_000_000, 500_000)
+        assert series.level is None
+    for _ in range(3):
+        series.observe(NOW, 1_000_000, 1_000_000)
+    assert series.level is not None
+    assert series.level.baseline == pytest.approx(0.5, abs=1e-4)
+
+
+def test_a_value_that_never_changes_is_no_shift() -> None:
+    """100.1 ms for ever, without any margin: nothing. (In four bytes it is another number.)"""
+    series = RttSeries(ShiftRules(**BARE))
+    for _ in range(300):
+        series.observe(NOW, 100.1)
+        assert series.level is None
