@@ -10,7 +10,7 @@ x and load are requests a second, cost and the delay D_p / load_p are what the o
 and stands in the programme as tangents from below; where the solution lies above them a tangent is added there and the
 programme is solved again (Kelley's cutting planes), until what the tangents leave out is below `tolerance` of the whole.
 Far pools enter as columns only when their reduced cost says they would help, so that the answer is that of the full
-programme. Solved by HiGHS through SciPy, whose marginals are the prices: of a pool's capacity, of each rule, of a request.
+programme. Its duals are the prices: of a pool's capacity, of each rule, of a request.
 
 The split is the best for all together: at it, no small move of traffic lowers the sum. It is not what selfish users would
 settle on (they ignore what they add to others' waits).
@@ -18,13 +18,14 @@ settle on (they ignore what they add to others' waits).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from routing.simplex import GrowingProgramme, Solution
 
 __all__ = ["Curve", "Hints", "Limits", "Split", "solve_split"]
 
@@ -125,19 +126,24 @@ def solve_split(
         most = max((curve.delay(curve.cap_rps)[1] for curve in curves if curve.cap_rps > 0), default=0.0)
         lost_cost = 10 * (float(finite.max(initial=1.0)) + most + 1.0)
     programme = _Programme(cost, rate, curves, weight, limits, lost_cost, hints)
-    rounds, gap, last = 0, math.inf, None
-    while rounds < _ROUNDS:
+    rounds = 0
+    while True:
         rounds += 1
-        last = programme.solve()
-        columns = programme.widen(last)  # its prices are those of the tangents that stood
-        gap = programme.deepen(last, tolerance)
-        if gap <= tolerance and not columns:
-            break
-    return programme.read(last, gap, rounds)
+        found = programme.solve()
+        columns = programme.widen(found)  # its prices are those of the tangents that stood
+        gap = programme.deepen(found, tolerance)
+        if rounds == _ROUNDS or (gap <= tolerance and not columns):
+            return programme.read(found, gap, rounds)
 
 
 class _Programme:
-    """The programme's columns and tangents, growing from round to round."""
+    """The programme's columns and tangents, growing from round to round.
+
+    Rows: what comes to each place, the load of each pool, its cap, the shares of providers and the budget where asked for, then tangents.
+    Columns: what is lost by place, the delay of each pool, its load (a column of its own, so that a tangent is a row of two numbers and not
+    of all who may use the pool), then x by pair that was let in. Rates are shares of all demand, so that the programme's numbers are near
+    1 whatever the traffic.
+    """
 
     def __init__(
         self, cost: Floats, rate: Floats, curves: Sequence[Curve], weight: Floats, limits: Limits, lost_cost: float, hints: Hints | None
@@ -145,103 +151,99 @@ class _Programme:
         self.cost, self.rate, self.curves, self.weight, self.limits, self.lost_cost = cost, rate, curves, weight, limits, lost_cost
         self.cap = np.array([curve.cap_rps for curve in curves])
         self.scale = float(rate.sum()) or 1.0
-        allowed = np.isfinite(cost) & (self.cap > 0)[None, :] & (rate > 0)[:, None]
-        first = np.zeros_like(allowed)
+        self.allowed = np.isfinite(cost) & (self.cap > 0)[None, :] & (rate > 0)[:, None]
+        self.active = np.zeros_like(self.allowed)
+        self.m, self.p = np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)
+        self.tangents: list[tuple[int, float, float]] = []
+        self.touched: dict[int, list[float]] = {}
+        self._told = 0  # tangents that are rows already
+        self._frame()
+        first = np.zeros_like(self.allowed)
         nearest = np.argsort(cost, axis=1, kind="stable")[:, :_NEAREST]
         first[np.arange(len(rate))[:, None], nearest] = True
         if hints is not None:
             for m, p in hints.columns:
                 first[m, p] = True
-        self.allowed, self.active = allowed, first & allowed
-        self.tangents: list[tuple[int, float, float]] = []
-        self.touched: dict[int, list[float]] = {}
+        self._let_in(first & self.allowed)
         for p, cap in enumerate(self.cap):
             if cap > 0:
                 extra = [] if hints is None else [at for at in hints.touched.get(p, []) if at <= cap]
                 for at in (*(share * cap for share in _TOUCH), *extra):
                     self._touch(p, float(at))
 
+    def _frame(self) -> None:
+        """All rows but the tangents, all columns but those of pairs."""
+        places, pools = len(self.rate), len(self.cap)
+        place, pool = np.arange(places), np.arange(pools)
+        self.names = sorted(set(self.limits.provider)) if self.limits.max_share is not None else []
+        share = np.full(len(self.names), (self.limits.max_share or 0.0) * float(self.rate.sum()))
+        budget = [] if self.limits.budget_usd_per_s is None else [self.limits.budget_usd_per_s]
+        came = self.rate / self.scale
+        self._lp = GrowingProgramme()
+        self._lp.add_rows(came, came)
+        self._lp.add_rows(np.zeros(pools), np.zeros(pools))
+        self._lp.add_rows(-np.inf, np.concatenate((self.cap, share, budget)) / self.scale)
+        self.rows = {"load": slice(places, places + pools), "cap": slice(places + pools, places + 2 * pools)}
+        at = places + 2 * pools
+        self.rows |= {"provider": slice(at, at + len(share)), "budget": slice(at + len(share), at + len(share) + len(budget))}
+        self._first_tangent = self._lp.rows
+        self._lp.add_columns(np.full(places, self.lost_cost), (place, place, np.ones(places)))
+        self._lp.add_columns(np.ones(pools))
+        by = np.array([self.names.index(name) for name in self.limits.provider], dtype=np.intp) if self.names else pool[:0]
+        taken = (np.concatenate((places + pool, places + pools + pool, at + by)), np.concatenate((pool, pool, pool[: len(by)])))
+        self._lp.add_columns(np.zeros(pools), (*taken, np.concatenate((-np.ones(pools), np.ones(pools + len(by))))))
+        self._first_pair = self._lp.columns
+
+    def _let_in(self, new: NDArray[np.bool_]) -> int:
+        """Columns of more pairs; how many."""
+        m, p = np.nonzero(new)
+        column, places = np.arange(len(m)), len(self.rate)
+        rows, values = [m, places + p], [np.ones(len(m)), self.weight[m, p]]
+        if self.limits.budget_usd_per_s is not None:
+            assert self.limits.usd is not None
+            rows.append(np.full(len(m), self.rows["budget"].start))
+            values.append(self.limits.usd[m, p])
+        self._lp.add_columns(self.cost[m, p], (np.concatenate(rows), np.tile(column, len(rows)), np.concatenate(values)))
+        self.m, self.p = np.concatenate((self.m, m)), np.concatenate((self.p, p))
+        self.active |= new
+        return len(m)
+
     def _touch(self, p: int, at: float) -> None:
         value, slope = self.curves[p].delay(at)
         self.tangents.append((p, slope, value - slope * at))
         self.touched.setdefault(p, []).append(at)
 
-    def solve(self) -> Any:
-        from scipy.optimize import linprog
-        from scipy.sparse import csr_matrix, vstack
-
-        self.m, self.p = np.nonzero(self.active)
-        n, places, pools = len(self.m), len(self.rate), len(self.cap)
-        # Columns: x by active pair, then lost by place, then the delay of each pool, then its load: a column of its own, so that each
-        # tangent is a row of two numbers and not of all who may use the pool.
-        width, delays, taken = n + places + 2 * pools, n + places + np.arange(pools), n + places + pools + np.arange(pools)
-        objective = np.concatenate((self.cost[self.m, self.p], np.full(places, self.lost_cost), np.ones(pools), np.zeros(pools)))
-        served = csr_matrix(
-            (np.ones(n + places), (np.concatenate((self.m, np.arange(places))), np.arange(n + places))), shape=(places, width)
-        )
-        loads = csr_matrix(
-            (
-                np.concatenate((self.weight[self.m, self.p], -np.ones(pools))),
-                (np.concatenate((self.p, np.arange(pools))), np.concatenate((np.arange(n), taken))),
-            ),
-            shape=(pools, width),
-        )
-        owner = np.array([p for p, _, _ in self.tangents], dtype=np.intp)
-        slope = np.array([s for _, s, _ in self.tangents])
-        offset = np.array([o for _, _, o in self.tangents])
-        row = np.arange(len(owner))
-        tangents = csr_matrix(
-            (
-                np.concatenate((slope, -np.ones(len(owner)))),
-                (np.concatenate((row, row)), np.concatenate((taken[owner], delays[owner]))),
-            ),
-            shape=(len(owner), width),
-        )
-        caps = csr_matrix((np.ones(pools), (np.arange(pools), taken)), shape=(pools, width))
-        blocks, bounds = [caps, tangents], [self.cap, -offset]
-        self.rows = {"cap": slice(0, pools), "tangent": slice(pools, pools + len(owner))}
-        at = pools + len(owner)
-        if self.limits.max_share is not None:
-            names = sorted(set(self.limits.provider))
-            blocks.append(
-                csr_matrix(
-                    (np.ones(pools), ([names.index(name) for name in self.limits.provider], taken)),
-                    shape=(len(names), width),
-                )
+    def solve(self) -> Solution:
+        """The best with the columns and tangents there are."""
+        new, self._told = self.tangents[self._told :], len(self.tangents)
+        if new:
+            owner = np.array([p for p, _, _ in new])
+            slope, offset = np.array([s for _, s, _ in new]), np.array([o for _, _, o in new])
+            row, places, pools = np.arange(len(new)), len(self.rate), len(self.cap)
+            entries = (
+                np.tile(row, 2),
+                np.concatenate((places + pools + owner, places + owner)),
+                np.concatenate((slope, -np.ones(len(new)))),
             )
-            bounds.append(np.full(len(names), self.limits.max_share * float(self.rate.sum())))
-            self.rows["provider"] = slice(at, at + len(names))
-            at += len(names)
-        if self.limits.budget_usd_per_s is not None:
-            assert self.limits.usd is not None
-            blocks.append(csr_matrix((self.limits.usd[self.m, self.p], (np.zeros(n, dtype=int), np.arange(n))), shape=(1, width)))
-            bounds.append(np.array([self.limits.budget_usd_per_s]))
-            self.rows["budget"] = slice(at, at + 1)
-        # Rates as shares of all demand, so that the programme's numbers are near 1 whatever the traffic.
-        upper = np.concatenate(bounds) / self.scale
-        found = linprog(
-            objective,
-            A_ub=vstack(blocks, format="csr"),
-            b_ub=upper,
-            A_eq=vstack((served, loads), format="csr"),
-            b_eq=np.concatenate((self.rate / self.scale, np.zeros(pools))),
-            bounds=(0, None),
-            method="highs",
-        )
-        if found.status != 0:
-            raise ValueError(f"the split has no solution: {found.message}")
-        return found
+            self._lp.add_rows(-np.inf, -offset / self.scale, entries)
+        return self._lp.solve()
 
-    def _loads(self, found: Any) -> Floats:
-        taken: Floats = found.x[: len(self.m)] * self.weight[self.m, self.p] * self.scale
+    def _shares(self, found: Solution) -> Floats:
+        """x by pair that was let in, a share of all demand; those let in since had none."""
+        shares, known = np.zeros(len(self.m)), found.x[self._first_pair :]
+        shares[: len(known)] = known
+        return shares
+
+    def _loads(self, found: Solution) -> Floats:
+        taken: Floats = self._shares(found) * self.weight[self.m, self.p] * self.scale
         return np.bincount(self.p, weights=taken, minlength=len(self.cap)).astype(np.float64)
 
-    def deepen(self, found: Any, tolerance: float) -> float:
+    def deepen(self, found: Solution, tolerance: float) -> float:
         """Add a tangent where a pool's delay lies above those it has; the share of the objective they leave out."""
         loads = np.minimum(self._loads(found), self.cap)
-        held = found.x[len(self.m) + len(self.rate) :][: len(self.cap)] * self.scale
+        held = found.x[len(self.rate) :][: len(self.cap)] * self.scale
         missing = 0.0
-        whole = max(abs(found.fun) * self.scale, 1e-12)
+        whole = max(abs(found.value) * self.scale, 1e-12)
         for p, load in enumerate(loads):
             if self.cap[p] <= 0:
                 continue
@@ -252,49 +254,42 @@ class _Programme:
                     self._touch(p, float(load))
         return float(missing / whole)
 
-    def _prices(self, found: Any) -> tuple[Floats, Floats]:
+    def _prices(self, found: Solution) -> tuple[Floats, Floats]:
         """(price of a unit of load by pool, price of a request by place)."""
-        upper = found.ineqlin.marginals
-        price = -upper[self.rows["cap"]].copy()
-        for (p, slope, _), dual in zip(self.tangents, -upper[self.rows["tangent"]], strict=True):
+        price = -found.duals[self.rows["cap"]]
+        for (p, slope, _), dual in zip(self.tangents, -found.duals[self._first_tangent :], strict=True):
             price[p] += slope * dual
-        if "provider" in self.rows:
-            names = sorted(set(self.limits.provider))
-            shares = -upper[self.rows["provider"]]
-            price += np.array([shares[names.index(name)] for name in self.limits.provider])
-        return price, np.asarray(found.eqlin.marginals)[: len(self.rate)]
+        if self.names:
+            price -= found.duals[self.rows["provider"]][[self.names.index(name) for name in self.limits.provider]]
+        return price, found.duals[: len(self.rate)]
 
-    def widen(self, found: Any) -> int:
+    def widen(self, found: Solution) -> int:
         """Let in the pairs that would lower the sum: cost + weight x price of load + USD x price of money < price of the request."""
         price, demand = self._prices(found)
         reduced = self.cost + self.weight * price[None, :] - demand[:, None]
-        if "budget" in self.rows:
+        if self.limits.budget_usd_per_s is not None:
             assert self.limits.usd is not None
-            reduced = reduced - self.limits.usd * float(found.ineqlin.marginals[self.rows["budget"]][0])
+            reduced = reduced - self.limits.usd * float(found.duals[self.rows["budget"]][0])
         new = self.allowed & ~self.active & (reduced < -1e-9 * max(1.0, self.lost_cost))
-        self.active |= new
-        return int(new.sum())
+        return self._let_in(new)
 
-    def read(self, found: Any, gap: float, rounds: int) -> Split:
-        n, places = len(self.m), len(self.rate)
+    def read(self, found: Solution, gap: float, rounds: int) -> Split:
+        shares, places = self._shares(found), len(self.rate)
         rate = np.zeros_like(self.cost)
-        rate[self.m, self.p] = found.x[:n] * self.scale
-        upper = found.ineqlin.marginals
-        provider = {}
-        if "provider" in self.rows:
-            provider = dict(zip(sorted(set(self.limits.provider)), (-upper[self.rows["provider"]]).tolist(), strict=True))
-        used = {(int(m), int(p)) for m, p, x in zip(self.m, self.p, found.x[:n], strict=True) if x > 0}
+        rate[self.m, self.p] = shares * self.scale
+        provider = dict(zip(self.names, (-found.duals[self.rows["provider"]]).tolist(), strict=True))
+        used = {(int(m), int(p)) for m, p, x in zip(self.m, self.p, shares, strict=True) if x > 0}
         return Split(
             rate=rate,
-            lost=found.x[n : n + places] * self.scale,
+            lost=found.x[:places] * self.scale,
             load=self._loads(found),
-            capacity_price=-upper[self.rows["cap"]],
-            demand_price=np.asarray(found.eqlin.marginals)[:places],
+            capacity_price=-found.duals[self.rows["cap"]],
+            demand_price=found.duals[:places],
             provider_price=provider,
-            budget_price=-float(upper[self.rows["budget"]][0]) if "budget" in self.rows else None,
+            budget_price=-float(found.duals[self.rows["budget"]][0]) if self.limits.budget_usd_per_s is not None else None,
             lost_cost=self.lost_cost,
-            objective=float(found.fun) * self.scale,
-            gap=gap if math.isfinite(gap) else 0.0,
+            objective=found.value * self.scale,
+            gap=gap,
             rounds=rounds,
             hints=Hints(used, {p: list(at) for p, at in self.touched.items()}),
         )
