@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from app.charts.uprights import uprights
 from app.theme import Theme
 from records.measurement import TracerouteResult
 from records.units import ms
@@ -96,12 +97,8 @@ def hops_figure(paths: Sequence[TracerouteResult], theme: Theme, *, floor_ms: fl
             )
         )
     if floor_ms:
-        figure.add_vline(
-            x=floor_ms,
-            line={"color": theme.reverse, "width": 1.3, "dash": "dash"},
-            annotation_text=f"fibre floor {floor_ms:.1f} ms",
-            annotation_position="top",
-        )
+        line = {"color": theme.reverse, "width": 1.3, "dash": "dash"}
+        figure.update_layout(**uprights([(floor_ms, f"fibre floor {floor_ms:.1f} ms")], line, above=True))
     figure.update_layout(
         height=120 + 56 * max(1, len(paths)),
         margin={"l": 8, "r": 24, "t": 34, "b": 8},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
 from app import text
+from app.charts.uprights import uprights
 from app.decisions import MODES, Reached
 from app.theme import Theme
 
@@ -24,7 +26,7 @@ def class_of(ttft_ms: float) -> int:
     >>> [class_of(t) for t in (12, 20, 20.1, 500)]
     [0, 0, 1, 4]
     """
-    return sum(ttft_ms > bound for bound in CLASSES_MS)
+    return bisect_left(CLASSES_MS, ttft_ms)
 
 
 def class_titles() -> list[str]:
@@ -68,9 +70,8 @@ def reach_figure(by_mode: Mapping[str, Sequence[Reached]], theme: Theme, *, p95:
                 hovertemplate=f"{MODES[mode]}: <b>%{{y:.1f}} %</b> of people within %{{x:.1f}} ms<extra></extra>",
             )
         )
-    for bound in CLASSES_MS:
-        figure.add_vline(x=bound, line={"color": theme.line, "width": 1}, annotation_text=f"{bound:g}", annotation_font_size=11)
     figure.update_layout(
+        **uprights([(bound, f"{bound:g}") for bound in CLASSES_MS], {"color": theme.line, "width": 1}),
         height=300,
         margin={"l": 8, "r": 16, "t": 34, "b": 8},
         xaxis={"title": f"time to first token, {'p95' if p95 else 'median'} (ms)", "range": [0, longest * 1.05], "showgrid": False},

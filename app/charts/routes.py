@@ -11,6 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app import text
+from app.charts.uprights import uprights
 from app.theme import PARTS, Theme
 
 __all__ = ["evidence_of", "legs_table", "measured_table", "pareto_figure", "parts_figure", "ranking", "route_name", "shown_parts"]
@@ -85,9 +86,7 @@ def parts_figure(routes: Sequence[Route], theme: Theme, *, objective: str = "ttf
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "normal", "font": {"size": 12}},
     )
     if budget_ms:
-        figure.add_vline(
-            x=budget_ms, line={"color": theme.warning, "width": 1.5, "dash": "dot"}, annotation_text=f"budget {budget_ms:g} ms"
-        )
+        figure.update_layout(**uprights([(budget_ms, f"budget {budget_ms:g} ms")], {"color": theme.warning, "width": 1.5, "dash": "dot"}))
     return figure
 
 

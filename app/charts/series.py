@@ -258,10 +258,10 @@ def _ttft(figure: go.Figure, columns: Columns, theme: Theme, row: int) -> None:
 def _paths(figure: go.Figure, changes: Sequence[tuple[datetime, int, str]], series: Series, theme: Theme) -> None:
     """A line where a flow took another path, with a mark that tells which; the newest 40."""
     shown = [(_epoch_ms(at), flow, path_hash) for at, flow, path_hash in changes][-40:]
-    for at_ms, _, _ in shown:
-        figure.add_shape(
-            type="line", xref="x", yref="paper", x0=at_ms, x1=at_ms, y0=0, y1=1, line={"color": theme.muted, "width": 1, "dash": "dot"}
-        )
+    line = {"color": theme.muted, "width": 1, "dash": "dot"}
+    figure.layout.shapes += tuple(
+        {"type": "line", "xref": "x", "yref": "paper", "x0": at_ms, "x1": at_ms, "y0": 0, "y1": 1, "line": line} for at_ms, _, _ in shown
+    )
     if shown:
         top = float(np.nanmax(series.columns["max_ms"]))
         figure.add_trace(
@@ -282,16 +282,8 @@ def _paths(figure: go.Figure, changes: Sequence[tuple[datetime, int, str]], seri
 def _gaps(figure: go.Figure, series: Series, theme: Theme) -> None:
     """Grey where nothing was sent for three buckets or more: silence is shown, it is not zero."""
     silent = ~(series.columns["sent"] > 0)
-    for first, last in [run for run in runs(silent) if run[1] - run[0] >= 3][:40]:
-        figure.add_shape(
-            type="rect",
-            xref="x",
-            yref="paper",
-            x0=series.at_ms[first],
-            x1=series.at_ms[last - 1] + series.step_ms,
-            y0=0,
-            y1=1,
-            fillcolor=rgba(theme.muted, 0.10),
-            line={"width": 0},
-            layer="below",
-        )
+    look = {"type": "rect", "xref": "x", "yref": "paper", "y0": 0, "y1": 1, "fillcolor": rgba(theme.muted, 0.10), "layer": "below"}
+    figure.layout.shapes += tuple(
+        look | {"x0": series.at_ms[first], "x1": series.at_ms[last - 1] + series.step_ms, "line": {"width": 0}}
+        for first, last in [run for run in runs(silent) if run[1] - run[0] >= 3][:40]
+    )

@@ -10,12 +10,14 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app import metrics, projection, text, theme
 from app.charts import hops, quick, routes, series
+from app.charts.uprights import uprights
 from app.components import heatmap, netmap
 from records.link import GATES, MEDIA, LinkEstimate
 from records.measurement import Hop, TracerouteResult
@@ -397,3 +399,19 @@ def test_a_map_is_sent_as_it_is() -> None:
     for failed in ((), ("fra",), ()):
         spec = netmap.map_spec(SITES, drawn, theme.LIGHT, focus="sin", failed=failed)
         assert json.loads(netmap.encoded(spec)) == json.loads(json.dumps(spec))
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_lines_up_are_those_of_plotly(above: bool) -> None:
+    """Shape and annotation are what `add_vline` makes of the same, which takes as long as the rest of a chart."""
+    line = {"color": "red", "width": 1, "dash": "dot"}
+    theirs, ours = go.Figure(), go.Figure()
+    for figure in (theirs, ours):
+        figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1]))
+    for x in (20.0, 50.0):
+        theirs.add_vline(
+            x=x, line=line, annotation_text=f"{x:g}", annotation_font_size=11, annotation_position="top" if above else "top right"
+        )
+    ours.update_layout(**uprights([(20.0, "20"), (50.0, "50")], line, above=above))
+    assert ours.layout.shapes == theirs.layout.shapes
+    assert ours.layout.annotations == theirs.layout.annotations
