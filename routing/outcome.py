@@ -7,6 +7,7 @@ quantiles. A lost request has no latency; it counts as lost, and as one that mis
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from records.serving import EgressScope, Workload
 from records.units import GB, MS
 from routing.cost import EgressPrices, exits
 from routing.fleet import Fleet, legs_of
-from routing.latency import connect_ns, decode_ns, transfer_ns
+from routing.latency import HANDSHAKE_ROUND_TRIPS, INITIAL_WINDOW_SEGMENTS, MSS_BYTES, decode_ns, transfer_ns
 from routing.quantiles import link_draws_ns, nearest_rank, uniforms
 
 __all__ = [
@@ -274,26 +275,30 @@ def _share(part: float, whole: float) -> float:
 def _way(fleet: Fleet, cache: Cache, m: int, site: int) -> tuple[Floats, tuple[LinkEstimate, ...], bool]:
     """([draws] connect, upload, relay and network of a request from place m to a serving site, ns; its links; whether one of them is
     modelled), as routing.evaluate adds them."""
-    options = fleet.options
-    access = fleet.reach.enters(m)
+    options, size_bytes = fleet.options, fleet.workload.upload_bytes
     hop = fleet.reach.hop(m, site)
     legs = legs_of(fleet.reach, m, site)
     drawn = [cache.link(leg) for leg in legs]
-    network = reduce(np.add, drawn) if drawn else np.zeros(cache.draws)
-    rtt = network + (options.relay_ms * MS if hop.relay is not None else 0.0)
-    if access and drawn:
-        connect = connect_ns(drawn[0], options.connection) + connect_ns(rtt - drawn[0], options.onward)
+    rtt = drawn[0] if len(drawn) == 1 else reduce(np.add, drawn) if drawn else np.zeros(cache.draws)
+    if hop.relay is not None:
+        rtt = rtt + options.relay_ms * MS
+    # Hand-shakes and the round trip itself, in one product: this is done for every place.
+    first, onward = HANDSHAKE_ROUND_TRIPS[options.connection], HANDSHAKE_ROUND_TRIPS[options.onward]
+    if fleet.reach.enters(m) and drawn:
+        took = rtt * (1 + onward)
+        took += drawn[0] * (first - onward)
     else:
-        connect = connect_ns(rtt, options.connection)
+        took = rtt * (1 + first)
     rates = [leg.throughput_bps for leg in legs if leg.throughput_bps is not None]
-    losses = [leg.loss_ratio for leg in legs if leg.loss_ratio is not None]
-    transfer = transfer_ns(
-        fleet.workload.upload_bytes,
-        rtt,
-        throughput_bps=min(rates, default=None),
-        loss_ratio=float(1 - np.prod([1 - loss for loss in losses])) if losses else None,
-    )
-    return connect + rtt + transfer, legs, any(leg.evidence == "modelled" for leg in legs)
+    if rates or size_bytes > INITIAL_WINDOW_SEGMENTS * MSS_BYTES:
+        losses = [leg.loss_ratio for leg in legs if leg.loss_ratio is not None]
+        took += transfer_ns(
+            size_bytes,
+            rtt,
+            throughput_bps=min(rates, default=None),
+            loss_ratio=1 - math.prod(1 - loss for loss in losses) if losses else None,
+        )
+    return took, legs, any(leg.evidence == "modelled" for leg in legs)
 
 
 @dataclass(frozen=True, slots=True)
