@@ -89,23 +89,23 @@ def pools(at: Source, window: str) -> Columns:
     return _pools(at.key, since_of(at, window), data.clock(at) + timedelta(minutes=1))
 
 
-@st.cache_data(show_spinner=False, max_entries=8)
+@st.cache_resource(show_spinner=False, max_entries=8)
 def _changes(key: tuple[str, int], now: datetime) -> Columns:
     return dict(health.link_changes(data.opened(key[0]), now=now).to_pydict())
 
 
 def changes(at: Source) -> Columns:
-    """Links of the last hour against the day before it, the greatest change first; empty before there is an hour of both."""
+    """Links of the last hour against the day before it, the greatest change first; empty before there is an hour of both. Shared."""
     return _changes(at.key, data.clock(at).replace(second=0))
 
 
-@st.cache_data(show_spinner=False, max_entries=8)
+@st.cache_resource(show_spinner=False, max_entries=8)
 def _path_changes(key: tuple[str, int], until: datetime) -> Columns:
     return dict(health.path_changes(data.opened(key[0]), since=until - RAW_SPAN, until=until).to_pydict())
 
 
 def path_changes(at: Source) -> Columns:
-    """Pairs whose path changed in the last hour."""
+    """Pairs whose path changed in the last hour. Shared."""
     return _path_changes(at.key, data.clock(at).replace(second=0) + timedelta(minutes=1))
 
 

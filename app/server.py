@@ -16,7 +16,7 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
-from app import access, ahead, alarm_panel, data, health
+from app import access, ahead, alarm_panel, data, standing
 from app.board import Board, Home, Poster
 from app.shelf import Shelf, needed
 
@@ -75,8 +75,8 @@ def _prepare(at: data.Source, window: str) -> None:
 
     picture.opening(at, window)
     alarm_panel.open_alarms(at)
-    health.changes(at)
-    health.path_changes(at)
+    standing.agents(at)
+    standing.changed(at)
     data.rejects(at)
 
 

@@ -3,10 +3,11 @@
 The warehouse and the sessions of bench/dashboard.py: N of them stay open on the Overview, where their live parts run on as the page says.
 One more session opens each page in turn and chooses, again and again, another entry of each list on it (of the list of windows where a page
 has none of its own); the first choice of an entry is counted, and so is the next one of the same. Answered: the server says that the run
-is finished. The other side is Streamlit's own default, a full garbage collection after every run; clicks there may take ten seconds
-each, so it is left after OTHER_S, with the pages that it came to.
+is finished. A person looks at an answer for some seconds, in which the server works ahead (app.ahead): `--think` is that time, and by
+default there is nearly none. The other side is Streamlit's own default, a full garbage collection after every run; clicks there may take
+ten seconds each, so it is left after OTHER_S, with the pages that it came to.
 
-    python bench/pages.py [--json] [--sessions 100] [--clicks 24] [--ours-only]
+    python bench/pages.py [--json] [--sessions 100] [--clicks 24] [--think 0.15] [--ours-only]
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ SHARED = ("Window", "Medium")
 class Visitor(Session):
     """A session that goes from page to page."""
 
-    def __init__(self) -> None:
+    def __init__(self, think_s: float = 0.15) -> None:
         super().__init__(4711)
+        self.think_s = think_s
         self.known: dict[str, str] = {}
         self.lists: dict[str, Any] = {}
         self.homes: dict[str, str] = {}
@@ -78,7 +80,7 @@ class Visitor(Session):
             await self._ask(socket, chosen, self.homes[name])
             await self._finished(socket)
             took.append((time.perf_counter() - began) * 1000)
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(self.think_s)
         took.sort()
         return {
             "lists": own,
@@ -114,7 +116,7 @@ class Onlooker(Session):
                 await door.acquire()
 
 
-async def visits(sessions: int, clicks: int, within_s: float | None = None) -> dict[str, dict[str, Any]]:
+async def visits(sessions: int, clicks: int, think_s: float = 0.15, within_s: float | None = None) -> dict[str, dict[str, Any]]:
     """Every page, clicked on by one while the others look on; as many pages as there is time for."""
     found: dict[str, dict[str, Any]] = {}
     door, opened = asyncio.Semaphore(8), []
@@ -122,7 +124,7 @@ async def visits(sessions: int, clicks: int, within_s: float | None = None) -> d
     try:
         while len(opened) < sessions and not any(task.done() for task in tasks):  # noqa: ASYNC110  a session may fail before it is open
             await asyncio.sleep(0.2)
-        visitor = Visitor()
+        visitor = Visitor(think_s)
         async with connect(f"ws://127.0.0.1:{PORT}/_stcore/stream", subprotocols=["streamlit"], max_size=None, compression=None) as socket:  # type: ignore[arg-type]
             await visitor._ask(socket, {})
             await visitor._finished(socket)
@@ -138,7 +140,7 @@ async def visits(sessions: int, clicks: int, within_s: float | None = None) -> d
     return found
 
 
-def measure(sessions: int, clicks: int, *, is_alone: bool) -> dict[str, dict[str, Any]]:
+def measure(sessions: int, clicks: int, think_s: float, *, is_alone: bool) -> dict[str, dict[str, Any]]:
     """Both servers over one warehouse."""
     with tempfile.TemporaryDirectory(prefix="isochrone-bench-") as folder:
         warehouse = seeded(Path(folder))
@@ -147,7 +149,7 @@ def measure(sessions: int, clicks: int, *, is_alone: bool) -> dict[str, dict[str
             with served(warehouse, defaults=defaults):
                 asyncio.run(visits(1, 2))  # the first visits compile and fill what is shared
                 print(f"{name}: {sessions} sessions", file=sys.stderr, flush=True)
-                found[name] = asyncio.run(visits(sessions, clicks, OTHER_S if defaults else None))
+                found[name] = asyncio.run(visits(sessions, clicks, think_s, OTHER_S if defaults else None))
     return found
 
 
@@ -157,13 +159,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--sessions", type=int, default=100)
     parser.add_argument("--clicks", type=int, default=24)
+    parser.add_argument("--think", type=float, default=0.15, help="seconds from an answer to the next click")
     parser.add_argument("--ours-only", action="store_true")
     args = parser.parse_args()
-    found = measure(args.sessions, args.clicks, is_alone=args.ours_only)
+    found = measure(args.sessions, args.clicks, args.think, is_alone=args.ours_only)
     ours, theirs = found["ours"], found.get("streamlit_defaults", {})
     ratio = {page: round(seen["click_p95_ms"] / ours[page]["click_p95_ms"], 1) for page, seen in theirs.items()}
     report = {
-        "claim": f"a click on every page beside {args.sessions} open sessions",
+        "claim": f"a click on every page beside {args.sessions} open sessions, {args.think:g} s after the answer before",
         "ours": ours,
         "others": {"streamlit_defaults": theirs},
         "ratio": {"streamlit_defaults": ratio},

@@ -6,14 +6,16 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import streamlit as st
 
-from app import data, frame, metrics, text
+from app import ahead, data, frame, metrics, text
 from app.components import netmap
 from app.frame import View
 from app.theme import Theme
+from inventory.load import load
 from records.place import Site
 from routing.matrix import Matrix, MatrixRow
 from routing.scenario import MatrixChange
@@ -196,6 +198,7 @@ def page() -> None:
         f"Over all media together, at most one relay, each adding 0.5 ms. Snapshot {seen.at.snapshot}. "
         f"From a shell: `isochrone matrix --relays 1 --fail {site}`"
     )
+    ahead.soon("whatif", [partial(data.failure_effects, seen.at, seen.window, site, name) for name in load().workloads])
 
 
 page()

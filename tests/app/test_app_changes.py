@@ -11,10 +11,9 @@ from typing import Any
 
 import dashboard_seed
 import pytest
-from app_page import page_functions
 from test_app_pages import Open, _figures, opened, world  # noqa: F401  fixtures
 
-from app import data, identity
+from app import data, identity, standing
 from app.charts.hops import change_times, diff_rows
 from app.identity import by_identity
 from records.link import LinkEstimate
@@ -111,7 +110,6 @@ def test_a_change_is_told_by_flow() -> None:
 
 def test_the_last_hour_is_held_to_the_day_before() -> None:
     """Beyond 2 ms, 5 % and three times the noise; a loss of a hundredth; a path change: each by hand."""
-    changed = page_functions("overview")["changed"]
     links: dict[str, list[Any]] = {
         "src": ["a", "b", "c", "d", "e"],
         "dst": ["z"] * 5,
@@ -130,7 +128,7 @@ def test_the_last_hour_is_held_to_the_day_before() -> None:
         "changes": [3],
         "last_at": [datetime(2026, 1, 1, tzinfo=UTC)],
     }
-    table = changed(links, paths)
+    table = standing.changes_of(links, paths)
     # a moved by 6 of 100 with little noise; b by 4 %, c within three times its noise of 4.4 ms; d lost 2 points; e changed its path.
     assert table["from"] == ["d", "a", "e"]
     assert table["path"] == [None, None, 3]
