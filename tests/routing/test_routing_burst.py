@@ -82,7 +82,7 @@ def test_steps_of_five_seconds_are_true_to_half_a_percent():
     held = np.array([service_ns(batch, n, 1000, 101) for n in range(1, 17)]) / SECOND
     served = np.arange(1, 17) / held
     rates = [share * float(served[-1]) for share in (0.6, 0.9, 1.1, 1.3, 1.2, 0.8, 0.7, 0.6, 0.6)]
-    exact = _exact(16, served, rates, 30.0, 800)
+    exact = _exact(16, served, rates, 30.0, 500)
     found = transient(batch, 1, rates, 30.0, resolution_s=5.0, **SIZES)
     assert max(exact) > 100
     for moment, waiting in zip(found, exact, strict=True):
