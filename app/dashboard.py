@@ -26,6 +26,7 @@ def argv(host: str, port: int, access: Path | None = None) -> list[str]:
         *(sys.executable, "-m", "streamlit", "run", str(SERVER)),
         *("--server.address", host, "--server.port", str(port)),
         *("--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none"),
+        *("--logger.level", "error"),  # else it says of each value that is kept before the first session that no session keeps it
         *(() if access is None else ("--secrets.files", str(access))),
     ]
 
