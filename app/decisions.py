@@ -7,6 +7,7 @@ takes a second or more the first time, so each says what it is doing.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,6 +28,7 @@ from records.units import ms
 from routing.cases import monthly_usd
 from routing.fleet import FleetOptions, settle
 from routing.outcome import Cache, measure_places
+from routing.reach import Reach
 from routing.request import Objective
 from routing.scenario import Scenario, parse
 
@@ -74,14 +76,35 @@ def _keep(draws: Cache, found: Cache) -> None:
         draws.links.update(found.links)
 
 
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _reaches(key: tuple[str, int], now: datetime, window: str) -> deque[Reach]:  # noqa: ARG001 - kept under it
+    """What the baselines of workloads reach: most have it in common."""
+    return deque(maxlen=4)
+
+
+def _shared(reaches: deque[Reach], found: Reach) -> None:
+    if not any(one is found for one in reaches):
+        reaches.append(found)
+
+
 @st.cache_resource(show_spinner="Serving every metro from the edge, the cloud and both", max_entries=24)
 def _reached(key: tuple[str, int], now: datetime, window: str, workload: str, rps: float | None) -> dict[str, tuple[Reached, ...]]:
     question = _question(key, now, window, workload, rps=rps)
     world, prices, memory = whatif.baseline(question), answers.prices_of(question.inventory), memory_of(question.inventory)
-    people, draws, reach, found = question.inventory.population, _draws(key, now, window, question.seed).beside(), None, {}
+    people, draws, reaches = question.inventory.population, _draws(key, now, window, question.seed).beside(), _reaches(key, now, window)
+    reach: Reach | None = None
+    found = {}
     for mode in MODES:
-        fleet = settle(replace(world, mode=mode), question.options, egress=prices, memory=memory, reach=reach)  # type: ignore[arg-type]
+        fleet = settle(
+            replace(world, mode=mode),  # type: ignore[arg-type]
+            question.options,
+            egress=prices,
+            memory=memory,
+            reach=reach,
+            beside=tuple(reaches),
+        )
         reach = fleet.reach  # a mode chooses among pools, and leaves the network as it is
+        _shared(reaches, reach)
         site_of = {pool.id: pool.site for pool in fleet.pools}
         found[mode] = tuple(
             Reached(
@@ -106,8 +129,11 @@ def reached(at: Source, window: str, workload: str, rps: float | None) -> dict[s
 @st.cache_resource(show_spinner="Settling all demand as it is", max_entries=12)
 def _before(key: tuple[str, int], now: datetime, window: str, workload: str, _question: whatif.Question, held: str) -> whatif.Before:  # noqa: ARG001 - kept under it
     draws = _draws(key, now, window, _question.seed)
-    before = whatif.before_of(_question, whatif.scenario_of(json.loads(held), _question), draws=draws.beside())
+    reaches = _reaches(key, now, window)
+    asked = whatif.scenario_of(json.loads(held), _question)
+    before = whatif.before_of(_question, asked, draws=draws.beside(), beside=tuple(reaches))
     _keep(draws, before.draws)
+    _shared(reaches, before.fleet.reach)
     return before
 
 

@@ -21,6 +21,7 @@ from routing.fleet import Fleet, FleetOptions, settle
 from routing.harm import Loss
 from routing.outcome import Cache, Outcome, measure
 from routing.queueing import capacity_rps
+from routing.reach import Reach
 from routing.scenario import Scenario, apply, digest, parse
 from routing.timeline import at_second, peak_second, timeline
 from routing.variants import Variant
@@ -134,8 +135,9 @@ def _options(question: Question, scenario: Scenario) -> FleetOptions:
     return question.options if scenario.objective is None else replace(question.options, objective=scenario.objective)  # type: ignore[arg-type]
 
 
-def _settled(question: Question, world: World, options: FleetOptions, before: Fleet | None = None) -> Fleet:
-    return settle(world, options, egress=prices_of(question.inventory), memory=memory_of(question.inventory), before=before)
+def _settled(question: Question, world: World, options: FleetOptions, before: Fleet | None = None, beside: Sequence[Reach] = ()) -> Fleet:
+    prices, memory = prices_of(question.inventory), memory_of(question.inventory)
+    return settle(world, options, egress=prices, memory=memory, before=before, beside=beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +149,14 @@ class Before:
     draws: Cache
 
 
-def before_of(question: Question, scenario: Scenario | None = None, *, draws: Cache | None = None) -> Before:
+def before_of(question: Question, scenario: Scenario | None = None, *, draws: Cache | None = None, beside: Sequence[Reach] = ()) -> Before:
     """The baseline that a scenario is held against; the same for all with its workload, rps and objective.
 
-    draws  of the same links, where they are known
+    draws   of the same links, where they are known
+    beside  what other worlds reach, as settle takes it
     """
     options = question.options if scenario is None else _options(question, scenario)
-    fleet = _settled(question, baseline(question, scenario), options)
+    fleet = _settled(question, baseline(question, scenario), options, beside=beside)
     draws = Cache(question.seed) if draws is None else draws
     return Before(fleet, measure(fleet, draws), draws)
 
@@ -173,7 +176,8 @@ def compared(
     applied = apply(scenario, world)
     changed = at_second(applied, peak_second(applied)) if applied.bursts else applied
     after = before.fleet if changed == world else _settled(question, changed, options, before.fleet)
-    draws = before.draws if after.reach is before.fleet.reach else before.draws.beside()
+    is_alike = after.reach is before.fleet.reach and after.workload == before.fleet.workload
+    draws = before.draws if is_alike else before.draws.beside()
     now = was if after is before.fleet else measure(after, draws)
     if points and now.lost_share > _ALL and was.lost_share <= _ALL:  # one of many variants may lose all, and its row says so
         raise NoAnswer(_nobody(scenario, after))

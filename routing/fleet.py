@@ -6,7 +6,7 @@ out. Objective `ttft` and `e2e` minimise the sum over requests of the mean time;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -150,6 +150,7 @@ def settle(
     memory: MemoryOf | None = None,
     before: Fleet | None = None,
     reach: Reach | None = None,
+    beside: Iterable[Reach] = (),
     hints: Hints | None = None,
 ) -> Fleet:
     """Let a world's demand settle on its pools.
@@ -157,6 +158,7 @@ def settle(
     before  the state that traffic moves away from: what a place now sends to a pool it did not use finds a cold cache
             (and a split that can be shown to be best still is kept or mended, see routing.resplit)
     reach   of the same network, where it is known already (Reach.without)
+    beside  of other worlds: one that holds for this one too is taken
 
     Raises UserError for a world without workload, demand, or a pool for the workload's model.
     """
@@ -171,7 +173,7 @@ def settle(
         models = ", ".join(sorted({pool.model for pool in world.all_pools})) or "none"
         raise UserError(f"no pool serves {workload.model}, which {workload.name} asks for; pools serve {models}")
     pools = tuple(pool for pool in world.all_pools if pool.model == workload.model and world.all_sites[pool.site].kind != "metro")
-    reach = reach or _reach(world, sorted({pool.site for pool in pools}), options, before)
+    reach = reach or _reach(world, sorted({pool.site for pool in pools}), options, beside if before is None else (before.reach, *beside))
     column = np.array([reach.serving.index(pool.site) for pool in pools], dtype=np.intp)
     hit = world.cache_hit_ratio
     curves = tuple(PoolCurve(pool, workload, hit, options.objective, options.max_utilisation) for pool in pools)
@@ -214,12 +216,10 @@ def settle(
     )
 
 
-def _reach(world: World, serving: Sequence[str], options: FleetOptions, before: Fleet | None) -> Reach:
-    """What can be reached; that of the state before where nothing of the network has changed since."""
+def _reach(world: World, serving: Sequence[str], options: FleetOptions, known: Iterable[Reach]) -> Reach:
+    """What can be reached; one of those that are known where nothing of the network differs."""
     asked: dict[str, Any] = {name: getattr(options, name) for name in ("relays", "relay_ms", "connection", "onward", "relay_mode")}
-    if before is not None and before.reach.holds_for(world, serving, **asked):
-        return before.reach
-    return Reach(world, serving, **asked)
+    return next((one for one in known if one.holds_for(world, serving, **asked)), None) or Reach(world, serving, **asked)
 
 
 def _rates(fleet: Fleet) -> Floats:

@@ -133,9 +133,14 @@ class Reach:
             and same_sites
             and (world.down, world.cut, world.residency) == (mine.down, mine.cut, mine.residency)
             and world.demand.keys() == mine.demand.keys()
-            and _upload_bytes(world) == _upload_bytes(mine)
+            and self._crossings(world) == self._crossings(mine)
             and not (self.gone != np.array([name in world.down for name in self.infra], dtype=bool)).any()
         )
+
+    def _crossings(self, world: World) -> tuple[float, ...]:
+        """Of a size only this is asked: most prompts fit into the first window, whatever they are."""
+        _, _, _, connection, onward, _ = self._asked
+        return tuple(crossings(leg, _upload_bytes(world)) for leg in (connection, onward))
 
     # ---- legs
 

@@ -117,6 +117,19 @@ def test_users_of_a_failed_site_move_on_when_the_next_one_fails_too(down):
         assert np.array_equal(step.total_ms, anew.total_ms)
 
 
+@given(seed=SEEDS, sizes=st.lists(st.sampled_from([0, 1, 14_600, 14_601, 43_800, 43_801, 10**6]), min_size=2, max_size=2))
+@settings(max_examples=15, deadline=None)
+def test_what_another_workload_reaches_is_taken_where_sizes_cross_as_often(seed, sizes):
+    """Uploads that wait for as many windows of slow start have one Reach; the outcome is that of a world looked at anew either way."""
+    worlds = [replace(kit.random_world(seed), workload=workload(upload_bytes=size, ttft_budget_ns=300 * MS)) for size in sizes]
+    worlds[1] = replace(worlds[0], workload=worlds[1].workload)
+    first = settle(worlds[0])
+    found, anew = settle(worlds[1], beside=[first.reach]), settle(worlds[1])
+    assert (found.reach is first.reach) == (upload_windows(sizes[0]) == upload_windows(sizes[1]))
+    assert np.array_equal(found.reach.total_ms, anew.reach.total_ms)
+    assert measure(found) == measure(anew)
+
+
 @given(seed=st.integers(0, 10_000), factor=st.sampled_from([0.5, 1.0, 3.0]), mode=st.sampled_from(["any", "edge", "cloud"]))
 @settings(max_examples=15, deadline=None)
 def test_what_is_known_of_the_network_serves_other_loads_modes_and_prices(seed, factor, mode):
