@@ -31,13 +31,13 @@ _WORDS = {
 }
 
 
-@st.cache_data(show_spinner=False, max_entries=8)
+@st.cache_resource(show_spinner=False, max_entries=8)
 def _open(key: tuple[str, int]) -> list[Alarm]:
     return [alarm_of(row) for row in alarms.alarm_rows(data.opened(key[0]))]
 
 
 def open_alarms(at: Source) -> list[Alarm]:
-    """The alarms that are open."""
+    """The alarms that are open. Shared: nobody may change it."""
     return _open(at.key)
 
 

@@ -293,13 +293,13 @@ def newest(at: Source) -> datetime | None:
     return span[1] if span else None
 
 
-@st.cache_data(show_spinner=False, max_entries=16)
+@st.cache_resource(show_spinner=False, max_entries=16)
 def _agents(key: tuple[str, int], now: datetime) -> Columns:
     return _columns(queries.agents(opened(key[0]), now))
 
 
 def agents(at: Source) -> Columns:
-    """Every agent with its last status."""
+    """Every agent with its last status. Shared: nobody may change it."""
     return _agents(at.key, clock(at))
 
 
