@@ -39,7 +39,7 @@ from routing.kernel import Form
 from routing.matrix import Matrix, solve
 from routing.request import Request
 from routing.scenario import MatrixChange, compare_matrices
-from routing.served import Serving, State, effects_of_failure
+from routing.served import Failure, Serving, State
 from warehouse import Warehouse, open_warehouse, queries, workbench
 from warehouse.moments import link_moments
 
@@ -421,13 +421,19 @@ def _serving(key: tuple[str, int], now: datetime, window: str) -> Serving:
     return answers.serving_of(known(Source(*key, now), window))
 
 
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _failed(key: tuple[str, int], now: datetime, window: str, site: str) -> Failure:
+    return Failure(site, _serving(key, now, window))
+
+
 @st.cache_data(show_spinner="Planning before and after", max_entries=32)
 def _failure_effects(key: tuple[str, int], now: datetime, window: str, site: str, workload: str) -> Columns:
     serving = _serving(key, now, window)
     asked = answers.workload_of(workload)
     places = serving.world.sites
     sources = sorted({link.src for link in serving.world.links if link.src in places and places[link.src].kind == "pop"})
-    found = effects_of_failure(site, serving, [Request(source=source, workload=asked, k=1) for source in sources])
+    failed = _failed(key, now, window, site)
+    found = [failed.effect(Request(source=source, workload=asked, k=1)) for source in sources]
     return {
         "from": list(sources),
         "state": [_STATES[one.state] for one in found],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +15,7 @@ from routing.request import Request
 from routing.scenario import Scenario, apply, planner_of, rehome
 from routing.world import World
 
-__all__ = ["Effect", "Served", "Serving", "State", "effects_of_failure"]
+__all__ = ["Effect", "Failure", "Served", "Serving", "State"]
 
 State = Literal["unchanged", "another way", "moved", "re-homed", "lost"]
 
@@ -75,28 +74,31 @@ class Effect:
         return "another way" if self.delta_ns else "unchanged"
 
 
-def effects_of_failure(site: str, before: Serving, requests: Iterable[Request]) -> list[Effect]:
-    """What the loss of one site does to requests that any site may serve.
+class Failure:
+    """What the loss of one site does to requests that any site may serve; made ready once, for requests of any workload.
 
     A loss takes ways away and makes none: a request that does not come from the site, and whose best route does not touch
     it, keeps that route and is not planned again. Raises UnknownSite for a site the world does not have.
     """
-    changed = apply(Scenario(name=f"fail {site}", edits=(FailSite(site),)), before.world)
-    after = Serving(changed, egress=before.egress, seed=before.seed, snapshot=before.snapshot)
-    leg = rehome(site, before.world, changed)
 
-    def effect(request: Request) -> Effect:
-        was = before.best(request)
-        if request.source != site:
-            if was is None or site not in was.sites:
+    def __init__(self, site: str, before: Serving) -> None:
+        changed = apply(Scenario(name=f"fail {site}", edits=(FailSite(site),)), before.world)
+        self.site = site
+        self.before = before
+        self.after = Serving(changed, egress=before.egress, seed=before.seed, snapshot=before.snapshot)
+        self._leg = rehome(site, before.world, changed)
+
+    def effect(self, request: Request) -> Effect:
+        """What it does to one request."""
+        was, leg = self.before.best(request), self._leg
+        if request.source != self.site:
+            if was is None or self.site not in was.sites:
                 return Effect(before=was, after=was, rehome=None, delta_ns=None if was is None else 0.0)
-            now, extra_ns, by = after.best(request), 0.0, None
+            now, extra_ns, by = self.after.best(request), 0.0, None
         elif leg is None:
             return Effect(before=was, after=None, rehome=None, delta_ns=None)
         else:
-            now, by = after.best(replace(request, source=leg.dst)), leg
+            now, by = self.after.best(replace(request, source=leg.dst)), leg
             extra_ns = (rank_rtt_ns(leg) or 0) * (1.0 + HANDSHAKE_ROUND_TRIPS[request.connection])
         delta_ns = None if was is None or now is None else now.ttft_p50_ns + extra_ns - was.ttft_p50_ns
         return Effect(before=was, after=now, rehome=by, delta_ns=delta_ns)
-
-    return [effect(request) for request in requests]

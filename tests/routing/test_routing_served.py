@@ -11,7 +11,7 @@ from routing_kit import grid_links, grid_sites, pool, workload
 from records.errors import UnknownSite
 from routing.request import Request
 from routing.scenario import FailSite, Scenario, what_ifs
-from routing.served import Served, Serving, effects_of_failure
+from routing.served import Failure, Served, Serving
 from routing.world import World
 
 
@@ -24,7 +24,8 @@ def told(answer):
 
 def equal(world, site, requests):
     """Every effect is that of the whole answers before and after."""
-    found = effects_of_failure(site, Serving(world), requests)
+    failure = Failure(site, Serving(world))
+    found = [failure.effect(request) for request in requests]
     whole = what_ifs(Scenario(name="x", edits=(FailSite(site),)), world, requests)
     for one, other in zip(found, whole, strict=True):
         assert (one.before, one.after, one.rehome) == (told(other.before), told(other.after), other.rehome)
@@ -64,4 +65,4 @@ def test_with_no_pool_left_requests_are_lost():
 def test_a_site_that_nobody_knows_cannot_fail():
     """UnknownSite."""
     with pytest.raises(UnknownSite):
-        effects_of_failure("mars", Serving(World.of(kit.SITES, kit.LINKS, ())), [])
+        Failure("mars", Serving(World.of(kit.SITES, kit.LINKS, ())))
