@@ -23,6 +23,7 @@ __all__ = [
     "PAIR_PAGE",
     "PATHS_PAGE",
     "PLOTLY",
+    "REFRESH_S",
     "View",
     "csv_of",
     "guard",
@@ -45,6 +46,8 @@ __all__ = [
     "view_of_minute",
 ]
 
+#: What is live on a page is drawn anew so often.
+REFRESH_S = 15
 PAIR_PAGE = "app_pages/pair.py"
 PATHS_PAGE = "app_pages/paths.py"
 
@@ -155,7 +158,7 @@ def sidebar() -> None:
     st.session_state["view"] = View(at, window, medium, links, data.sites(at))
 
 
-@st.fragment(run_every=10)
+@st.fragment(run_every=REFRESH_S)
 def _provenance(at: data.Source, newest: datetime | None) -> None:
     turns.give_way()
     with guard():

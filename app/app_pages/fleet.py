@@ -14,7 +14,6 @@ from app import address, data, frame, health, text, turns
 from app.frame import View
 from app.theme import Theme
 
-REFRESH_S = 15
 #: Panels of an agent's own report over time: column, title, unit.
 PANELS = (
     ("loop_lag_p99_ms", "Loop lag p99", "ms"),
@@ -103,7 +102,7 @@ def report_figure(found: Mapping[str, Sequence[Any]], theme: Theme) -> go.Figure
     return figure
 
 
-@st.fragment(run_every=REFRESH_S)
+@st.fragment(run_every=frame.REFRESH_S)
 def _live(seen: View) -> None:
     turns.give_way()
     with frame.guard():

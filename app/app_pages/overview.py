@@ -10,8 +10,6 @@ from app import address, alarm_panel, data, frame, metrics, picture, standing, t
 from app.components import netmap
 from app.frame import View
 
-REFRESH_S = 15
-
 
 def _focus(site: str) -> None:
     st.session_state["site"] = site or ""
@@ -159,7 +157,7 @@ def _picture(seen: View) -> None:
         _map(seen, metrics.METRICS[metric], focus or None)
 
 
-@st.fragment(run_every=REFRESH_S)
+@st.fragment(run_every=frame.REFRESH_S)
 def _live(seen: View) -> None:
     turns.give_way()
     with frame.guard():
