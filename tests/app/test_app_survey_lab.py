@@ -81,7 +81,7 @@ def truth_ms(net: World) -> dict[str, float]:
 def surveyed(net: World) -> dict[str, Any]:
     """One survey with --from, kept in a warehouse."""
     kept = ("--store", str(net.folder / "kept"))
-    done = net.isochrone(HOST, "survey", "--from", HOST, *CHOSEN, "--ca-file", str(net.ca_file), "--timeout", "1s", "--json", *kept)
+    done = net.isochrone(HOST, "survey", "--from", HOST, *CHOSEN, "--ca-file", str(net.ca_file), "--timeout", "2s", "--json", *kept)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     return {"document": document, "by": {row["region"]: row for row in document["regions"]}}
