@@ -48,6 +48,7 @@ __all__ = [
     "SILENT_AFTER_S",
     "TICK_S",
     "Source",
+    "age_s",
     "agents",
     "clock",
     "counts",
@@ -177,6 +178,11 @@ def clock(at: Source) -> datetime:
     """The clock that ages are told by: the tick, or the minute when nothing has been measured for long."""
     last = newest(at)
     return at.now if last is not None and at.now - last < QUIET_AFTER else at.now.replace(second=0)
+
+
+def age_s(at: datetime) -> float:
+    """Seconds since a moment, by the clock of now: what is shown may be of a source that was read a while ago (app.current)."""
+    return max(0.0, (datetime.now(UTC) - at).total_seconds())
 
 
 # ---- places

@@ -164,7 +164,7 @@ def _provenance(at: data.Source, newest: datetime | None) -> None:
     with guard():
         fresh = data.source() or at
         newest = data.newest(fresh) or newest
-        told = f"newest sample **{text.age((fresh.now - newest).total_seconds())}** ago" if newest else "imports without a date"
+        told = f"newest sample **{text.age(data.age_s(newest))}** ago" if newest else "imports without a date"
         st.caption(f"Snapshot **{fresh.snapshot}** · {told}  \n`{fresh.location}`")
 
 

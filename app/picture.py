@@ -55,7 +55,15 @@ def drawing(
 
 def kpis(seen: View) -> list[tuple[str, str, str, bool]]:
     """The strip of figures: (name, value, remark, whether it calls for attention)."""
-    return _kpis(seen.all_links, seen.at, seen.window, seen.medium)
+    return [*_kpis(seen.all_links, seen.at, seen.window, seen.medium), _newest(seen.at)]
+
+
+def _newest(at: data.Source) -> tuple[str, str, str, bool]:
+    """How old what is shown is, by the clock of now: a source may be read for a while before it is another's turn."""
+    newest = data.newest(at)
+    if newest is None:
+        return "Newest sample", text.UNKNOWN, "imports without a date", False
+    return "Newest sample", text.age(data.age_s(newest)), text.clock(newest), False
 
 
 @by_identity(32)
@@ -68,7 +76,6 @@ def _kpis(links: tuple[LinkEstimate, ...], at: data.Source, window: str, medium:
     lossy = metrics.worst_first(seen.usable, metrics.METRICS["loss"])
     fleet = data.agents(seen.at)
     silent = [name for name, age in zip(fleet["agent"], fleet["age_s"], strict=True) if age is None or age > data.SILENT_AFTER_S]
-    newest = data.newest(seen.at)
     kept_out = sum(link.gate != "ok" for link in measured)
     worst = lossy[0] if lossy else None
     return [
@@ -86,12 +93,6 @@ def _kpis(links: tuple[LinkEstimate, ...], at: data.Source, window: str, medium:
             f"{len(silent)} of {len(fleet['agent'])}" if fleet["agent"] else text.UNKNOWN,
             ", ".join(silent[:2]) + (" …" if len(silent) > 2 else "") if silent else "all report" if fleet["agent"] else "no agent yet",
             bool(silent),
-        ),
-        (
-            "Newest sample",
-            text.age((seen.at.now - newest).total_seconds()) if newest else text.UNKNOWN,
-            text.clock(newest) if newest else "imports without a date",
-            False,
         ),
     ]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app import data, picture, text
 from app.current import Current
 from records.errors import OutsideError
 
@@ -143,3 +145,12 @@ def test_nothing_goes_back_in_time(world: World, current: Resting) -> None:
     newest = current.of("a")
     current._put("a", At("a", 8, 8.0), 1.0)
     assert current.of("a") is newest
+
+
+def test_the_age_that_is_told_is_that_of_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that was read forty seconds ago, its newest sample a second before: 41 s old, not one."""
+    moment = datetime.now(UTC) - timedelta(seconds=40)
+    monkeypatch.setattr(data, "newest", lambda _: moment - timedelta(seconds=1))
+    name, value, remark, is_alert = picture._newest(data.Source("kept", 7, moment))
+    assert (name, remark, is_alert) == ("Newest sample", text.clock(moment - timedelta(seconds=1)), False)
+    assert value in {text.age(41.0), text.age(42.0)}
