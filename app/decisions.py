@@ -83,7 +83,7 @@ def _reaches(key: tuple[str, int], now: datetime, window: str) -> deque[Reach]: 
 
 
 def _shared(reaches: deque[Reach], found: Reach) -> None:
-    if not any(one is found for one in reaches):
+    if not any(one is found for one in tuple(reaches)):  # another session may add to it meanwhile
         reaches.append(found)
 
 

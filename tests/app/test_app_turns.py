@@ -34,16 +34,16 @@ def test_what_refreshes_waits_until_the_last_click_is_answered() -> None:
 
 def test_it_waits_for_a_moment_only() -> None:
     """Whoever clicks for long holds nothing up: after its time it goes on all the same, and says that it did."""
-    turns, held = Turns(), threading.Event()
+    turns, begun, held = Turns(), threading.Event(), threading.Event()
 
     def click() -> None:
         with turns.click():
+            begun.set()
             held.wait(30)
 
     thread = threading.Thread(target=click)
     thread.start()
-    while turns.give_way(0.0):
-        time.sleep(0.001)
+    assert begun.wait(30)
     began = time.monotonic()
     assert not turns.give_way(0.05)
     assert time.monotonic() - began >= 0.05
