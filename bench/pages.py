@@ -99,7 +99,9 @@ class Onlooker(Session):
         """Open the Overview, and let its live parts run until cancelled."""
         async with (
             door,
-            connect(f"ws://127.0.0.1:{PORT}/_stcore/stream", subprotocols=["streamlit"], max_size=None, compression=None) as socket,  # type: ignore[arg-type]
+            connect(
+                f"ws://127.0.0.1:{PORT}/_stcore/stream", subprotocols=["streamlit"], max_size=None, compression=None, open_timeout=OTHER_S
+            ) as socket,  # type: ignore[arg-type]
         ):
             await self._ask(socket, {})
             await self._finished(socket)
@@ -125,7 +127,9 @@ async def visits(sessions: int, clicks: int, think_s: float = 0.15, within_s: fl
         while len(opened) < sessions and not any(task.done() for task in tasks):  # noqa: ASYNC110  a session may fail before it is open
             await asyncio.sleep(0.2)
         visitor = Visitor(think_s)
-        async with connect(f"ws://127.0.0.1:{PORT}/_stcore/stream", subprotocols=["streamlit"], max_size=None, compression=None) as socket:  # type: ignore[arg-type]
+        async with connect(
+            f"ws://127.0.0.1:{PORT}/_stcore/stream", subprotocols=["streamlit"], max_size=None, compression=None, open_timeout=OTHER_S
+        ) as socket:  # type: ignore[arg-type]
             await visitor._ask(socket, {})
             await visitor._finished(socket)
             with contextlib.suppress(TimeoutError):
