@@ -30,7 +30,7 @@ import math
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -115,7 +115,7 @@ class ShiftRules:
 class Level:
     """A shift that is on: from `baseline` to `value` (ms, or a loss ratio), `margin` its hysteresis; since when, for how many buckets.
 
-    times   the how manieth it is of those of which each came soon after the one before
+    times   how many shifts, with this one, have come each soon after the one before
     """
 
     baseline: float
@@ -131,8 +131,9 @@ class Level:
 
     @classmethod
     def of(cls, kept: Mapping[str, Any]) -> Level:
-        """The level of what `kept` gave."""
-        return cls(**{**kept, "since": datetime.fromisoformat(kept["since"])})
+        """The level of what `kept` gave, here or in another version: what only that one knows is left out."""
+        known = {each.name: kept[each.name] for each in fields(cls) if each.name in kept}
+        return cls(**{**known, "since": datetime.fromisoformat(kept["since"])})
 
 
 Ending = Literal["recovered", "settled"]

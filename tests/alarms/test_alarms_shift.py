@@ -130,6 +130,7 @@ def test_a_shift_has_hysteresis() -> None:
     assert series.level is not None
     assert (series.level.baseline, series.level.value, series.level.since) == (101.0, 130.0, NOW + 60 * MINUTE)
     assert Level.of(series.level.kept()) == series.level
+    assert Level.of({**series.level.kept(), "of a later version": 1}) == series.level
     for value in (107.0, 101.0, 101.0, 101.0, 101.0, 107.0, 101.0, 101.0, 101.0, 101.0):
         series.observe(NOW, value)
         assert series.level is not None
