@@ -21,6 +21,10 @@ from records.errors import IsochroneError
 __all__ = ["Check", "check_agent"]
 
 
+#: The clocks of two hosts that are kept in step agree to milliseconds, and an HTTP date to a second.
+_APART_S = 5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One thing that was tried. `detail` says what was found, or what is wrong and what to do."""
@@ -84,7 +88,7 @@ async def _collector(config: AgentConfig) -> list[Check]:
         if answer.status != 200:
             said = f"{settings.url} answered {answer.status} to /readyz" + (f": {answer.text}" if answer.text else "")
             return [Check(name="collector", is_ok=False, detail=f"{said}; is that a collector?")]
-        found = [Check(name="collector", is_ok=True, detail=f"{settings.url} is ready")]
+        found = [Check(name="collector", is_ok=True, detail=f"{settings.url} is ready"), *_clock(answer.ahead_s)]
         if settings.token_file is not None:
             found += _identity(config, await client.call_own("GET", IDENTITY))
     except IsochroneError as error:
@@ -92,6 +96,17 @@ async def _collector(config: AgentConfig) -> list[Check]:
     finally:
         await client.close()
     return found
+
+
+def _clock(ahead_s: float | None) -> list[Check]:
+    """Whether this host's clock and the collector's agree; nothing where it does not say."""
+    if ahead_s is None:
+        return []
+    if abs(ahead_s) <= _APART_S:
+        return [Check(name="clock", is_ok=True, detail=f"within {_APART_S} s of the collector's")]
+    apart = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the collector's"
+    what = "from ten minutes on nothing is taken until they agree" if ahead_s > 0 else "what is measured is dated too early"
+    return [Check(name="clock", is_ok=False, detail=f"{apart}: {what}; set whichever is wrong (chronyc makestep, timedatectl)")]
 
 
 def _identity(config: AgentConfig, answer: Answer) -> list[Check]:

@@ -17,7 +17,7 @@ import httpx
 from probes.hosts import parse_ip
 from probes.secret import SecretFile
 from probes.status import product_version
-from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, HEADER_VERSION, BatchName
+from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_CLOCK_SET, HEADER_SENT_AT, HEADER_SEQUENCE, HEADER_VERSION, BatchName
 from records.errors import CollectorUnreachable, ConfigError, OutsideError, UserError
 from records.texts import one_line
 
@@ -39,6 +39,7 @@ class Answer:
     code  the collector's own word for a refusal; empty where there is none
     body  the JSON object it answered; empty where it is none
     etag  names the version of what it answered; empty where there is none
+    ahead_s   how far this host's clock is ahead of the Date that it answered, to a second or so; None where there is none
     """
 
     status: int
@@ -48,6 +49,7 @@ class Answer:
     code: str = ""
     body: Mapping[str, object] = field(default_factory=dict)
     etag: str = ""
+    ahead_s: float | None = None
 
 
 def check_collector_url(url: str) -> tuple[str, str | None]:
@@ -117,17 +119,23 @@ class CollectorClient:
             headers={HEADER_VERSION: product_version(), "Accept-Encoding": "identity"},
         )
 
-    async def send(self, name: BatchName, body: bytes) -> Answer:
-        """POST one batch (gzip-compressed lines). Raises CollectorUnreachable when there is no answer, ConfigError
-        when the token cannot be read.
+    async def send(self, name: BatchName, body: bytes, *, clock_set_ns: int | None = None) -> Answer:
+        """POST one batch (gzip-compressed lines).
+
+        clock_set_ns   how far the wall clock was set since its lines were dated; None: not, or not known
+
+        Raises CollectorUnreachable when there is no answer, ConfigError when the token cannot be read.
         """
         headers = {
             HEADER_AGENT: name.agent,
             HEADER_BOOT: name.boot,
             HEADER_SEQUENCE: str(name.sequence),
+            HEADER_SENT_AT: str(time.time_ns()),
             "Content-Type": "application/x-ndjson",
             "Content-Encoding": "gzip",
         }
+        if clock_set_ns is not None:
+            headers[HEADER_CLOCK_SET] = str(clock_set_ns)
         return await self._request("POST", _BATCHES, headers=headers, content=body)
 
     async def ready(self) -> Answer:
@@ -240,7 +248,15 @@ def _answer(status: int, headers: httpx.Headers, content: bytes) -> Answer:
         code=code[:50],
         body=said,
         etag=headers.get("etag", "")[:100],
+        ahead_s=_ahead_s(headers),
     )
+
+
+def _ahead_s(headers: httpx.Headers) -> float | None:
+    try:
+        return time.time() - parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, ValueError):
+        return None
 
 
 def _retry_after_s(headers: httpx.Headers) -> float | None:

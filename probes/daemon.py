@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.client import CollectorClient
+from probes.clock import ClockSteps, Dating, clock_error_ns
 from probes.keeper import Keeper
 from probes.model import Vantage, new_boot_id
 from probes.notify import Notifier
@@ -29,7 +30,7 @@ from probes.rounds import Rounds
 from probes.serve import serving
 from probes.settings import AgentConfig
 from probes.spool import Spool
-from probes.status import ClockSteps, CpuSteal, LoopLag, Vitals, clock_error_ns, grade, product_version
+from probes.status import CpuSteal, LoopLag, Vitals, grade, product_version
 from probes.steering import Steering
 from probes.threads import DaemonThreads
 from probes.uplink import Uplink
@@ -82,6 +83,7 @@ class Agent:
         self._produced = dict.fromkeys(MEASUREMENT_TYPES, 0)
         self._rounds = Rounds(config, self._vantage, self._keep)
         self._lag, self._steal, self._clock = LoopLag(self._rounds.phase_ns), CpuSteal(), ClockSteps()
+        self._dating = Dating()
         self._reported = (0, 0, 0, 0)  # rounds, skipped, dropped, not stored: at the last status
         self._stamps: Counter[TsSource] = Counter()
         self._blamed: Counter[FailureSource] = Counter()
@@ -180,13 +182,18 @@ class Agent:
     def _keep(self, lines: Iterable[Line]) -> None:
         """Into the spool, and counted as produced whether the spool had room or not."""
         encoded, measurements = [], 0
-        for line in lines:
+        for line in self._dating.dated(lines):
             encoded.append(encode_line(line))
             if not isinstance(line, AgentStatus):
                 self._produced[type_of(line)] += 1
                 measurements += 1
         before = self._spool.dropped_measurements
-        if encoded and not self._spool.append(encoded, measurements=measurements, now_ns=time.monotonic_ns()) and _is_worth_saying(before):
+        if not encoded:
+            return
+        is_kept = self._spool.append(
+            encoded, measurements=measurements, now_ns=time.monotonic_ns(), wall_offset_ns=self._dating.wall_offset_ns
+        )
+        if not is_kept and _is_worth_saying(before):
             log.error(
                 "spool %s takes nothing more: %d measurements dropped so far", self._spool.directory, self._spool.dropped_measurements
             )

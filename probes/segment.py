@@ -46,12 +46,16 @@ class DamagedSegment(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A sealed batch: its name on the wire, its file, the file's size and the measurements (not statuses) in it."""
+    """A sealed batch: its name on the wire, its file, the file's size and the measurements (not statuses) in it.
+
+    wall_offset_ns   the wall clock less the time since boot when its lines were dated; None: not known, of a process that has ended
+    """
 
     name: BatchName
     path: Path
     size_bytes: int
     measurements: int
+    wall_offset_ns: int | None = None
 
     def read(self) -> bytes:
         """The body to send: gzip-compressed lines, byte for byte the same at every call.
@@ -89,7 +93,7 @@ def is_whole_gzip(body: bytes) -> bool:
     return not inflate.unused_data
 
 
-def store_sealed(folder: Path, life: int, name: BatchName, body: bytes, measurements: int) -> Segment:
+def store_sealed(folder: Path, life: int, name: BatchName, body: bytes, measurements: int, wall_offset_ns: int | None = None) -> Segment:
     """Write a sealed segment; after the return it survives a power cut, and before it there is none.
 
     Only then may its open file go and the batch be sent: a batch that was sent never comes back with other bytes.
@@ -106,7 +110,7 @@ def store_sealed(folder: Path, life: int, name: BatchName, body: bytes, measurem
         draft.unlink(missing_ok=True)
         raise
     fsync_folder(folder)
-    return Segment(name=name, path=path, size_bytes=len(body), measurements=measurements)
+    return Segment(name=name, path=path, size_bytes=len(body), measurements=measurements, wall_offset_ns=wall_offset_ns)
 
 
 def whole_lines(content: bytes) -> tuple[list[bytes], int, int]:

@@ -3,6 +3,7 @@
 A spool is a folder of segments, and a segment is a batch. Rules, above the code that keeps them:
 
 * Lines are appended to one open segment, ``<life>-<boot>-<sequence>.open``. After `sync` they survive a power cut.
+* All lines of a segment were dated by one setting of the wall clock: when that is set, the next line opens another segment.
 * A segment is sealed before it is sent: compressed, fsynced, renamed to ``<life>-<boot>-<sequence>-<measurements>.ndjson.gz``.
   A sealed segment never changes: its bytes are the bytes on the wire, so a batch sent twice is the same batch.
 * It is deleted only by `done`, which is called after the collector's 200.
@@ -30,12 +31,15 @@ from typing import Self
 from probes.segment import OPEN, SEALED, Segment, claim_folder, compress, fsync_folder, open_path, store_sealed, whole_lines, write_all
 from records.batch import BatchName
 from records.errors import NotPermitted
+from records.units import SECOND
 
 __all__ = ["QUARANTINE", "Segment", "Spool"]
 
 #: Sub-folder for batches that the collector will not take and that must not be sent again as they are.
 QUARANTINE = "quarantine"
 _KEEP_QUARANTINED = 100
+#: A wall clock that has moved by more was set; one that is being slewed to the right time moves by half a millisecond a second (adjtimex).
+_CLOCK_SET_NS = SECOND
 
 
 @dataclass(slots=True)
@@ -44,8 +48,14 @@ class _Open:
     fd: int
     sequence: int
     opened_at_ns: int
+    wall_offset_ns: int | None
     size_bytes: int = 0
     measurements: int = 0
+
+    def is_dated_by(self, wall_offset_ns: int | None) -> bool:
+        """Whether its lines were dated by this setting of the clock, as far as is known."""
+        known = self.wall_offset_ns
+        return known is None or wall_offset_ns is None or abs(wall_offset_ns - known) <= _CLOCK_SET_NS
 
 
 @dataclass(slots=True)
@@ -90,16 +100,20 @@ class Spool:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def append(self, lines: Sequence[bytes], *, measurements: int, now_ns: int) -> bool:
+    def append(self, lines: Sequence[bytes], *, measurements: int, now_ns: int, wall_offset_ns: int | None = None) -> bool:
         """Append whole lines (each with its newline) that belong together; `measurements` of them are not statuses.
+
+        now_ns           monotonic time
+        wall_offset_ns   as in probes.clock; None: not known
 
         Returns False when they could not be kept (disk full, or a bound too small): they are then counted as dropped.
         """
         block = b"".join(lines)
         with self._lock:
             state = self._state
-            if state.current is not None and state.current.size_bytes + len(block) > self.segment_bytes:
-                state.closing.append(state.current)
+            current = state.current
+            if current is not None and (current.size_bytes + len(block) > self.segment_bytes or not current.is_dated_by(wall_offset_ns)):
+                state.closing.append(current)
                 state.current = None
             self._make_room(len(block))
             if self._size_bytes() + len(block) > self.max_bytes:
@@ -107,7 +121,7 @@ class Spool:
                 return False
             try:
                 if state.current is None:
-                    state.current = self._open_segment(now_ns)
+                    state.current = self._open_segment(now_ns, wall_offset_ns)
                 write_all(state.current.fd, block, state.current.size_bytes)
             except OSError:
                 self.dropped_measurements += measurements
@@ -154,9 +168,8 @@ class Spool:
                     entry.path.unlink()
                     continue
                 body = compress(entry.path.read_bytes())
-                segment = store_sealed(
-                    self.directory, self._life, BatchName(self.agent, self.boot, entry.sequence), body, entry.measurements
-                )
+                name = BatchName(self.agent, self.boot, entry.sequence)
+                segment = store_sealed(self.directory, self._life, name, body, entry.measurements, entry.wall_offset_ns)
                 with self._lock:
                     self._state.closing.popleft()
                     os.close(entry.fd)
@@ -286,11 +299,11 @@ class Spool:
             store_sealed(self.directory, life, name, compress(b"".join(lines)), measurements)
         return torn > 1
 
-    def _open_segment(self, now_ns: int) -> _Open:
+    def _open_segment(self, now_ns: int, wall_offset_ns: int | None) -> _Open:
         state = self._state
         path = open_path(self.directory, self._life, self.boot, state.next_sequence)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        entry = _Open(path, fd, state.next_sequence, now_ns)
+        entry = _Open(path, fd, state.next_sequence, now_ns, wall_offset_ns)
         state.next_sequence += 1
         state.is_folder_dirty = True
         return entry

@@ -7,7 +7,6 @@ RTTs do not depend on the wall clock, so an unsynchronised clock alone degrades 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ from typing import Literal
 from probes.schedule import first_due_ns
 from records.measurement import TsSource
 from records.statistics import percentile_ns
-from records.units import MS, SECOND, US
+from records.units import MS, SECOND
 
-__all__ = ["ClockSteps", "CpuSteal", "Lateness", "LoopLag", "Vitals", "clock_error_ns", "grade", "product_version"]
+__all__ = ["CpuSteal", "Lateness", "LoopLag", "Vitals", "grade", "product_version"]
 
 #: Above these an agent marks its own rows (kernel-stamped RTTs survive a busy loop; TTFT and user-clock RTTs do not).
 LAG_LIMIT_NS = 250 * MS
@@ -35,7 +34,6 @@ USER_TIMED_LAG_NS = 5 * MS
 CLOCK_STEP_LIMIT_NS = 100 * MS
 
 _SAMPLE_NS = 100 * MS
-_STA_UNSYNC = 0x0040
 
 
 def product_version() -> str:
@@ -119,47 +117,6 @@ class CpuSteal:
         except (OSError, ValueError):
             return None
         return (ticks[7], sum(ticks)) if fields[:1] == ["cpu"] and len(ticks) == 8 else None
-
-
-class ClockSteps:
-    """Whether somebody set the wall clock: it is compared with the monotonic one, which nobody can set."""
-
-    def __init__(self) -> None:
-        self._offset_ns = time.time_ns() - time.monotonic_ns()
-
-    def take_ns(self) -> int:
-        """How far the wall clock has moved against the monotonic one since the last call, in ns; forward is positive."""
-        before, self._offset_ns = self._offset_ns, time.time_ns() - time.monotonic_ns()
-        return self._offset_ns - before
-
-
-class _Timex(ctypes.Structure):
-    """struct timex of adjtimex(2), as far as it is read here; the rest is room."""
-
-    _fields_ = [
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_byte * 512),
-    ]
-
-
-def clock_error_ns() -> int | None:
-    """The kernel's estimate of the wall clock's error in ns (adjtimex); None when nobody keeps the clock in step.
-
-    Time daemons that give no estimate (esterror 0) leave the bound `maxerror`, which is then taken.
-    """
-    try:
-        timex = _Timex(modes=0)
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
-    except (AttributeError, OSError):
-        return None
-    if state < 0 or timex.status & _STA_UNSYNC:
-        return None
-    return int(timex.esterror or timex.maxerror) * US
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

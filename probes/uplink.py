@@ -7,6 +7,7 @@ What an answer means (the collector's side of it is in the contract):
 400                   the collector keeps it among its rejects with the reason: deleted here, counted, logged
 401, 403, 426         the token, the site or this version is wrong: kept, tried again slowly; only a person can mend it
 409, 413, 415         this batch will never be taken as it is: put into quarantine, logged, and on with the next one
+425                   the collector's clock and this host's are apart: kept until they agree, tried again after Retry-After
 429                   busy: tried again after Retry-After
 anything else         kept and tried again with exponential back-off and jitter, at most a minute apart
 ====================  ================================================================================================
@@ -22,9 +23,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from probes.client import Answer, CollectorClient
+from probes.clock import wall_offset_ns
 from probes.segment import DamagedSegment, Segment
 from probes.spool import Spool
 from records.errors import CollectorUnreachable, ConfigError
+from records.units import SECOND
 
 __all__ = ["Backoff", "Uplink", "Verdict", "judge"]
 
@@ -33,6 +36,8 @@ log = logging.getLogger("isochrone.uplink")
 _MAX_BACKOFF_S = 60.0
 _REFUSED_AGAIN_S = 60.0
 _MAX_IN_FLIGHT = 8
+#: Less is slewing, and no reason to date anything anew.
+_CLOCK_SET_NS = SECOND
 
 
 class Verdict(Enum):
@@ -61,6 +66,14 @@ def judge(status: int) -> Verdict:
     if status in {409, 413, 415}:
         return Verdict.QUARANTINED
     return Verdict.BUSY if status == 429 else Verdict.FAILED
+
+
+def _clock_set_ns(segment: Segment) -> int | None:
+    """How far the wall clock was set since a segment's lines were dated; None: it was not, or nobody knows."""
+    if segment.wall_offset_ns is None:
+        return None
+    set_ns = wall_offset_ns() - segment.wall_offset_ns
+    return set_ns if abs(set_ns) > _CLOCK_SET_NS else None
 
 
 class Backoff:
@@ -170,7 +183,7 @@ class Uplink:
                 log.warning("%s cannot be read: %s; %d measurements are lost", segment.path, error.strerror, segment.measurements)
                 self._spool.lose(segment)
                 return None
-            return self._settle(segment, await self._client.send(segment.name, body))
+            return self._settle(segment, await self._client.send(segment.name, body, clock_set_ns=_clock_set_ns(segment)))
         except (CollectorUnreachable, ConfigError) as error:
             return _Failure(str(error))
         except OSError as error:  # the spool's own folder: sent again later, which the collector takes for what it is

@@ -27,6 +27,8 @@ from records.stamp import StampResult
 __all__ = [
     "HEADER_AGENT",
     "HEADER_BOOT",
+    "HEADER_CLOCK_SET",
+    "HEADER_SENT_AT",
     "HEADER_SEQUENCE",
     "HEADER_VERSION",
     "LINE_TYPES",
@@ -41,6 +43,10 @@ SCHEMA_VERSION = 1
 HEADER_AGENT = "Isochrone-Agent"
 HEADER_BOOT = "Isochrone-Boot"
 HEADER_SEQUENCE = "Isochrone-Sequence"
+#: The sender's wall clock as it sends, Unix time in ns.
+HEADER_SENT_AT = "Isochrone-Sent-At"
+#: How far the sender's wall clock has been set since the batch's lines were dated, ns; forward is positive.
+HEADER_CLOCK_SET = "Isochrone-Clock-Set"
 #: The version of the sender's software, in every request of an agent.
 HEADER_VERSION = "Isochrone-Version"
 

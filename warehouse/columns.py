@@ -240,7 +240,7 @@ COLUMNS: dict[str, Columns] = {
         "sequence": _INT,
         **dict.fromkeys(("content_sha256", "source"), _TEXT),
         "received_at": _AT,
-        **dict.fromkeys(("line_count", "stored_count", "rejected_count"), _INT),
+        **dict.fromkeys(("line_count", "stored_count", "rejected_count", "redated_ns"), _INT),
     },
     "rtt_matrix": {
         **dict.fromkeys(("src", "dst", "medium"), _TEXT),

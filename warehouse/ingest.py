@@ -32,9 +32,10 @@ import msgspec
 import pyarrow as pa
 
 from records.batch import LINE_TYPES, SCHEMA_VERSION, BatchName
-from records.measurement import AgentStatus, PingResult
-from records.stamp import StampResult
+from records.dating import ended_ns, redated
+from records.measurement import AgentStatus
 from records.units import SECOND
+from warehouse.clocks import MAX_AHEAD_NS
 from warehouse.columns import (
     Row,
     agent_status_rows,
@@ -50,7 +51,6 @@ from warehouse.columns import (
 from warehouse.rounds import PING_PREFIX, ping_table
 
 __all__ = [
-    "MAX_AHEAD_NS",
     "MAX_BATCH_ROWS",
     "MAX_BODY_BYTES",
     "MAX_LINE_BYTES",
@@ -65,8 +65,6 @@ __all__ = [
 MAX_BODY_BYTES = 64 << 20
 MAX_LINE_BYTES = 4 << 20
 MAX_BATCH_ROWS = 500_000
-#: What is dated later than this after its receipt is refused. There is no limit the other way: an agent may have been cut off for weeks.
-MAX_AHEAD_NS = 600 * SECOND
 _KEPT_CHARACTERS = 4000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLLECTOR = "collector"
@@ -116,9 +114,10 @@ class Reject:
 class Batch:
     """What one transaction stores of a batch or of an imported file, all of it or nothing.
 
-    tables    Arrow tables by table name, rejects among them
-    counts    lines stored by type (ping, traceroute, ..., status)
-    sites     the `src` of its measurements and the `site` of its reports
+    tables        Arrow tables by table name, rejects among them
+    counts        lines stored by type (ping, traceroute, ..., status)
+    sites         the `src` of its measurements and the `site` of its reports
+    redated_ns    how far its times were moved, for a clock that was wrong; None: they are the sender's own
     """
 
     name: BatchName
@@ -130,6 +129,7 @@ class Batch:
     tables: dict[str, pa.Table]
     counts: dict[str, int]
     sites: frozenset[str] = frozenset()
+    redated_ns: int | None = None
 
     @property
     def stored_count(self) -> int:
@@ -219,7 +219,7 @@ def repr_texts(value: object) -> str:
     return ""
 
 
-def _decode(line: bytes, name: BatchName, received_at: datetime) -> tuple[str, str, list[Row]] | tuple[str, str]:
+def _decode(line: bytes, name: BatchName, received_at: datetime, redate_ns: int) -> tuple[str, str, list[Row]] | tuple[str, str]:
     """(type, site, rows) of a good line, (reason, detail) of a bad one."""
     if len(line) > MAX_LINE_BYTES:
         return "too_long", f"the line has {len(line)} bytes and at most {MAX_LINE_BYTES} are taken"
@@ -235,13 +235,15 @@ def _decode(line: bytes, name: BatchName, received_at: datetime) -> tuple[str, s
         record = _DECODERS[envelope.type].decode(line)
         if _holds_nul(line):
             return "bad_text", "the line holds a NUL character"
-    except (msgspec.DecodeError, RecursionError) as error:
-        return "bad_field", str(error)
+        if redate_ns:
+            record = redated(record, lambda at_ns: at_ns + redate_ns)
     except UnicodeDecodeError as error:
         return "not_json", str(error)
+    except (ValueError, RecursionError) as error:  # msgspec's own are ValueErrors
+        return "bad_field", str(error)
     if record.agent != name.agent:
         return "wrong_agent", f"the line is of agent {record.agent!r} and the batch of {name.agent!r}"
-    if (ahead_ns := _latest_ns(record) - unix_ns(received_at)) > MAX_AHEAD_NS:
+    if (ahead_ns := ended_ns(record) - unix_ns(received_at)) > MAX_AHEAD_NS:
         said = f"it is dated {min(ahead_ns // SECOND, 10**12)} s after it was received, and at most {MAX_AHEAD_NS // SECOND} are taken"
         return "from_the_future", f"{said}; set the clock of {name.agent!r}"
     rows = _ROWS[envelope.type][1](record, name, received_at)
@@ -255,21 +257,15 @@ def unix_ns(at: datetime) -> int:
     return (at - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
-def _latest_ns(record: Any) -> int:
-    """The latest time that a record names of itself."""
-    if isinstance(record, AgentStatus):
-        return record.at_ns
-    packets = record.samples if isinstance(record, PingResult | StampResult) else ()
-    return max(record.started_at_ns, *(packet.sent_at_ns for packet in packets)) if packets else int(record.started_at_ns)
-
-
 def _refuse_many(row_count: int) -> None:
     if row_count > MAX_BATCH_ROWS:
         raise TooLarge(f"the batch holds more than {MAX_BATCH_ROWS} rows; send it in smaller ones")
 
 
-def parse(content: bytes, name: BatchName, *, received_at: datetime) -> Batch:
+def parse(content: bytes, name: BatchName, *, received_at: datetime, redate_ns: int = 0) -> Batch:
     """The batch `name` from its uncompressed lines; empty lines are passed over.
+
+    redate_ns   is added to all that the sender's wall clock dated (see warehouse.clocks)
 
     Raises Unreadable when it holds no line at all, TooLarge when it holds more than MAX_BATCH_ROWS rows.
     """
@@ -278,13 +274,15 @@ def parse(content: bytes, name: BatchName, *, received_at: datetime) -> Batch:
     if not lines:
         raise Unreadable("empty", "the batch holds no line")
     bulk = [line for _, line in lines if line.startswith(PING_PREFIX) and len(line) <= MAX_LINE_BYTES]
-    rounds = ping_table(bulk, name, received_at, latest_ns=unix_ns(received_at) + MAX_AHEAD_NS) if len(bulk) >= _BULK_LINES else None
+    rounds = None
+    if len(bulk) >= _BULK_LINES:
+        rounds = ping_table(bulk, name, received_at, latest_ns=unix_ns(received_at) + MAX_AHEAD_NS, redate_ns=redate_ns)
     row_count = 0 if rounds is None else rounds.num_rows
     _refuse_many(row_count)
     for number, line in lines:
         if rounds is not None and line.startswith(PING_PREFIX) and len(line) <= MAX_LINE_BYTES:
             continue
-        decoded = _decode(line, name, received_at)
+        decoded = _decode(line, name, received_at, redate_ns)
         if len(decoded) == 2:
             parts.rejects.append(Reject(number, decoded[0], _clean(decoded[1]), kept_text(line)))
             continue
@@ -312,6 +310,7 @@ def parse(content: bytes, name: BatchName, *, received_at: datetime) -> Batch:
         tables=made,
         counts=parts.counts,
         sites=frozenset(parts.sites),
+        redated_ns=redate_ns or None,
     )
 
 

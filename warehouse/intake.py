@@ -4,8 +4,8 @@
 
     POST /api/v1/batches   200 stored, or stored already; 400 unreadable (kept as a reject with the reason); 401 no or a wrong token;
                            403 not this agent, or not its site; 409 the name was used for other content; 413 too large;
-                           426 this agent is too old; 429 the queue is full (Retry-After); 503 the warehouse cannot be written
-                           to (Retry-After)
+                           425 the agent's clock is far ahead of this host's (Retry-After); 426 this agent is too old; 429 the
+                           queue is full (Retry-After); 503 the warehouse cannot be written to (Retry-After)
     POST /api/v1/enroll, /api/v1/rotate, GET /api/v1/identity: warehouse/door.py
     GET  /api/v1/openapi.json   all of this, for programs
     GET  /healthz          it runs
@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, BatchName
+from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_CLOCK_SET, HEADER_SENT_AT, HEADER_SEQUENCE, BatchName
+from warehouse.clocks import NUMBER, redating_ns
 from warehouse.connect import Warehouse, open_warehouse
 from warehouse.door import Door
 from warehouse.ingest import COLLECTOR, MAX_BODY_BYTES, Batch, Reject, TooLarge, Unreadable, decompress, parse
@@ -59,6 +61,8 @@ BODY_GRACE_S = 30.0
 BODY_LEAST_BYTES_PER_S = 10_000
 #: Bodies that are unpacked and read at one time: each may take a few hundred MB for the moment.
 _READERS = 2
+#: Agents of which it is remembered that their clocks are ahead.
+_MOST_AHEAD = 10_000
 _AGENT = re.compile(r"[!-~]{1,128}")
 _BOOT = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _SEQUENCE = re.compile(r"[0-9]{1,18}")
@@ -92,6 +96,7 @@ class Collector:
         self.readers = ThreadPoolExecutor(_READERS, thread_name_prefix="batch-reader")
         self.batches: Counter[str] = Counter()
         self.rejects: Counter[str] = Counter()
+        self._ahead: set[str] = set()
 
     async def post(self, request: Request) -> Response:
         """POST /api/v1/batches."""
@@ -108,10 +113,26 @@ class Collector:
     async def _take(self, request: Request) -> tuple[Batch, bool]:
         agent = await self.door.authorised(request)
         self.door.check_version(request)
+        redate_ns = self._check_clock(request, agent)
         async with self._body(request) as body:
             if agent is not None:  # it may have been revoked while its body came in
                 await self.door.authorised(request)
-            return await self._take_body(request, agent, body)
+            return await self._take_body(request, agent, body, redate_ns)
+
+    def _check_clock(self, request: Request, agent: str | None) -> int:
+        """As `redating_ns`; says once of each agent that its clock, or this one, is wrong. Raises Refusal."""
+        name = repr(request.headers.get(HEADER_AGENT, "")[:128]) if agent is None else repr(agent)
+        try:
+            redate_ns = redating_ns(request.headers, time.time_ns())
+        except Refusal as refusal:
+            if refusal.status == 425 and name not in self._ahead and len(self._ahead) < _MOST_AHEAD:
+                self._ahead.add(name)
+                log.warning("agent %s: %s; said of every agent, it is this host's clock", name, refusal)
+            raise
+        if name in self._ahead:
+            self._ahead.discard(name)
+            log.info("agent %s: its clock and this host's agree again", name)
+        return redate_ns
 
     @contextlib.asynccontextmanager
     async def _body(self, request: Request) -> AsyncIterator[bytes]:
@@ -154,7 +175,7 @@ class Collector:
         finally:
             self.received_bytes -= held
 
-    async def _take_body(self, request: Request, agent: str | None, body: bytes) -> tuple[Batch, bool]:
+    async def _take_body(self, request: Request, agent: str | None, body: bytes, redate_ns: int) -> tuple[Batch, bool]:
         received_at = datetime.now(UTC)
         name: BatchName | None = None
         try:
@@ -163,7 +184,7 @@ class Collector:
                 raise Refusal(403, "forbidden", f"this token belongs to agent {agent!r} and the batch names {name.agent!r}")
             encoding = request.headers.get("content-encoding", "")
             loop = asyncio.get_running_loop()
-            batch = await loop.run_in_executor(self.readers, _read, body, encoding, name, received_at)
+            batch = await loop.run_in_executor(self.readers, _read, body, encoding, name, received_at, redate_ns)
         except TooLarge as error:
             raise Refusal(413, "too_large", str(error)) from error
         except Unreadable as error:
@@ -254,17 +275,20 @@ def _name(request: Request) -> BatchName:
         if not pattern.fullmatch(value):
             raise Unreadable("bad_header", f"header {header} is {value!r} and must match {pattern.pattern}")
         values.append(value)
+    for header in (HEADER_SENT_AT, HEADER_CLOCK_SET):
+        if (number := request.headers.get(header)) is not None and not NUMBER.fullmatch(number):
+            raise Unreadable("bad_header", f"header {header} is {number!r} and must be a whole number of ns")
     return BatchName(values[0], values[1], int(values[2]))
 
 
-def _read(body: bytes, encoding: str, name: BatchName, received_at: datetime) -> Batch:
+def _read(body: bytes, encoding: str, name: BatchName, received_at: datetime, redate_ns: int) -> Batch:
     if encoding.strip().lower() in {"gzip", "x-gzip"}:
         body = decompress(body)
     elif encoding.strip().lower() not in {"", "identity"}:
         raise Unreadable("bad_encoding", f"Content-Encoding {encoding!r} is not gzip")
     if len(body) > MAX_BODY_BYTES:
         raise TooLarge(f"the batch is larger than {MAX_BODY_BYTES} bytes; send it in smaller ones")
-    return parse(body, name, received_at=received_at)
+    return parse(body, name, received_at=received_at, redate_ns=redate_ns)
 
 
 _OPENAPI = (Path(__file__).parent / "openapi.json").read_bytes()

@@ -70,10 +70,11 @@ _BLOCK_BYTES = 1 << 18
 _PARSE = arrow_json.ParseOptions(explicit_schema=pa.schema(list(_ROUND.items())), unexpected_field_behavior="error")
 
 
-def ping_table(lines: Sequence[bytes], name: BatchName, received_at: datetime, *, latest_ns: int) -> pa.Table | None:
+def ping_table(lines: Sequence[bytes], name: BatchName, received_at: datetime, *, latest_ns: int, redate_ns: int = 0) -> pa.Table | None:
     """The table ping_sample of lines that all begin with PING_PREFIX; None when there is anything unusual about any of them.
 
-    latest_ns   Unix time: a round or packet dated later than that is unusual
+    redate_ns   is added to all times of them
+    latest_ns   Unix time: a round or packet dated later than that, then, is unusual
     """
     content = b"\n".join(lines)
     # What only escapes can bring in (NUL, half a surrogate pair) and what is not ASCII is looked at one by one.
@@ -96,6 +97,9 @@ def ping_table(lines: Sequence[bytes], name: BatchName, received_at: datetime, *
     packets = dict(zip(_SAMPLE, flat.flatten(), strict=True))
     if not _is_good(packets) or not _are_agents(rounds, name) or not _are_replies(packets):
         return None
+    if redate_ns:
+        rounds["started_at_ns"] = pc.add(rounds["started_at_ns"], redate_ns)
+        packets["sent_at_ns"] = pc.add(packets["sent_at_ns"], redate_ns)
     if max(pc.max(rounds["started_at_ns"]).as_py(), pc.max(packets["sent_at_ns"]).as_py()) > latest_ns:
         return None
     return _table(rounds, packets, samples, name, received_at)

@@ -106,7 +106,7 @@ def _joined(batches: Sequence[Batch]) -> dict[str, pa.Table]:
 def _batch_row(batch: Batch) -> Row:
     name = batch.name
     counts = (batch.line_count, batch.stored_count, len(batch.rejects))
-    return (name.agent, name.boot, name.sequence, batch.content_sha256, batch.source, batch.received_at, *counts)
+    return (name.agent, name.boot, name.sequence, batch.content_sha256, batch.source, batch.received_at, *counts, batch.redated_ns)
 
 
 def store_rejected(warehouse: Warehouse, rows: Sequence[Row]) -> None:

@@ -17,7 +17,8 @@ import click
 from app.output import DEFAULT_WAREHOUSE, emit_json, json_option, table
 from app.setup_checks import Finding, agent_findings, collector_findings, disk, warehouse_findings
 from probes.capabilities import inspect
-from probes.status import clock_error_ns, product_version
+from probes.clock import clock_error_ns
+from probes.status import product_version
 from records.errors import IsochroneError, NoAnswer, OutsideError
 from records.units import ms
 

@@ -49,10 +49,10 @@ class _Client(CollectorClient):
         super().__init__(url, ca_file=ca_file)
         self._sends = sends
 
-    async def send(self, name: BatchName, body: bytes) -> Answer:
+    async def send(self, name: BatchName, body: bytes, *, clock_set_ns: int | None = None) -> Answer:
         began_s = time.monotonic()
         try:
-            answer = await super().send(name, body)
+            answer = await super().send(name, body, clock_set_ns=clock_set_ns)
         except CollectorUnreachable:
             self._sends.append(Send(began_s, time.monotonic() - began_s, 0))
             raise

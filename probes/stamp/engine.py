@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
+from probes.clock import clock_error_ns
 from probes.ping.addresses import resolve
 from probes.ping.engine import EchoEngine, gai_name, unsent
 from probes.ping.opening import open_udp
@@ -22,7 +23,6 @@ from probes.ping.session import Probe, Round, Verdict
 from probes.ping.sockets import Incoming, StampedSocket, clocks
 from probes.stamp import wire
 from probes.stamp.account import Answer, Losses, losses, proves_stateful, variations
-from probes.status import clock_error_ns
 from records.measurement import PingSample
 from records.stamp import StampReflectorKind, StampSample
 

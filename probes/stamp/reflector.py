@@ -10,10 +10,10 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+from probes.clock import clock_error_ns
 from probes.ping import ancillary as linux
 from probes.stamp import wire
 from probes.stamp.reflect import Network, Reflected, Reflection
-from probes.status import clock_error_ns
 from records.errors import ConfigError, NotPermitted
 
 __all__ = ["StampReflector"]

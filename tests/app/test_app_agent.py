@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,8 +24,9 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
         return int(probe.getsockname()[1])
 
 
-def isochrone(*argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CLI, *argv], capture_output=True, text=True, timeout=timeout, check=False)
+def isochrone(*argv: str, timeout: float = 60, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **(environ or {})}
+    return subprocess.run([*CLI, *argv], capture_output=True, text=True, timeout=timeout, check=False, env=env)
 
 
 def write_config(folder: Path, url: str, *, token_file: Path | None = None, drain_s: float = 5) -> Path:
@@ -175,10 +176,29 @@ def test_check_passes_with_everything_in_place(tmp_path: Path) -> None:
         report = json.loads(done.stdout)
         assert report["ok"] is True
         assert all(check["ok"] for check in report["checks"])
+        assert {"collector", "clock", "spool"} <= {check["name"] for check in report["checks"]}
     done = isochrone("agent", "check", "--config", str(config), "--json")
     assert done.returncode == 1
     assert [check["name"] for check in json.loads(done.stdout)["checks"] if not check["ok"]] == ["collector"]
     assert "1 of" in done.stderr
+
+
+@pytest.mark.parametrize(("offset_s", "said"), [(3600, "ahead of the collector's: from ten minutes on"), (-3600, "behind the collector's")])
+def test_check_compares_the_clocks(tmp_path: Path, offset_s: int, said: str) -> None:
+    """A host whose clock is an hour from the collector's is told so, and how to mend it."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        pytest.skip("needs libfaketime: apt-get install faketime")
+    port = free_port()
+    config = write_config(tmp_path, f"http://127.0.0.1:{port}")
+    environ = {"LD_PRELOAD": str(library), "FAKETIME": f"{offset_s:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+    with collector(tmp_path / "wh", port):
+        done = isochrone("agent", "check", "--config", str(config), "--json", environ=environ)
+    assert done.returncode == 1
+    (wrong,) = (check for check in json.loads(done.stdout)["checks"] if not check["ok"])
+    assert wrong["name"] == "clock"
+    assert said in wrong["detail"]
+    assert 3598 <= int(wrong["detail"].split()[0]) <= 3601
 
 
 def test_mistakes_end_with_status_2_and_one_line(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def _check(name: str) -> None:
         pytest.skip(str(error))
     assert outcome.is_kept, outcome
     assert outcome.made > 0
-    assert set(outcome.rejects) <= ({"from_the_future"} if name == "clock-stepped" else set())
+    assert not outcome.rejects
 
 
 def test_the_agents_disk_is_full() -> None:

@@ -13,6 +13,7 @@ import pytest
 from probes_collector import Collector, served
 
 from probes.check import check_agent
+from probes.clock import clock_error_ns
 from probes.config import AgentConfig, parse_config
 from probes.daemon import Agent, Summary
 from probes.guard import Guard
@@ -23,7 +24,7 @@ from probes.policy import Policy
 from probes.registry import PROBE_TYPES, ProbeFactory
 from probes.runner import Runner, Skipped
 from probes.schedule import phase_ns
-from probes.status import LoopLag, Vitals, clock_error_ns, grade
+from probes.status import LoopLag, Vitals, grade
 from records.batch import Line
 from records.errors import ConfigError, NotPermitted
 from records.measurement import PingResult, PingSample

@@ -336,3 +336,22 @@ def test_the_folder_is_private(tmp_path: Path) -> None:
         assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
         spool.seal()
         os.sync()
+
+
+def test_lines_of_two_settings_of_the_clock_are_in_two_segments(tmp_path: Path) -> None:
+    """A clock that was set, by more than slewing does, opens another segment; each says by which it was dated, until its process ends."""
+    offsets = [5 * 10**18, 5 * 10**18 + 10**9, 5 * 10**18 + 3_600 * 10**9, 5 * 10**18 + 3_600 * 10**9 - 10**9, 5 * 10**18]
+    with make(tmp_path) as spool:
+        for n, offset in enumerate(offsets):
+            assert spool.append([line(n)], measurements=1, now_ns=n, wall_offset_ns=offset)
+        assert spool.has_full
+        spool.seal()
+        segments = [spool.oldest() for _ in range(3)]
+        assert [segment and (segment.wall_offset_ns, segment.measurements) for segment in segments] == [
+            (offsets[0], 2),
+            (offsets[2], 2),
+            (offsets[4], 1),
+        ]
+    with make(tmp_path, "bb") as spool:
+        left = [*iter(spool.oldest, None)]
+        assert [(segment.wall_offset_ns, segment.measurements) for segment in left] == [(None, 2), (None, 2), (None, 1)]

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import random
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from probes_collector import Collector, served, served_on_a_socket
 
 from probes.client import CollectorClient, check_collector_url
+from probes.clock import wall_offset_ns
 from probes.spool import QUARANTINE, Spool
 from probes.uplink import Backoff, Uplink, Verdict, judge
-from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_SEQUENCE, BatchName
+from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_CLOCK_SET, HEADER_SENT_AT, HEADER_SEQUENCE, BatchName
 from records.errors import CollectorUnreachable, ConfigError
+from records.units import SECOND
 
 BOOT = "00000000000000aa"
 
@@ -318,3 +321,30 @@ def test_pauses_grow_and_stay_below_a_minute(seed: int, failures: int) -> None:
 def test_only_200_deletes_as_stored(status: int) -> None:
     """No other answer is ever taken for an acknowledgement."""
     assert (judge(status) is Verdict.STORED) == (status == 200)
+
+
+def test_a_batch_says_what_the_clock_shows_and_how_far_it_was_set(collector: Collector, spool: Spool) -> None:
+    """Set by an hour since its lines were dated, not set but slewed, and not known."""
+    for n, offset_ns in enumerate((wall_offset_ns() + 3600 * SECOND, wall_offset_ns() - SECOND // 2, None)):
+        spool.append([b'{"v":1,"type":"ping","n":%d}\n' % n], measurements=1, now_ns=0, wall_offset_ns=offset_ns)
+        spool.seal()
+    before_ns = time.time_ns()
+    drain(spool, collector.url)
+    said = {headers[HEADER_SEQUENCE]: headers for headers, _ in collector.requests}
+    assert all(before_ns <= int(headers[HEADER_SENT_AT]) <= time.time_ns() for headers in said.values())
+    assert abs(int(said["0"][HEADER_CLOCK_SET]) + 3600 * SECOND) < SECOND
+    assert [HEADER_CLOCK_SET in said[n] for n in "012"] == [True, False, False]
+
+
+def test_while_clocks_are_apart_batches_are_kept(collector: Collector, spool: Spool) -> None:
+    """425: nothing is deleted, what the collector says is said, and it is sent again when the collector wants it."""
+    fill(spool, 2)
+    collector.body = b'{"error":"the agent\'s clock is 3600 s ahead","code":"clock_ahead"}'
+    collector.answers = [(425, {"Retry-After": "10"})]
+    uplink, pauses = drain(spool, collector.url)
+    assert pauses[0] is not None
+    assert 10 <= pauses[0] <= 11
+    assert (spool.waiting, uplink.rejected_measurements, uplink.quarantined_measurements) == (2, 0, 0)
+    assert "425: the agent's clock is 3600 s ahead" in (uplink.trouble or "")
+    assert drain(spool, collector.url)[1] == [None]
+    assert spool.waiting == 0

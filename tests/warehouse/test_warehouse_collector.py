@@ -116,6 +116,8 @@ def test_bad_lines_are_rejected_and_the_others_stored(collector: Process) -> Non
         ({"Isochrone-Sequence": "99999999999999999999"}, "bad_header"),
         ({"Isochrone-Boot": "../.."}, "bad_header"),
         ({"Isochrone-Agent": ""}, "bad_header"),
+        ({"Isochrone-Sent-At": "2026-03-01T12:00:00Z"}, "bad_header"),
+        ({"Isochrone-Clock-Set": "+3600"}, "bad_header"),
     ],
 )
 def test_an_unreadable_batch_is_400_and_kept_as_a_reject(collector: Process, change: dict[str, object], reason: str) -> None:

@@ -49,16 +49,16 @@ def _written(line: dict[str, Any]) -> bytes:
     return b"{" + fields.encode() + b"}"
 
 
-def _both(body: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[Batch, Batch]:
+def _both(body: bytes, monkeypatch: pytest.MonkeyPatch, redate_ns: int = 0) -> tuple[Batch, Batch]:
     with monkeypatch.context() as patched:
         patched.setattr(ingest, "_BULK_LINES", 1)
-        bulk = parse(body, NAME, received_at=NOW)
+        bulk = parse(body, NAME, received_at=NOW, redate_ns=redate_ns)
         patched.setattr(ingest, "_BULK_LINES", 10**9)
-        return bulk, parse(body, NAME, received_at=NOW)
+        return bulk, parse(body, NAME, received_at=NOW, redate_ns=redate_ns)
 
 
-def _agree(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    bulk, single = _both(body, monkeypatch)
+def _agree(body: bytes, monkeypatch: pytest.MonkeyPatch, redate_ns: int = 0) -> None:
+    bulk, single = _both(body, monkeypatch, redate_ns)
     assert (bulk.counts, bulk.sites, bulk.rejects, bulk.line_count) == (single.counts, single.sites, single.rejects, single.line_count)
     assert bulk.tables.keys() == single.tables.keys()
     for name, table in bulk.tables.items():
@@ -71,8 +71,9 @@ def _agree(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     value=st.sampled_from(ODD),
     is_dropped=st.booleans(),
     is_added=st.booleans(),
+    redate_ns=st.sampled_from((0, 0, -3_600_000_000_001, -(1 << 62))),
 )
-def test_a_changed_field_is_read_alike(where: str, field: int, value: str, is_dropped: bool, is_added: bool) -> None:
+def test_a_changed_field_is_read_alike(where: str, field: int, value: str, is_dropped: bool, is_added: bool, redate_ns: int) -> None:
     """One field of the middle one of three rounds is another, is not there, or a further one is."""
     lines = [_line(n) for n in range(3)]
     changed = lines[1] if where == "round" else lines[1]["samples"][1]
@@ -86,7 +87,7 @@ def test_a_changed_field_is_read_alike(where: str, field: int, value: str, is_dr
     else:
         changed[key] = _Raw(value)
     with pytest.MonkeyPatch.context() as patched:
-        _agree(b"\n".join(map(_written, lines)) + b"\n", patched)
+        _agree(b"\n".join(map(_written, lines)) + b"\n", patched, redate_ns)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,8 @@ def test_a_changed_field_is_read_alike(where: str, field: int, value: str, is_dr
 )
 def test_unusual_batches_are_read_alike(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same rows, same rejects, same counts."""
-    _agree(body, monkeypatch)
+    for redate_ns in (0, -3_600_000_000_000):
+        _agree(body, monkeypatch, redate_ns)
 
 
 def test_what_an_agent_writes_is_read_in_bulk() -> None:
