@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
+import duckdb
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from warehouse_builders import BOOT, NOW, batch, ping, put, report, request, trace, transfer
+from warehouse_builders import BOOT, NOW, ping, put, report, request, trace, transfer
 
 from app.cli import root
-from records.batch import Line
 from records.errors import UserError
 from warehouse import Warehouse, connect, open_warehouse
 from warehouse import migrate as migrations
+from warehouse import store as stores
 from warehouse.care import JOBS, Care
 from warehouse.maintain import MERGE_FROM_FILES, clean_steps, status, tidy_steps, verify
 from warehouse.queries import link_estimates, measurement_counts, ping_series
 from warehouse.retention import expire_steps, kept, set_kept
 from warehouse.rollup import rollup
 from warehouse.statements import folder
-from warehouse.store import store
+from warehouse.store import insert
 
 DAY = timedelta(days=1)
 
@@ -220,12 +221,10 @@ _FIRST = {
 }
 
 
-def _put_what_was_known(wh: Warehouse, lines: list[Line]) -> None:
-    """Store lines with the columns that the tables of an older version have: what measurements have come to say since is left out."""
-    new = batch(lines)
-    known = {name: [column for (column, *_) in _all(wh, f"DESCRIBE {name}")] for name in new.tables}
-    old = {name: table.select([column for column in table.column_names if column in known[name]]) for name, table in new.tables.items()}
-    store(wh, [replace(new, tables=old)])
+def _insert_what_was_known(cursor: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
+    """Insert the columns that the table has in an older version: what rows have come to say since is left out."""
+    known = {row[0] for row in cursor.execute(f"DESCRIBE {name}").fetchall()}
+    insert(cursor, name, table.select([column for column in table.column_names if column in known]))
 
 
 def test_a_warehouse_of_the_first_version_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,10 +235,11 @@ def test_a_warehouse_of_the_first_version_is_brought_up_to_date(tmp_path: Path, 
     views = [(name, text) for name, text in folder("views") if "http" not in text and "stamp" not in text and "serving" not in text]
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "folder", lambda name: first if name == "schema" else views)
+        patch.setattr(stores, "insert", _insert_what_was_known)
         with open_warehouse(tmp_path / "kept", mode="write") as wh:
             for n in range(3):
-                _put_what_was_known(wh, [ping(n, [1_000_000 + n, None]), trace(10 + n), transfer(20 + n, 10**6), request(30 + n, 10**7)])
-                _put_what_was_known(wh, [report(NOW)])
+                put(wh, ping(n, [1_000_000 + n, None]), trace(10 + n), transfer(20 + n, 10**6), request(30 + n, 10**7))
+                put(wh, report(NOW))
             tables = ("ping_sample", "traceroute", "throughput", "inference", "agent_status", "batch", "site", "reject", "rtt_matrix")
             of = {name: ", ".join(row[0] for row in _all(wh, f"DESCRIBE {name}")) for name in tables}
             query = " UNION ALL ".join(f"(FROM {name} SELECT '{name}', count(*), bit_xor(hash({of[name]})))" for name in tables)
