@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import ssl
@@ -28,6 +29,8 @@ _MAX_RETRY_AFTER_S = 600.0
 _MAX_ANSWER_BYTES = 4 << 20
 #: A next secret that was refused is tried after the one in use for so long.
 _NEXT_AGAIN_S = 60.0
+#: A body may take a second more for every so many bytes, which is what a collector grants too.
+_LEAST_BYTES_PER_S = 10_000
 
 log = logging.getLogger("isochrone.uplink")
 
@@ -106,6 +109,7 @@ class CollectorClient:
         self.url = url
         self._secret = None if token_file is None else SecretFile(token_file)
         self._next_refused_s = -_NEXT_AGAIN_S
+        self._timeout_s = 2 * timeout_s  # to send, and to wait for the answer
         base, socket_path = check_collector_url(url)
         transport = httpx.AsyncHTTPTransport(uds=socket_path) if socket_path else None
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
@@ -197,9 +201,13 @@ class CollectorClient:
             log.warning("%s; the next one beside it is used", error)
 
     async def _exchange(self, method: str, path: str, headers: Mapping[str, str], content: bytes | None) -> Answer:
+        # httpx bounds each read; one that gives a byte now and then would hold the uplink for ever.
+        limit_s = self._timeout_s + len(content or b"") / _LEAST_BYTES_PER_S
         try:
-            async with self._http.stream(method, path, headers=headers, content=content) as response:
+            async with asyncio.timeout(limit_s), self._http.stream(method, path, headers=headers, content=content) as response:
                 return _answer(response.status_code, response.headers, await self._body(response))
+        except TimeoutError:
+            raise CollectorUnreachable(f"no whole answer from the collector at {self.url} within {limit_s:.0f} s") from None
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             hint = "is `isochrone collector` running there?"

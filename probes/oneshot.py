@@ -170,7 +170,7 @@ async def store(lines: Iterable[Line], *, url: str, token_file: Path | None, van
     finally:
         await client.close()
     said = f"the collector at {url} answered {answer.status}" + (f": {answer.text}" if answer.text else "")
-    match judge(answer.status):
+    match judge(answer):
         case Verdict.STORED:
             return
         case Verdict.REFUSED:

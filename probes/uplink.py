@@ -4,9 +4,9 @@ What an answer means (the collector's side of it is in the contract):
 
 ====================  ================================================================================================
 200                   stored, or was already: the segment is deleted
-400                   the collector keeps it among its rejects with the reason: deleted here, counted, logged
+400 `unreadable`      the collector keeps it among its rejects with the reason: deleted here, counted, logged
 401, 403, 426         the token, the site or this version is wrong: kept, tried again slowly; only a person can mend it
-409, 413, 415         this batch will never be taken as it is: put into quarantine, logged, and on with the next one
+409 `conflict`, 413   this batch will never be taken as it is: put into quarantine, logged, and on with the next one
 425                   the collector's clock and this host's are apart: kept until they agree, tried again after Retry-After
 429                   busy: tried again after Retry-After
 anything else         kept and tried again with exponential back-off and jitter, at most a minute apart
@@ -51,21 +51,21 @@ class Verdict(Enum):
     FAILED = "failed"
 
 
-def judge(status: int) -> Verdict:
-    """The verdict for an HTTP status.
+def judge(answer: Answer) -> Verdict:
+    """The verdict for an answer.
 
-    >>> judge(200).value, judge(409).value, judge(503).value
-    ('stored', 'quarantined', 'failed')
+    What deletes a batch, or puts it aside, must be a collector's own word: a proxy in between, a portal or another server at that
+    address may answer 200 or 400 to anything. (A proxy's 413 is as final as a collector's: its limit will not grow by asking again.)
     """
-    if status == 200:
+    if answer.status == 200 and type(answer.body.get("stored")) is int and type(answer.body.get("already")) is bool:
         return Verdict.STORED
-    if status == 400:
+    if (answer.status, answer.code) == (400, "unreadable"):
         return Verdict.REJECTED
-    if status in {401, 403, 426}:
+    if answer.status in {401, 403, 426}:
         return Verdict.REFUSED
-    if status in {409, 413, 415}:
+    if answer.status == 413 or (answer.status, answer.code) == (409, "conflict"):
         return Verdict.QUARANTINED
-    return Verdict.BUSY if status == 429 else Verdict.FAILED
+    return Verdict.BUSY if answer.status == 429 else Verdict.FAILED
 
 
 def _clock_set_ns(segment: Segment) -> int | None:
@@ -193,12 +193,14 @@ class Uplink:
 
     def _settle(self, segment: Segment, answer: Answer) -> _Failure | None:
         """Do with a batch what the answer means."""
-        verdict = judge(answer.status)
+        verdict = judge(answer)
         if verdict in {Verdict.BUSY, Verdict.FAILED, Verdict.REFUSED}:
             said = f"the collector at {self._client.url} answered {answer.status}" + (f": {answer.text}" if answer.text else "")
             if verdict is Verdict.REFUSED:
                 hint = "" if answer.code == "revoked" or answer.status == 426 else "; check collector.token_file, agent.id and agent.site"
                 return _Failure(f"{said}{hint}", _REFUSED_AGAIN_S)
+            if verdict is Verdict.FAILED and answer.status < 500 and not answer.code:
+                said += "; that is no collector's answer: check collector.url, and what stands in between"
             return _Failure(said, answer.retry_after_s)
         name = f"batch {segment.name.boot}/{segment.name.sequence} ({segment.measurements} measurements)"
         if verdict is Verdict.STORED:

@@ -22,7 +22,7 @@ class Collector:
         self.answers: list[Reply] = []
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.url = ""
-        self.body = b"why?"
+        self.body: bytes | None = None
         self.delay_s = 0.0
         self.in_flight: list[int] = []
         self._now = 0
@@ -39,6 +39,15 @@ class Collector:
         with self._lock:
             self._now -= 1
         return answer
+
+    def body_of(self, status: int) -> bytes:
+        """What a collector says with a status, unless the test has its own words."""
+        if self.body is not None:
+            return self.body
+        if status == 200:
+            return b'{"stored": 1, "rejected": 0, "already": false}'
+        codes = {400: "unreadable", 401: "unauthorised", 403: "forbidden", 409: "conflict", 413: "too_large", 429: "busy"}
+        return json.dumps({"error": "why?", "code": codes.get(status, "unavailable")}).encode()
 
     def lines(self) -> list[dict]:
         """Every line, of each batch once: what a collector that stores by name would hold."""
@@ -61,7 +70,7 @@ def _handler(collector: Collector) -> type[http.server.BaseHTTPRequestHandler]:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            body = b"" if status == 204 else collector.body
+            body = b"" if status == 204 else collector.body_of(status)
             if status != 204:  # which has no body (RFC 9110 section 15.3.5)
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()

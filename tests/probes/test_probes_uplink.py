@@ -1,6 +1,7 @@
 """The uplink against a real HTTP server that answers what each test tells it to."""
 
 import asyncio
+import contextlib
 import gzip
 import random
 import time
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from probes_collector import Collector, served, served_on_a_socket
 
-from probes.client import CollectorClient, check_collector_url
+from probes.client import Answer, CollectorClient, check_collector_url
 from probes.clock import wall_offset_ns
 from probes.spool import QUARANTINE, Spool
 from probes.uplink import Backoff, Uplink, Verdict, judge
@@ -118,10 +119,15 @@ def test_what_the_collector_rejects_is_deleted_and_counted(collector: Collector,
 
 @pytest.mark.parametrize(
     ("body", "rejected"),
-    [(b'{"stored":1,"rejected":1}', 1), (b'{"stored":2,"rejected":0}', 0), (b"[1]", 0), (b'{"rejected":"x"}', 0), (b"\xff", 0)],
+    [
+        (b'{"stored":1,"rejected":1,"already":false}', 1),
+        (b'{"stored":2,"rejected":0,"already":true}', 0),
+        (b'{"stored":2,"already":true,"more":[1]}', 0),
+        (b'{"stored":0,"rejected":"x","already":false}', 0),
+    ],
 )
 def test_lines_rejected_out_of_a_stored_batch_are_counted(collector: Collector, spool: Spool, body: bytes, rejected: int) -> None:
-    """200 with some lines among the collector's rejects: the batch is done, the lines are counted; other bodies mean nothing."""
+    """200 with some lines among the collector's rejects: the batch is done, the lines are counted."""
     fill(spool, 1)
     collector.body = body
     uplink, pauses = drain(spool, collector.url)
@@ -317,10 +323,39 @@ def test_pauses_grow_and_stay_below_a_minute(seed: int, failures: int) -> None:
     assert backoff.next_s() <= 1
 
 
-@given(st.integers(100, 599))
-def test_only_200_deletes_as_stored(status: int) -> None:
-    """No other answer is ever taken for an acknowledgement."""
-    assert (judge(status) is Verdict.STORED) == (status == 200)
+def answered(status: int, body: object = None, *, code: str = "") -> Answer:
+    return Answer(status=status, retry_after_s=None, text="", code=code, body=body if isinstance(body, dict) else {})
+
+
+STORED = {"stored": 2, "rejected": 0, "already": False}
+
+
+@given(st.integers(100, 599), st.sampled_from(({}, STORED)), st.sampled_from(("", "unreadable", "conflict", "cut_off")))
+def test_only_a_collectors_own_word_deletes(status: int, body: dict[str, object], code: str) -> None:
+    """200 with its counts, 400 with its code; no other answer is ever taken for an acknowledgement or a reject."""
+    verdict = judge(answered(status, body, code=code))
+    assert (verdict is Verdict.STORED) == (status == 200 and body == STORED)
+    assert (verdict is Verdict.REJECTED) == ((status, code) == (400, "unreadable"))
+    assert (verdict is Verdict.QUARANTINED) == (status == 413 or (status, code) == (409, "conflict"))
+
+
+@pytest.mark.parametrize("body", [{"stored": True, "already": False}, {"stored": 1}, {"stored": 1, "already": 0}, {"already": True}, [1]])
+def test_200_without_a_collectors_counts_is_none(body: object) -> None:
+    """A page that happens to be JSON, or half of an answer."""
+    assert judge(answered(200, body)) is Verdict.FAILED
+
+
+@pytest.mark.parametrize("status", [200, 400, 409])
+def test_what_is_no_collector_costs_nothing(collector: Collector, spool: Spool, status: int) -> None:
+    """A portal that answers everything: every batch is kept, and the trouble says what to look at."""
+    fill(spool, 2)
+    collector.body = b"<html>Welcome to the hotel</html>"
+    collector.answers = [(status, {"Content-Type": "text/html"})]
+    uplink, pauses = drain(spool, collector.url)
+    assert pauses[0] is not None
+    assert (spool.waiting, uplink.stored_batches, uplink.rejected_measurements, uplink.quarantined_measurements) == (2, 0, 0, 0)
+    assert "no collector's answer" in (uplink.trouble or "")
+    assert "check collector.url" in (uplink.trouble or "")
 
 
 def test_a_batch_says_what_the_clock_shows_and_how_far_it_was_set(collector: Collector, spool: Spool) -> None:
@@ -346,5 +381,35 @@ def test_while_clocks_are_apart_batches_are_kept(collector: Collector, spool: Sp
     assert 10 <= pauses[0] <= 11
     assert (spool.waiting, uplink.rejected_measurements, uplink.quarantined_measurements) == (2, 0, 0)
     assert "425: the agent's clock is 3600 s ahead" in (uplink.trouble or "")
+    collector.body = None
     assert drain(spool, collector.url)[1] == [None]
     assert spool.waiting == 0
+
+
+def test_an_answer_that_dribbles_is_given_up(spool: Spool) -> None:
+    """A byte now and then, for ever: after twice the time-out it counts as none, and the batch is kept."""
+
+    async def dribble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+
+    async def go() -> Uplink:
+        server = await asyncio.start_server(dribble, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        client = CollectorClient(f"http://{host}:{port}", timeout_s=0.4)
+        uplink = Uplink(spool, client, rng=random.Random(1))
+        try:
+            assert await asyncio.wait_for(uplink.drain(), 30) is not None
+        finally:
+            await client.close()
+            server.close()
+        return uplink
+
+    fill(spool, 1)
+    assert "no whole answer" in (asyncio.run(go()).trouble or "")
+    assert spool.waiting == 1
