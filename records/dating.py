@@ -1,16 +1,22 @@
-"""When a record says that it was measured, told by another setting of the clock that dated it."""
+"""When a record says that it was measured and for how long; and dated anew, by another setting of the clock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
 
 from records.batch import Line
-from records.measurement import AgentStatus
-from records.ping import PingResult
-from records.stamp import StampResult
+from records.hop import Hop
+from records.measurement import AgentStatus, InferenceResult, TracerouteResult
+from records.ping import PingResult, PingSample
+from records.stamp import StampResult, StampSample
 
-__all__ = ["began_ns", "ended_ns", "redated"]
+__all__ = ["began_ns", "ended_ns", "longest_ns", "redated"]
+
+#: Fields in ns that are no time that something took: dates, bounds that somebody states, what a server asks for, its counters.
+_NO_SPANS = re.compile(r".*_at_ns|clock_error_ns|retry_after_ns|.*_sum_ns")
+_SPANS: dict[type, tuple[str, ...]] = {}
 
 
 def began_ns(record: Line) -> int:
@@ -22,6 +28,25 @@ def ended_ns(record: Line) -> int:
     """The latest Unix time that it names of itself, ns."""
     packets = record.samples if isinstance(record, PingResult | StampResult) else ()
     return max(began_ns(record), *(packet.sent_at_ns for packet in packets)) if packets else began_ns(record)
+
+
+def longest_ns(record: Line) -> int:
+    """The longest time that a measurement says anything of it took, ns; 0 for a status."""
+    if isinstance(record, AgentStatus):
+        return 0
+    names = _SPANS.get(type(record))
+    if names is None:
+        found = (each.name for each in fields(record))
+        names = _SPANS[type(record)] = tuple(name for name in found if name.endswith("_ns") and not _NO_SPANS.fullmatch(name))
+    spans = [getattr(record, name) for name in names]
+    packets: Iterable[PingSample | StampSample | Hop] = ()
+    if isinstance(record, PingResult | StampResult):
+        packets = record.samples
+    elif isinstance(record, TracerouteResult):
+        packets = record.hops
+    elif isinstance(record, InferenceResult):
+        spans += record.token_gaps_ns or ()
+    return max((span for span in (*spans, *(each.rtt_ns for each in packets)) if isinstance(span, int)), default=0)
 
 
 def redated(record: Line, moved: Callable[[int], int]) -> Line:

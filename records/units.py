@@ -12,6 +12,7 @@ import re
 from records.errors import UserError
 
 __all__ = [
+    "DAY",
     "FIBRE_KM_PER_S",
     "GB",
     "MS",
@@ -27,6 +28,7 @@ __all__ = [
 US = 1_000
 MS = 1_000_000
 SECOND = 1_000_000_000
+DAY = 86_400 * SECOND
 GB = 1_000_000_000
 
 SPEED_OF_LIGHT_KM_PER_S = 299_792.458

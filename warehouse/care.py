@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from records.errors import IsochroneError
+from records.texts import one_line
 from warehouse.connect import Warehouse
 from warehouse.maintain import clean_steps, tidy_steps
 from warehouse.retention import expire_steps, kept
@@ -73,6 +75,7 @@ class Care:
     scale     all intervals are multiplied by it (tests make days pass quickly)
     clock     what time it is, for the jobs
     seconds   time spent, by job; longest_s the longest step of all
+    failures  how often it failed, by job; failing what went wrong at the last try, of jobs that have not come to an end since
     """
 
     warehouse: Warehouse
@@ -80,6 +83,8 @@ class Care:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     seconds: dict[str, float] = field(default_factory=dict)
     longest_s: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+    failing: dict[str, str] = field(default_factory=dict)
     _states: list[_State] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -101,9 +106,12 @@ class Care:
             # Its next step takes its turn behind the others that are due.
             state.due_s = began
         except StopIteration:
+            self.failing.pop(state.job.name, None)
             self._end(state)
         except (IsochroneError, duckdb.Error, OSError) as error:
             log.warning("maintenance (%s) failed and is tried again later: %s", state.job.name, error)
+            self.failures[state.job.name] += 1
+            self.failing[state.job.name] = one_line(str(error))[:300]
             self._end(state)
         took_s = time.monotonic() - began
         self.seconds[state.job.name] = self.seconds.get(state.job.name, 0.0) + took_s

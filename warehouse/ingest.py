@@ -11,11 +11,12 @@ unknown_version      has a schema version this program does not know
 unknown_type         has a `type` this program does not know
 bad_field            lacks a field, or a field has the wrong type or contradicts another one
 bad_text             holds a NUL character or half a surrogate pair
-out_of_range         holds an integer beyond 64 bits
+out_of_range         holds an integer beyond 64 bits, or a time span of more than a day: nothing that is measured takes as long
 no_samples           is a ping without a single probe packet
 wrong_agent          is of another agent than its batch
 too_long             is longer than MAX_LINE_BYTES
 from_the_future      is dated more than MAX_AHEAD_NS after it was received: the agent's clock is wrong, or the collector's
+too_old              is dated more than MAX_BEHIND_NS before it
 ===================  ==========================================================================================
 """
 
@@ -32,10 +33,10 @@ import msgspec
 import pyarrow as pa
 
 from records.batch import LINE_TYPES, SCHEMA_VERSION, BatchName
-from records.dating import ended_ns, redated
+from records.dating import began_ns, ended_ns, longest_ns, redated
 from records.measurement import AgentStatus
-from records.units import SECOND
-from warehouse.clocks import MAX_AHEAD_NS
+from records.units import DAY, SECOND
+from warehouse.clocks import MAX_AHEAD_NS, MAX_BEHIND_NS
 from warehouse.columns import (
     Row,
     agent_status_rows,
@@ -48,9 +49,10 @@ from warehouse.columns import (
     throughput_rows,
     traceroute_rows,
 )
-from warehouse.rounds import PING_PREFIX, ping_table
+from warehouse.rounds import LONGEST_NS, PING_PREFIX, ping_table
 
 __all__ = [
+    "MAX_BATCH_LINES",
     "MAX_BATCH_ROWS",
     "MAX_BODY_BYTES",
     "MAX_LINE_BYTES",
@@ -65,6 +67,8 @@ __all__ = [
 MAX_BODY_BYTES = 64 << 20
 MAX_LINE_BYTES = 4 << 20
 MAX_BATCH_ROWS = 500_000
+#: More than the largest batch of an agent holds. A line that is rejected costs as much as one that is stored, and two bytes can be a line.
+MAX_BATCH_LINES = 100_000
 _KEPT_CHARACTERS = 4000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLLECTOR = "collector"
@@ -246,6 +250,10 @@ def _decode(line: bytes, name: BatchName, received_at: datetime, redate_ns: int)
     if (ahead_ns := ended_ns(record) - unix_ns(received_at)) > MAX_AHEAD_NS:
         said = f"it is dated {min(ahead_ns // SECOND, 10**12)} s after it was received, and at most {MAX_AHEAD_NS // SECOND} are taken"
         return "from_the_future", f"{said}; set the clock of {name.agent!r}"
+    if ahead_ns < -MAX_BEHIND_NS or (ahead_ns := began_ns(record) - unix_ns(received_at)) < -MAX_BEHIND_NS:
+        return "too_old", f"it is dated {-ahead_ns // DAY} days before it was received, and at most {MAX_BEHIND_NS // DAY} are taken"
+    if (longest := longest_ns(record)) > LONGEST_NS:
+        return "out_of_range", f"it says that something took {longest // SECOND} s, and at most {LONGEST_NS // SECOND} are believed"
     rows = _ROWS[envelope.type][1](record, name, received_at)
     if not rows:
         return "no_samples", "a ping without a single probe packet says nothing"
@@ -267,16 +275,19 @@ def parse(content: bytes, name: BatchName, *, received_at: datetime, redate_ns: 
 
     redate_ns   is added to all that the sender's wall clock dated (see warehouse.clocks)
 
-    Raises Unreadable when it holds no line at all, TooLarge when it holds more than MAX_BATCH_ROWS rows.
+    Raises Unreadable when it holds no line at all, TooLarge when it holds more than MAX_BATCH_LINES lines or MAX_BATCH_ROWS rows.
     """
     parts = _Parts()
+    if (line_count := content.count(b"\n")) > MAX_BATCH_LINES:  # before they are taken apart: empty ones cost too
+        raise TooLarge(f"the batch holds {line_count} lines and at most {MAX_BATCH_LINES} are taken; send it in smaller ones")
     lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
     if not lines:
         raise Unreadable("empty", "the batch holds no line")
     bulk = [line for _, line in lines if line.startswith(PING_PREFIX) and len(line) <= MAX_LINE_BYTES]
     rounds = None
     if len(bulk) >= _BULK_LINES:
-        rounds = ping_table(bulk, name, received_at, latest_ns=unix_ns(received_at) + MAX_AHEAD_NS, redate_ns=redate_ns)
+        now_ns = unix_ns(received_at)
+        rounds = ping_table(bulk, name, received_at, between_ns=(now_ns - MAX_BEHIND_NS, now_ns + MAX_AHEAD_NS), redate_ns=redate_ns)
     row_count = 0 if rounds is None else rounds.num_rows
     _refuse_many(row_count)
     for number, line in lines:

@@ -4,7 +4,7 @@
 
     POST /api/v1/batches   200 stored, or stored already; 400 unreadable (kept as a reject with the reason); 401 no or a wrong token;
                            403 not this agent, or not its site; 409 the name was used for other content; 413 too large;
-                           425 the agent's clock is far ahead of this host's (Retry-After); 426 this agent is too old; 429 the
+                           425 the agent's clock is far off this host's (Retry-After); 426 this agent is too old; 429 the
                            queue is full (Retry-After); 503 the warehouse cannot be written to (Retry-After)
     POST /api/v1/enroll, /api/v1/rotate, GET /api/v1/identity: warehouse/door.py
     GET  /api/v1/openapi.json   all of this, for programs
@@ -61,8 +61,8 @@ BODY_GRACE_S = 30.0
 BODY_LEAST_BYTES_PER_S = 10_000
 #: Bodies that are unpacked and read at one time: each may take a few hundred MB for the moment.
 _READERS = 2
-#: Agents of which it is remembered that their clocks are ahead.
-_MOST_AHEAD = 10_000
+#: Agents of which it is remembered that their clocks are off.
+_MOST_OFF = 10_000
 _AGENT = re.compile(r"[!-~]{1,128}")
 _BOOT = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _SEQUENCE = re.compile(r"[0-9]{1,18}")
@@ -96,7 +96,7 @@ class Collector:
         self.readers = ThreadPoolExecutor(_READERS, thread_name_prefix="batch-reader")
         self.batches: Counter[str] = Counter()
         self.rejects: Counter[str] = Counter()
-        self._ahead: set[str] = set()
+        self._clocks_off: set[str] = set()
 
     async def post(self, request: Request) -> Response:
         """POST /api/v1/batches."""
@@ -125,12 +125,12 @@ class Collector:
         try:
             redate_ns = redating_ns(request.headers, time.time_ns())
         except Refusal as refusal:
-            if refusal.status == 425 and name not in self._ahead and len(self._ahead) < _MOST_AHEAD:
-                self._ahead.add(name)
+            if refusal.status == 425 and name not in self._clocks_off and len(self._clocks_off) < _MOST_OFF:
+                self._clocks_off.add(name)
                 log.warning("agent %s: %s; said of every agent, it is this host's clock", name, refusal)
             raise
-        if name in self._ahead:
-            self._ahead.discard(name)
+        if name in self._clocks_off:
+            self._clocks_off.discard(name)
             log.info("agent %s: its clock and this host's agree again", name)
         return redate_ns
 
@@ -230,7 +230,8 @@ class Collector:
             return PlainTextResponse(f"the warehouse does not answer: {error}\n", 503)
         warning = None if self._tls is None else self._tls.warning(datetime.now(UTC))
         trouble = None if self.door.file is None else self.door.file.trouble
-        said = [f"ready at snapshot {snapshot}", *(f"warning: {text}" for text in (warning, trouble) if text is not None)]
+        care = [f"maintenance ({job}) fails: {error}" for job, error in dict(self.writer.care.failing).items()]
+        said = [f"ready at snapshot {snapshot}", *(f"warning: {text}" for text in (warning, trouble, *care) if text is not None)]
         return PlainTextResponse("\n".join([*said, ""]))
 
     async def metrics(self, request: Request) -> Response:
@@ -245,6 +246,7 @@ class Collector:
             "isochrone_last_commit_seconds": stats.last_commit_seconds,
             "isochrone_commit_failures": stats.failures,
             "isochrone_care_seconds": dict(self.writer.care.seconds),
+            "isochrone_care_failures": dict(self.writer.care.failures),
             "isochrone_longest_care_step_seconds": self.writer.care.longest_s,
             "isochrone_queue_batches": self.writer.depth,
             "isochrone_queue_bytes": self.writer.waiting_bytes,

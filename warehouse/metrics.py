@@ -35,6 +35,7 @@ METRICS = (
     Metric("isochrone_last_commit_seconds", "gauge", "seconds", "Time the newest transaction took."),
     Metric("isochrone_commit_failures", "counter", "", "Batches whose transaction failed."),
     Metric("isochrone_care_seconds", "counter", "seconds", "Time spent on maintenance, by job (see warehouse/care.py).", "job"),
+    Metric("isochrone_care_failures", "counter", "", "Maintenance that failed and is tried again, by job.", "job"),
     Metric("isochrone_longest_care_step_seconds", "gauge", "seconds", "Longest time that a commit may have waited for maintenance."),
     Metric("isochrone_queue_batches", "gauge", "", "Batches waiting for their commit."),
     Metric("isochrone_queue_bytes", "gauge", "bytes", "Memory of the rows that wait for their commit."),

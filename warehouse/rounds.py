@@ -17,10 +17,13 @@ from pyarrow import json as arrow_json
 from records.batch import SCHEMA_VERSION, BatchName
 from records.link import Medium
 from records.measurement import FailureSource, PingOutcome, TsSource
+from records.units import DAY
 from warehouse.columns import COLUMNS
 
-__all__ = ["PING_PREFIX", "ping_table"]
+__all__ = ["LONGEST_NS", "PING_PREFIX", "ping_table"]
 
+#: Nothing that is measured takes longer, ns; sums of as many such as there can be are numbers of 64 bits.
+LONGEST_NS = DAY
 #: How a line of a ping round begins when an agent has written it.
 PING_PREFIX = b'{"v":%d,"type":"ping",' % SCHEMA_VERSION
 
@@ -70,11 +73,13 @@ _BLOCK_BYTES = 1 << 18
 _PARSE = arrow_json.ParseOptions(explicit_schema=pa.schema(list(_ROUND.items())), unexpected_field_behavior="error")
 
 
-def ping_table(lines: Sequence[bytes], name: BatchName, received_at: datetime, *, latest_ns: int, redate_ns: int = 0) -> pa.Table | None:
+def ping_table(
+    lines: Sequence[bytes], name: BatchName, received_at: datetime, *, between_ns: tuple[int, int], redate_ns: int = 0
+) -> pa.Table | None:
     """The table ping_sample of lines that all begin with PING_PREFIX; None when there is anything unusual about any of them.
 
-    redate_ns   is added to all times of them
-    latest_ns   Unix time: a round or packet dated later than that, then, is unusual
+    redate_ns    is added to all times of them
+    between_ns   Unix times: a round or packet dated before or after these, then, is unusual
     """
     content = b"\n".join(lines)
     # What only escapes can bring in (NUL, half a surrogate pair) and what is not ASCII is looked at one by one.
@@ -100,7 +105,8 @@ def ping_table(lines: Sequence[bytes], name: BatchName, received_at: datetime, *
     if redate_ns:
         rounds["started_at_ns"] = pc.add(rounds["started_at_ns"], redate_ns)
         packets["sent_at_ns"] = pc.add(packets["sent_at_ns"], redate_ns)
-    if max(pc.max(rounds["started_at_ns"]).as_py(), pc.max(packets["sent_at_ns"]).as_py()) > latest_ns:
+    dated = [pc.min_max(times) for times in (rounds["started_at_ns"], packets["sent_at_ns"])]
+    if min(each["min"].as_py() for each in dated) < between_ns[0] or max(each["max"].as_py() for each in dated) > between_ns[1]:
         return None
     return _table(rounds, packets, samples, name, received_at)
 
@@ -128,8 +134,9 @@ def _are_replies(packets: dict[str, pa.Array]) -> bool:
         return False
     if pc.any(pc.and_(is_reply, pc.is_valid(packets["failure_source"]))).as_py():
         return False
-    least = pc.min(packets["rtt_ns"]).as_py()
-    return least is None or least >= 0
+    bounds = pc.min_max(packets["rtt_ns"])
+    least, most = bounds["min"].as_py(), bounds["max"].as_py()
+    return least is None or (least >= 0 and most <= LONGEST_NS)
 
 
 def _microseconds(nanoseconds: pa.Array) -> pa.Array:

@@ -185,6 +185,24 @@ def test_every_job_gets_its_turn(own: Warehouse) -> None:
     assert _all(own, "SELECT count(*) FROM rollup_hour") == [(1,)]
     assert care.longest_s > 0
     assert not Care(own).is_due(is_idle=True)
+    assert (care.failures, care.failing) == ({}, {})
+
+
+def test_what_fails_is_counted_and_said_until_it_works(own: Warehouse) -> None:
+    """By job, with the error; the others go on."""
+    put(own, ping(1, [1000]))
+    with own.transaction() as cursor:
+        cursor.execute("ALTER TABLE rollup_mark RENAME TO elsewhere")
+    care = Care(own, scale=0.0, clock=lambda: NOW + timedelta(hours=2))
+    for _ in range(30):
+        care.step()
+    assert care.failures["rollup"] >= 1
+    assert "rollup_mark" in care.failing["rollup"]
+    with own.transaction() as cursor:
+        cursor.execute("ALTER TABLE elsewhere RENAME TO rollup_mark")
+    for _ in range(30):
+        care.step()
+    assert "rollup" not in care.failing
 
 
 def test_what_was_read_before_is_let_go_of(own: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from warehouse_builders import ping, post, report, stamped, trace
 from records.batch import HEADER_CLOCK_SET, HEADER_SENT_AT, Line
 from records.units import SECOND
 from warehouse import open_warehouse
-from warehouse.clocks import MAX_AHEAD_NS, redating_ns
+from warehouse.clocks import MAX_AHEAD_NS, MAX_BEHIND_NS, redating_ns
 from warehouse.refusal import Refusal
 
 HOUR = 3600 * SECOND
@@ -45,12 +45,15 @@ def said(sent_at_ns: int | None = None, clock_set_ns: int | None = None) -> dict
         (said(NOW_NS - HOUR, -HOUR), 0),
         (said(NOW_NS, HOUR), 0),
         (said(NOW_NS, -(10**19) + 1), -(1 << 62)),
+        (said(NOW_NS, NOW_NS), NOW_NS),
+        (said(NOW_NS, MAX_BEHIND_NS), 0),
+        (said(NOW_NS - MAX_BEHIND_NS), 0),
         ({HEADER_SENT_AT: "yesterday"}, 0),
     ],
     ids=str,
 )
 def test_lines_move_back_where_a_clock_far_ahead_was_set_back(headers: dict[str, str], moved_ns: int) -> None:
-    """And stay in all other cases: a clock that is behind, was set forward, was less ahead, or says nothing."""
+    """Or forward one that was years behind; else they stay: of a clock that is behind, was set forward, was less ahead, or says nothing."""
     assert redating_ns(headers, NOW_NS) == moved_ns
 
 
@@ -61,6 +64,14 @@ def test_while_the_clock_is_far_ahead_nothing_is_taken(ahead_ns: int, clock_set_
         redating_ns(said(NOW_NS + ahead_ns, clock_set_ns), NOW_NS)
     assert (refused.value.status, refused.value.headers["Retry-After"]) == (425, "10")
     assert f"is {ahead_ns // SECOND} s ahead" in refused.value.detail
+
+
+@given(behind_ns=st.integers(MAX_BEHIND_NS + 1, NOW_NS))
+def test_nor_while_it_is_years_behind(behind_ns: int) -> None:
+    """A board without a battery, before its clock was ever set."""
+    with pytest.raises(Refusal, match=r"behind the collector's, and at most 400 days are taken") as refused:
+        redating_ns(said(NOW_NS - behind_ns), NOW_NS)
+    assert refused.value.status == 425
 
 
 def test_an_agent_whose_clock_was_an_hour_ahead(tmp_path: Path) -> None:
@@ -82,13 +93,13 @@ def test_an_agent_whose_clock_was_an_hour_ahead(tmp_path: Path) -> None:
 
         for _ in range(3):
             early = send(HOUR)
-            assert (early.status_code, early.json()["code"]) == (425, "clock_ahead")
+            assert (early.status_code, early.json()["code"]) == (425, "clock_off")
         taken = send(0, -HOUR)
         assert (taken.status_code, taken.json()) == (200, {"stored": 43, "rejected": 0, "already": False})
         again = send(0, -HOUR)
         assert again.json()["already"] is True
         metrics = client.get("/metrics").text
-        assert 'isochrone_batches_total{outcome="clock_ahead"} 3' in metrics
+        assert 'isochrone_batches_total{outcome="clock_off"} 3' in metrics
         err = process.stop()
     assert err.count("is 3600 s ahead") + err.count("is 3599 s ahead") == 1, err
     with open_warehouse(tmp_path / "kept") as wh, wh.cursor() as cursor:

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from warehouse_builders import BOOT, NOW, at_ns, content, ping, reading, report, request, stamped, trace, transfer, visit
 
 from records.batch import LINE_TYPES, BatchName, encode_line
-from warehouse.ingest import MAX_LINE_BYTES, TooLarge, Unreadable, decompress, parse
+from records.measurement import Hop
+from warehouse.ingest import MAX_BATCH_LINES, MAX_LINE_BYTES, TooLarge, Unreadable, decompress, parse
 
 NAME = BatchName("sin-1", BOOT, 0)
 PING = json.loads(encode_line(ping(1, [1000, None])))
+FAR_HOP = Hop(ttl=1, address="10.0.0.1", rtt_ns=2 * 86_400 * 10**9, replies=1, ts_source="kernel_rx")
 
 
 def _line(**changes: Any) -> bytes:
@@ -59,6 +61,11 @@ BAD_LINES = {
     "reported tomorrow": (content([report(NOW + timedelta(days=1))]).strip(), "from_the_future"),
     "traced tomorrow": (content([trace(4, at=NOW + timedelta(days=1))]).strip(), "from_the_future"),
     "a STAMP packet of tomorrow": (content([stamped(4, [1], at=NOW + timedelta(days=1))]).strip(), "from_the_future"),
+    "begun 401 days ago": (_line(started_at_ns=at_ns(NOW) - 401 * 86_400 * 10**9), "too_old"),
+    "sent before there was time": (_line(samples=_sample(sent_at_ns=0), started_at_ns=-(2**63)), "too_old"),
+    "an RTT of two days": (_line(samples=_sample(rtt_ns=2 * 86_400 * 10**9)), "out_of_range"),
+    "a first token after two days": (content([request(4, 2 * 86_400 * 10**9)]).strip(), "out_of_range"),
+    "a hop two days away": (content([trace(4, hops=(FAR_HOP,))]).strip(), "out_of_range"),
     "an escaped NUL": (_line(target="a\0b"), "bad_text"),
     "nested without end": (b"[" * 100_000, "not_json"),
     "too long": (_line(target="x" * MAX_LINE_BYTES), "too_long"),
@@ -78,6 +85,13 @@ def test_one_bad_line_costs_no_other(line: bytes, reason: str) -> None:
     assert len(kept["line"]) <= 4000
     assert kept["agent"] == "sin-1"
     assert "\0" not in kept["line"]
+
+
+def test_more_lines_than_an_agent_sends_are_refused_at_once() -> None:
+    """Two bytes can be a line, and a rejected one costs as much as a stored one: counted before they are taken apart."""
+    for line in (b"1\n", b"\n"):
+        with pytest.raises(TooLarge, match="at most 100000 are taken"):
+            parse(line * (MAX_BATCH_LINES + 1), NAME, received_at=NOW)
 
 
 def test_a_clock_that_is_a_little_ahead_costs_nothing() -> None:

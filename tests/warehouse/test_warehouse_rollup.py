@@ -47,6 +47,20 @@ def _clean(wh: Warehouse) -> None:
             cursor.execute(f"DELETE FROM {name}")  # noqa: S608 - the names are ours
 
 
+def test_values_that_no_sum_can_hold_stop_nothing(tmp_path: Path) -> None:
+    """Of a warehouse that took them once: the sum is the largest there is, everybody else's minutes, hours and days are made."""
+    with open_warehouse(tmp_path / "kept", mode="write") as wh:
+        put(wh, ping(1, [1000, 1000, 1000]), ping(2, [2000, 3000], dst="iad"))
+        with wh.transaction() as cursor:
+            cursor.execute("UPDATE ping_sample SET rtt_ns = 9223372036854775807 WHERE dst = 'fra'")
+        rollup(wh, now=LATER)
+        for table in ("rollup_minute", "rollup_hour", "rollup_day"):
+            assert _all(wh, f"SELECT dst, reply_count, sum_ns FROM {table} ORDER BY dst") == [  # noqa: S608 - names from above
+                ("fra", 3, 9223372036854775807),
+                ("iad", 2, 5000),
+            ]
+
+
 #: Every roll-up's sums against the raw rows', by hand: an EXCEPT in both directions.
 _RAW = """
     SELECT 'ping', src, dst, medium, is_degraded_agent, {unit}(sent_at), count(*) FILTER (outcome <> 'send_failed'),

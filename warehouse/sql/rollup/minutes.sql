@@ -1,10 +1,12 @@
 -- Part of statements: what `graded` adds to rollup_minute. Grain: as rollup_minute. Units: ns.
+-- A sum that no number holds is the largest there is: values of one link must not stop the roll-ups of all.
 -- Counted by bucket first: few rows remain after that step, whatever there is. (A sorted aggregate takes ten times as long as list_sort.)
 SELECT
     src, dst, medium, probe_type, is_degraded_agent, bucket_at,
     CAST(sum(sent) AS BIGINT) AS sent_count, CAST(sum(CASE WHEN probe_type = 'ping' THEN lost END) AS BIGINT) AS lost_count,
     CAST(sum(n) AS BIGINT) AS reply_count,
-    min(least_ns) AS min_ns, max(most_ns) AS max_ns, CAST(sum(total_ns) AS BIGINT) AS sum_ns, max(last_at) AS newest_at,
+    min(least_ns) AS min_ns, max(most_ns) AS max_ns,
+    CAST(if(sum(total_ns) > 9223372036854775807, 9223372036854775807, sum(total_ns)) AS BIGINT) AS sum_ns, max(last_at) AS newest_at,
     coalesce(list_sort(list({'bucket': bucket, 'n': n}) FILTER (bucket IS NOT NULL)), []) AS buckets
 FROM (
     SELECT
