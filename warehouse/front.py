@@ -5,7 +5,9 @@ uvicorn bounds the pause between two requests and nothing else. Here a connectio
 - its request line and headers are not whole `HEADER_TIMEOUT_S` after its first byte, or after it was opened without one
   (after a request: after uvicorn's `timeout_keep_alive`), or are larger than `MAX_HEADER_BYTES`;
 - it goes on sending the body of a request that was refused, for longer or more than below;
-- there are `max_connections` already: the one that has waited longest without a request makes room, else the new one is closed.
+- it does not read its answer: nothing of it could be written for `UNREAD_TIMEOUT_S`;
+- there are `max_connections` already: the one that has waited longest without a request, or without reading its answer, makes room,
+  else the new one is closed.
 
 How long a body may take is in warehouse/intake.py. A TLS handshake has asyncio's minute.
 """
@@ -26,6 +28,8 @@ MAX_HEADER_BYTES = 64 << 10
 #: Of a body that is no longer read, because its request was refused at its headers.
 IGNORED_TIMEOUT_S = 60.0
 MAX_IGNORED_BYTES = 64 << 20
+#: Of an answer that waits to be read.
+UNREAD_TIMEOUT_S = 30.0
 #: Files that are no connection: the warehouse's, the log, the sockets that listen.
 _OTHER_FILES = 256
 _MOST_CONNECTIONS = 4096
@@ -52,11 +56,12 @@ class FrontProtocol(_Base):  # type: ignore[misc]
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Make room, or close it; then give it so long to ask."""
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._waited_since = self.loop.time()
         self._count = 0
         self._is_body_open = self._is_refused = False
         if len(self.connections) >= self.max_connections:
-            idle = [other for other in self.connections if other.is_idle()]
+            idle = [other for other in self.connections if other.is_idle() or other._unread is not None]
             if not idle:
                 self.transport, self._is_refused = transport, True
                 transport.abort()
@@ -100,10 +105,27 @@ class FrontProtocol(_Base):  # type: ignore[misc]
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadlines."""
         self._stop_waiting()
+        self._stop_pressing()
         if not self._is_refused:
             super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """What was answered is not read, and no more fits between us: for a while."""
+        super().pause_writing()
+        self._waited_since = self.loop.time()
+        self._unread = self.loop.call_later(UNREAD_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads on."""
+        self._stop_pressing()
+        super().resume_writing()
+
+    def _stop_pressing(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _is_body_coming(self) -> bool:
         conn = getattr(self, "conn", None)

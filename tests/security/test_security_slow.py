@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from collector_process import is_ready
 from guarded import GuardedCollector, bearer
@@ -18,11 +19,11 @@ from warehouse import front, intake
 pytestmark = [pytest.mark.alone, pytest.mark.waits]
 
 #: What the test's own collector waits instead of the real times, in seconds.
-HEADER_S, GRACE_S, MOST = 2.0, 3.0, 60
+HEADER_S, GRACE_S, UNREAD_S, MOST = 2.0, 3.0, 4.0, 60
 
 _SHORTER = f"""
 from warehouse import front, intake, serve as server
-front.HEADER_TIMEOUT_S = {HEADER_S}
+front.HEADER_TIMEOUT_S, front.UNREAD_TIMEOUT_S = {HEADER_S}, {UNREAD_S}
 intake.BODY_GRACE_S, intake.BODY_LEAST_BYTES_PER_S = {GRACE_S}, 10_000
 server.most_connections = lambda: {MOST}
 """
@@ -89,7 +90,7 @@ def served(collector: GuardedCollector) -> None:
 
 def test_the_times_that_docs_state() -> None:
     """docs/security.md says them."""
-    assert (front.HEADER_TIMEOUT_S, front.MAX_HEADER_BYTES) == (10, 65536)
+    assert (front.HEADER_TIMEOUT_S, front.MAX_HEADER_BYTES, front.UNREAD_TIMEOUT_S) == (10, 65536, 30)
     assert (intake.BODY_GRACE_S, intake.BODY_LEAST_BYTES_PER_S) == (30, 10_000)
 
 
@@ -139,6 +140,46 @@ def test_many_connections_keep_nobody_out(impatient: GuardedCollector) -> None:
         served(impatient)
         assert sum(map(is_ended, crowd[: 2 * MOST])) > MOST
     served(impatient)
+
+
+def unread(collector: GuardedCollector) -> socket.socket:
+    """A connection that asks hundreds of times and reads no answer."""
+    made = connect(collector)
+    made.settimeout(2)
+    with contextlib.suppress(OSError):
+        made.sendall(b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: c\r\n\r\n" * 900)
+    return made
+
+
+def test_answers_that_nobody_reads_keep_nobody_out(impatient: GuardedCollector) -> None:
+    """As many as it holds and more, each with answers waiting: who comes next is served once those wait, and later all are ended."""
+    served(impatient)
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(unread(impatient)) for _ in range(MOST + 20)]
+        until = time.monotonic() + 30
+        while True:
+            try:
+                served(impatient)
+                break
+            except httpx.TransportError:  # some of the crowd are still being answered
+                assert time.monotonic() < until, "nobody makes room"
+                time.sleep(0.2)
+        time.sleep(UNREAD_S + 4)  # without a look, which would read
+        assert all(map(is_ended, crowd))
+    served(impatient)
+
+
+def test_one_who_reads_slowly_is_served(impatient: GuardedCollector) -> None:
+    """A pause shorter than its patience costs nothing, however often."""
+    with unread(impatient) as slow:
+        slow.settimeout(30)
+        got, began = 0, time.monotonic()
+        while time.monotonic() - began < UNREAD_S + 2:
+            part = slow.recv(100_000)
+            assert part, "it was ended"
+            got += len(part)
+            time.sleep(0.3)
+        assert got > 500_000
 
 
 def test_those_who_hold_it_cost_no_memory(impatient: GuardedCollector) -> None:
