@@ -24,12 +24,20 @@ def rank_rtt_ns(link: LinkEstimate) -> int | None:
 def quantile_ns(link: LinkEstimate, q: float) -> float | None:
     """The q-quantile (0..1) of a link's RTT in ns; None where it is not known.
 
-    0, 0.5, 0.95 and 0.99 are the estimate's own figures, exact for samples; others come from the histogram, within 1 %.
+    0, 0.5, 0.95 and 0.99 are the estimate's own figures, exact for samples; others come from the histogram,
+    within 1 %, and lie between these.
     """
-    own = {0.0: link.rtt_min_ns, 0.5: link.rtt_p50_ns, 0.95: link.rtt_p95_ns, 0.99: link.rtt_p99_ns}.get(q)
+    figures = ((0.0, link.rtt_min_ns), (0.5, link.rtt_p50_ns), (0.95, link.rtt_p95_ns), (0.99, link.rtt_p99_ns))
+    known = [(at, value) for at, value in figures if value is not None]
+    own = dict(known).get(q)
     if own is not None:
         return own
-    return None if link.histogram is None else link.histogram.quantile_ns(q)
+    found = None if link.histogram is None else link.histogram.quantile_ns(q)
+    if found is None:
+        return None
+    for at, value in known:
+        found = max(found, value) if at < q else min(found, value)
+    return found
 
 
 def usable(link: LinkEstimate) -> bool:

@@ -3,7 +3,7 @@
 A 99th percentile of a sum is far below the sum of the parts' 99th percentiles (a four-part example gives +23 %). So
 each leg is drawn from what is known of it, the draws are added, and quantiles are read from the sums:
 
-- a histogram (measured samples): its buckets, each by its share;
+- a histogram (measured samples): its buckets, each by its share, and within them what is known exactly (least, p50, p95, p99);
 - a modelled link: its lognormal, cut off at the fibre floor;
 - known quantiles only (an imported matrix): straight lines between the known points (least at 0, p50, p95, p99), flat
   outside them, since nothing is known there;
@@ -176,7 +176,24 @@ def inverse(link: LinkEstimate, probabilities: Floats) -> Floats:
 
 def link_draws_ns(link: LinkEstimate, seed: int, draws: int = DRAWS) -> Floats:
     """[draws] RTTs of a link in ns; the same for the same link, seed and number, whatever else is drawn."""
-    return inverse(link, _midpoints(draws))[_order(f"{link.src}>{link.dst}/{link.medium}", seed, draws)]
+    rising = inverse(link, _midpoints(draws))
+    if link.histogram is not None and link.histogram.count:
+        # A bucket is 2 % wide: without this a link's median could lie outside of all its samples.
+        for rank, value in _known(link, draws):
+            np.minimum(rising[: rank + 1], value, out=rising[: rank + 1])
+            np.maximum(rising[rank:], value, out=rising[rank:])
+    return rising[_order(f"{link.src}>{link.dst}/{link.medium}", seed, draws)]
+
+
+def _known(link: LinkEstimate, draws: int) -> list[tuple[int, float]]:
+    """(rank among so many draws, RTT in ns) of what is known exactly of a measured link, both rising."""
+    figures = ((0.0, link.rtt_min_ns), (0.5, link.rtt_p50_ns), (0.95, link.rtt_p95_ns), (0.99, link.rtt_p99_ns))
+    found, least = [], 0.0
+    for q, value in figures:
+        if value is not None:
+            least = max(least, float(value))
+            found.append((nearest_rank(q, draws), least))
+    return found
 
 
 def least_draw_ns(link: LinkEstimate, rank: int, draws: int = DRAWS) -> float:
@@ -187,7 +204,10 @@ def least_draw_ns(link: LinkEstimate, rank: int, draws: int = DRAWS) -> float:
         for bucket, count in link.histogram.buckets:
             seen += count
             if seen >= needed:
-                return bucket_value_ns(bucket)
+                value = bucket_value_ns(bucket)
+                for at, known in _known(link, draws):
+                    value = known if at == rank else max(value, known) if at < rank else min(value, known)
+                return value
     if link.evidence == "modelled" and link.rtt_p50_ns and link.rtt_p95_ns and link.rtt_min_ns is None:
         sigma = math.log(link.rtt_p95_ns / link.rtt_p50_ns) / _Z95
         drawn = link.rtt_p50_ns * math.exp(sigma * float(_normal_midpoints(draws)[rank]))

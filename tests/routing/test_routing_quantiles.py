@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -13,8 +14,18 @@ from routing_kit import link
 
 from records.histogram import RELATIVE_ERROR, Histogram, bucket_value_ns
 from records.units import MS
+from routing.media import quantile_ns
 from routing.modelled import INFLATION_P50, INFLATION_P95, MODEL_LEAST_RTT_NS, links_between, model_link
-from routing.quantiles import DRAWS, effective_samples, link_draws_ns, quantile_interval, quantiles
+from routing.quantiles import (
+    DRAWS,
+    effective_samples,
+    inverse,
+    least_draw_ns,
+    link_draws_ns,
+    nearest_rank,
+    quantile_interval,
+    quantiles,
+)
 
 QS = (0.5, 0.95, 0.99)
 
@@ -164,3 +175,26 @@ def test_histogram_draws_stay_within_the_stated_resolution():
     draws = set(link_draws_ns(link("a", "b", histogram=Histogram.of(samples)), seed=0))
     for drawn in draws:
         assert min(abs(drawn - sample) / sample for sample in samples) <= RELATIVE_ERROR + 1e-9
+
+
+@given(
+    samples=st.lists(st.integers(1_000, 10**9), min_size=1, max_size=60),
+    draws=st.sampled_from((64, 100, DRAWS)),
+    seed=st.integers(0, 3),
+)
+def test_draws_of_a_measured_link_agree_with_what_is_known_exactly(samples, draws, seed):
+    """Its least, median, p95 and p99 are those of the samples, none of the draws is below the least; the bound is the draw of its rank."""
+    samples.sort()
+    exact = [samples[nearest_rank(q, len(samples))] for q in (0.5, 0.95, 0.99)]
+    figures = dict(zip(("rtt_p50_ns", "rtt_p95_ns", "rtt_p99_ns"), exact, strict=True))
+    measured = dataclasses.replace(link("a", "b", histogram=Histogram.of(samples)), rtt_min_ns=samples[0], **figures)
+    drawn = np.sort(link_draws_ns(measured, seed, draws))
+    found = quantiles(drawn)
+    assert [found.p50_ns, found.p95_ns, found.p99_ns] == exact
+    assert drawn[0] == samples[0]
+    assert np.all(np.abs(drawn / np.sort(inverse(measured, (np.arange(draws) + 0.5) / draws)) - 1) < 0.021)
+    for rank in (0, 1, draws // 3, draws // 2, draws - 1):
+        assert least_draw_ns(measured, rank, draws) == pytest.approx(drawn[rank], rel=1e-11)
+        for q in (0.0, 0.3, 0.5, 0.96, 1.0):
+            assert samples[0] <= (quantile_ns(measured, q) or 0) <= 1.01 * samples[-1]
+    assert (quantile_ns(measured, 1.0) or 0) >= exact[-1]
