@@ -6,8 +6,9 @@ import asyncio
 import errno
 import functools
 import os
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from probes.blame import source_of_words
 from probes.throughput.bulk import Measured, NotBuiltin, ServerBusy, TestFailed, held_lease, run_test
@@ -15,6 +16,7 @@ from probes.throughput.config import ThroughputConfig
 from probes.throughput.iperf3 import Iperf3Run, NotIperf3, find_iperf3, run_iperf3, whole_seconds
 from probes.throughput.iperf3_json import Iperf3Error, Iperf3Report
 from probes.throughput.wire import Estimated, Hello, Method
+from records.errors import ToolMissing
 from records.measurement import FailureSource
 from records.units import SECOND
 
@@ -28,6 +30,8 @@ Tool = Literal["iperf3", "builtin"]
 #: What iperf3 leaves of a test whose bytes were gone before its first report.
 _NOTHING_COUNTED = "counted no bytes"
 _REFUSED = os.strerror(errno.ECONNREFUSED)
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,7 @@ class Failed:
 
 @dataclass(slots=True)
 class _Spending:
-    """Bytes that went up and down, readings that were thrown away included."""
+    """Bytes that went up and down, those of readings that were thrown away and of tests that failed included: what may have gone counts."""
 
     up: int = 0
     down: int = 0
@@ -148,7 +152,7 @@ class Attempts:
     async def _both_ways(self, host: str, port: int, way: Way, lease: bytes, method: Method = "transfer") -> tuple[Reading, ...] | Failed:
         directions: tuple[Direction, ...] = ("up", "down") if way == "bidir" else (way,)
         try:
-            made = await asyncio.gather(*(self._built_in(host, port, direction, lease, method) for direction in directions))
+            made = await _together(self._built_in(host, port, direction, lease, method) for direction in directions)
         except NotBuiltin:
             raise
         except TestFailed as error:
@@ -169,9 +173,9 @@ class Attempts:
         )
         # A sample ends by itself when it has its rate: it is only held to what TCP needs to get there.
         round_trips = config.min_round_trips if method == "transfer" else max(config.min_round_trips, 20)
-        several = await asyncio.gather(*(run_test(host, port, hello, round_trips) for _ in range(streams)))
+        spend = functools.partial(self.spent.add, direction)
+        several = await _together(run_test(host, port, hello, spend, round_trips) for _ in range(streams))
         total, longest_ns = sum(one.transferred_bytes for one in several), max(one.duration_ns for one in several)
-        self.spent.add(direction, total)
         first: Measured = several[0]
         rate = total * 8 * SECOND // longest_ns if method == "transfer" and longest_ns > 0 else first.estimate_bps
         if total <= 0 or not rate:
@@ -230,20 +234,9 @@ class Attempts:
         fast gets its whole budget by bytes at once, one of known RTT the right time. iperf3 tells the RTT only of up tests.
         """
         config, key, duration_s = self._config, (host, port, way), self._duration_s(host, port)
-        run = functools.partial(
-            run_iperf3,
-            host,
-            port,
-            direction=way,
-            congestion_control=config.congestion_control or None,
-            streams=config.streams,
-            udp_bps=round(config.udp_rate_mbps * 1e6) if config.protocol == "udp" else None,
-            rtt_s=self._rtt_ns.get((host, port), 0) / SECOND,
-        )
+        run = functools.partial(self._iperf3_once, host, port, way)
         if config.protocol == "udp":
-            only = await run(duration_s=duration_s, max_bytes=config.max_bytes)
-            self._spend(only)
-            return only, False
+            return await run(duration_s=duration_s, max_bytes=config.max_bytes), False
         if key in self._fast:
             try:
                 last = await run(duration_s=duration_s, max_bytes=config.max_bytes, by_bytes=True)
@@ -252,12 +245,10 @@ class Attempts:
                 if error.is_busy or _NOTHING_COUNTED not in str(error):
                     raise
             else:
-                self._spend(last)
                 if last.reports[0].duration_ns > whole_seconds(duration_s) * SECOND:
                     self._fast.discard(key)
                 return last, True
         last = await run(duration_s=duration_s, max_bytes=config.max_bytes // 2)
-        self._spend(last)
         least_ns = last.reports[0].rtt_min_ns
         if least_ns is not None:  # the least: the RTT under load would ask for ever longer tests
             self._rtt_ns[host, port] = least_ns
@@ -266,7 +257,6 @@ class Attempts:
         if by_bytes or whole_seconds(longer_s) > whole_seconds(duration_s):
             try:
                 last = await run(duration_s=longer_s, max_bytes=config.max_bytes // 2, by_bytes=by_bytes)
-                self._spend(last)
             except Iperf3Error as error:
                 if error.is_busy:
                     raise
@@ -274,6 +264,37 @@ class Attempts:
         if by_bytes:
             self._fast.add(key)
         return last, by_bytes or last.is_bound
+
+    async def _iperf3_once(self, host: str, port: int, way: Way, *, duration_s: float, max_bytes: int, by_bytes: bool = False) -> Iperf3Run:
+        """One run and what it spent. Of one that failed under way, or was stopped, nobody knows: all that it was allowed."""
+        config = self._config
+        directions: tuple[Direction, ...] = ("up", "down") if way == "bidir" else (way,)
+        went = dict.fromkeys(directions, max_bytes // len(directions))
+        try:
+            made = await run_iperf3(
+                host,
+                port,
+                direction=way,
+                duration_s=duration_s,
+                max_bytes=max_bytes,
+                by_bytes=by_bytes,
+                congestion_control=config.congestion_control or None,
+                streams=config.streams,
+                udp_bps=round(config.udp_rate_mbps * 1e6) if config.protocol == "udp" else None,
+                rtt_s=self._rtt_ns.get((host, port), 0) / SECOND,
+            )
+        except (NotIperf3, ToolMissing):
+            went = {}
+            raise
+        except Iperf3Error as error:
+            went = went if error.has_begun else {}
+            raise
+        else:
+            went = {report.direction: max(report.transferred_bytes, report.sent_bytes or 0) for report in made.reports}
+        finally:
+            for direction, count in went.items():
+                self.spent.add(direction, count)
+        return made
 
     def note_rtt(self, host: str, port: int, rtt_ns: int) -> None:
         """What else is known of the RTT to a target: how long its tests must last, and how long iperf3's set-up takes."""
@@ -283,14 +304,24 @@ class Attempts:
         """How long a test of the target may take at most, all tries of it."""
         return 3 * (self._duration_s(host, port) + 12.0)
 
-    def _spend(self, run: Iperf3Run) -> None:
-        for report in run.reports:
-            self.spent.add(report.direction, report.transferred_bytes)
-
     def _duration_s(self, host: str, port: int) -> float:
         """How long a test lasts, as far as the RTT is known."""
         rtt_s = self._rtt_ns.get((host, port), 0) / SECOND
         return max(self._config.duration_s, min(self._config.min_round_trips * rtt_s, 60.0))
+
+
+async def _together(jobs: Iterable[Coroutine[Any, Any, _Made]]) -> list[_Made]:
+    """What all of them made; where one fails, or the caller is stopped, the others are too.
+
+    They have ended before the first error is raised: what went on would be in nobody's books, and under the next test.
+    """
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _reading(report: Iperf3Report, *, by_bytes: bool) -> Reading:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from records.errors import ConfigError, NotPermitted
 
-__all__ = ["ALL", "Budget", "Spent", "cloud_of"]
+__all__ = ["ALL", "Booking", "Budget", "Spent", "cloud_of"]
 
 ALL = "all"
 _GB = 1_000_000_000
@@ -136,3 +136,27 @@ class Budget:
             raise NotPermitted(
                 f"the throughput budget {self._path} cannot be written: {error.strerror}; give budget_file in a folder of this user"
             ) from error
+
+
+class Booking:
+    """What one test from src to dst has in the books, if there are any: all that it may take before each try, what it took at the end."""
+
+    def __init__(self, budget: Budget | None, src: str, dst: str) -> None:
+        self._budget, self._src, self._dst = budget, src, dst
+        self._up = self._down = 0
+
+    def ask(self, *, up_bytes: int, down_bytes: int) -> str | None:
+        """Book so much for the test, tries that it has behind it included; why that may not be, None when it is done."""
+        up, down = up_bytes - self._up, down_bytes - self._down
+        if self._budget is None or not (up or down):
+            return None
+        refusal = self._budget.refusal(self._src, self._dst, up_bytes=up, down_bytes=down)
+        if refusal is None:
+            self.settle(up_bytes=up_bytes, down_bytes=down_bytes)
+        return refusal
+
+    def settle(self, *, up_bytes: int, down_bytes: int) -> None:
+        """So much it is."""
+        if self._budget is not None and (up_bytes, down_bytes) != (self._up, self._down):
+            self._budget.book(self._src, self._dst, up_bytes=up_bytes - self._up, down_bytes=down_bytes - self._down)
+            self._up, self._down = up_bytes, down_bytes

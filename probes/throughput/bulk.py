@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 from probes.tcp_info import TcpInfo, available_congestion_controls, read_tcp_info
@@ -119,10 +119,17 @@ async def read_exactly(sock: socket.socket, count: int) -> bytes:
     return data
 
 
-async def send_bulk(sock: socket.socket, duration_ms: int, max_bytes: int, rtts_ns: list[int] | None = None) -> int:
+async def send_bulk(
+    sock: socket.socket,
+    duration_ms: int,
+    max_bytes: int,
+    rtts_ns: list[int] | None = None,
+    spend: Callable[[int], None] | None = None,
+) -> int:
     """Send for that long or that many bytes, whichever ends first; returns the bytes handed to the kernel.
 
     rtts_ns   takes the connection's smoothed RTT (TCP_INFO), every 20 ms
+    spend     is told of the bytes as they go
 
     Little is let wait unsent in the kernel, so that a slow path is not still busy seconds after the time is up.
     """
@@ -150,6 +157,8 @@ async def send_bulk(sock: socket.socket, duration_ms: int, max_bytes: int, rtts_
                     break
             else:
                 sent += done
+                if spend is not None:
+                    spend(done)
                 part = part[done:]
                 await asyncio.sleep(0)  # the agent's other work goes on at full rate
             left_ns = deadline_ns - time.monotonic_ns()
@@ -165,10 +174,10 @@ async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Non
         loop.remove_writer(sock)
 
 
-async def receive_bulk(sock: socket.socket, max_bytes: int) -> tuple[int, int, bytes]:
+async def receive_bulk(sock: socket.socket, max_bytes: int, spend: Callable[[int], None] | None = None) -> tuple[int, int, bytes]:
     """Count what comes until the other end shuts its side: (bytes, ns from the first to the last read, the tail).
 
-    Stops after `max_bytes`. The tail is the last bytes received, at most a report's length.
+    Stops after `max_bytes`. The tail is the last bytes received, at most a report's length. `spend` is told of all as it comes.
     """
     loop = asyncio.get_running_loop()
     buffer = bytearray(len(_BLOCK))
@@ -180,18 +189,21 @@ async def receive_bulk(sock: socket.socket, max_bytes: int) -> tuple[int, int, b
         last_ns = time.monotonic_ns()
         first_ns = first_ns or last_ns
         total += count
+        if spend is not None:
+            spend(count)
         tail = (tail + bytes(view[max(0, count - REPORT_BYTES) : count]))[-REPORT_BYTES:]
     return total, last_ns - first_ns, tail
 
 
-async def run_test(address: str, port: int, hello: Hello, min_round_trips: int = 0) -> Measured:
+async def run_test(address: str, port: int, hello: Hello, spend: Callable[[int], None], min_round_trips: int = 0) -> Measured:
     """The client's side of one test, of at least so many round trips, within a time limit.
 
-    Raises TestFailed, ServerBusy or NotBuiltin.
+    `spend` is told of payload bytes as they go, and at the end of those that may have gone unseen: a test that fails, or is cancelled,
+    has cost what it moved by then. Raises TestFailed, ServerBusy or NotBuiltin.
     """
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S) as limit:
-            return await _run_test(address, port, hello, min_round_trips, limit)
+            return await _run_test(address, port, hello, spend, min_round_trips, limit)
     except TimeoutError:
         if not limit.expired():
             raise TestFailed(f"{address} port {port}: Connection timed out", "path") from None
@@ -223,7 +235,9 @@ async def _family(address: str, port: int) -> int:
         raise TestFailed(f"cannot resolve {address!r}: {getattr(error, 'strerror', None) or error}", "resolver") from error
 
 
-async def _run_test(address: str, port: int, hello: Hello, min_round_trips: int, limit: asyncio.Timeout) -> Measured:
+async def _run_test(
+    address: str, port: int, hello: Hello, spend: Callable[[int], None], min_round_trips: int, limit: asyncio.Timeout
+) -> Measured:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(address, port, type=socket.SOCK_STREAM)
@@ -242,10 +256,13 @@ async def _run_test(address: str, port: int, hello: Hello, min_round_trips: int,
             limit.reschedule(loop.time() + hello.duration_ms / 1000 + _MARGIN_S)
             await loop.sock_sendall(sock, hello.encode())
             grant = await _read_grant(sock)
+            # Never more than was asked for, whatever it says: that is what the day's budget was asked for.
+            most_ms, most_bytes = min(grant.duration_ms, hello.duration_ms), min(grant.max_bytes, hello.max_bytes)
+            grant = replace(grant, duration_ms=most_ms, max_bytes=most_bytes)
             if hello.method == "train":
                 limit.reschedule(loop.time() + _MARGIN_S)
-                return replace(await _trains(sock, grant, hello), idle_rtt_ns=idle_rtt_ns)
-            measured = await (_up(sock, grant, hello) if hello.direction == "up" else _down(sock, grant))
+                return replace(await _trains(sock, grant, hello, spend), idle_rtt_ns=idle_rtt_ns)
+            measured = await (_up(sock, grant, hello, spend) if hello.direction == "up" else _down(sock, grant, spend))
             return replace(measured, idle_rtt_ns=idle_rtt_ns)
         except TimeoutError:
             raise
@@ -271,14 +288,14 @@ async def _read_grant(sock: socket.socket) -> Grant:
     return grant
 
 
-async def _up(sock: socket.socket, grant: Grant, hello: Hello) -> Measured:
+async def _up(sock: socket.socket, grant: Grant, hello: Hello, spend: Callable[[int], None]) -> Measured:
     rtts: list[int] = []
     sampled: Sampled | None = None
     if hello.method == "sample":
-        sampled = await send_sample(sock, grant.duration_ms, grant.max_bytes)
+        sampled = await send_sample(sock, grant.duration_ms, grant.max_bytes, spend)
         rtts.extend(sampled.rtts_ns)
     else:
-        await send_bulk(sock, grant.duration_ms, grant.max_bytes, rtts)
+        await send_bulk(sock, grant.duration_ms, grant.max_bytes, rtts, spend)
     sender, control = read_tcp_info(sock), congestion_control(sock)
     sock.shutdown(socket.SHUT_WR)
     raw = await read_exactly(sock, REPORT_BYTES)
@@ -298,12 +315,25 @@ async def _up(sock: socket.socket, grant: Grant, hello: Hello) -> Measured:
     )
 
 
-async def _down(sock: socket.socket, grant: Grant) -> Measured:
-    total, duration_ns, tail = await receive_bulk(sock, grant.max_bytes + REPORT_BYTES + 1)
+async def _down(sock: socket.socket, grant: Grant, spend: Callable[[int], None]) -> Measured:
+    came = 0
+
+    def took(count: int) -> None:
+        nonlocal came
+        came += count
+        spend(count)
+
+    try:
+        total, duration_ns, tail = await receive_bulk(sock, grant.max_bytes + REPORT_BYTES + 1, took)
+    except BaseException:
+        # What the other end had sent beyond that nobody knows: at most what our receive buffer has room for, or the rest of the grant.
+        spend(max(0, min(grant.max_bytes - came, sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))))
+        raise
     try:
         report = Report.decode(tail)
     except WireError:
         raise TestFailed("the server ended the test without a report") from None
+    spend(-REPORT_BYTES)  # it came behind the bulk, and is not of it
 
     def ns(value_us: int | None) -> int | None:
         return None if value_us is None else value_us * 1000
@@ -320,23 +350,26 @@ async def _down(sock: socket.socket, grant: Grant) -> Measured:
     )
 
 
-async def _trains(sock: socket.socket, grant: Grant, hello: Hello) -> Measured:
-    """Trains of UDP packets beside the connection."""
+async def _trains(sock: socket.socket, grant: Grant, hello: Hello, spend: Callable[[int], None]) -> Measured:
+    """Trains of UDP packets beside the connection. Of those that come down the report says how many bytes left; without it all may have."""
     host, begun_ns = sock.getpeername()[0], time.monotonic_ns()
     trains = open_train_socket(sock.family, sock.getsockname()[0])
     receiver = TrainReceiver(trains, hello.lease)
     try:
         trains.connect((host, grant.udp_port))
         if hello.direction == "up":
-            await send_trains(trains, plan(grant.max_bytes), hello.lease)
+            await send_trains(trains, plan(grant.max_bytes), hello.lease, spend)
             sock.shutdown(socket.SHUT_WR)
         else:
             trains.send(packet(hello.lease, HELLO_TRAIN, 0, 1))
+            spend(grant.max_bytes)
         raw = await read_exactly(sock, REPORT_BYTES)
         try:
             report = Report.decode(raw)
         except WireError:
             raise TestFailed("the server ended the test without a report") from None
+        if hello.direction == "down":
+            spend(max(report.transferred_bytes, receiver.received_bytes) - grant.max_bytes)
         rate = rate_bps(receiver.arrivals, 6 if sock.family == socket.AF_INET6 else 4)
         own_bps = None if rate is None else tcp_payload_bps(rate)
         return Measured(

@@ -28,7 +28,7 @@ _MARGIN_S = 8.0
 #: Two connections and a stream's, parameters, start, end and results (measured: 12 round trips with one stream).
 _SETUP_ROUND_TRIPS = 20
 _CONNECT_TIMEOUT_MS = 3_000
-#: What iperf3 says when the other end took the connection and then hung up: it is not iperf3.
+#: What iperf3 says when the other end took the connection and then hung up: before the test began, it is not iperf3.
 _HUNG_UP = ("unable to receive", "closed unexpectedly", "unable to send cookie", "unable to read", "unable to write", "Connection reset")
 
 
@@ -151,7 +151,7 @@ async def run_iperf3(
     try:
         reports = parse_iperf3(out.decode(errors="replace") or err.decode(errors="replace"))
     except Iperf3Error as error:
-        if any(phrase in str(error) for phrase in _HUNG_UP):
+        if not error.has_begun and any(phrase in str(error) for phrase in _HUNG_UP):
             raise NotIperf3(str(error)) from None
         raise
     allowed_bps = max_bytes * 8 / whole_seconds(duration_s) / len(reports)

@@ -19,11 +19,16 @@ __all__ = ["Iperf3Error", "Iperf3Report", "parse_iperf3"]
 
 
 class Iperf3Error(ValueError):
-    """No result; says why. `is_busy`: the server runs another test, so trying later may help."""
+    """No result; says why.
 
-    def __init__(self, why: str) -> None:
+    is_busy     the server runs another test, so trying later may help
+    has_begun   data may have gone: nothing tells that no stream of it was connected
+    """
+
+    def __init__(self, why: str, *, has_begun: bool = True) -> None:
         super().__init__(why)
         self.is_busy = "busy running a test" in why
+        self.has_begun = has_begun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,7 @@ class Iperf3Report:
 
     direction             up: the client sent; down: the server did (``-R``)
     transferred_bytes     payload received, and duration_ns the time that took
+    sent_bytes            payload sent: more, where packets were lost or the receiver's last report came too early
     retransmits           of the sender
     rtt_ns                smoothed RTT in the last interval, mean over streams; rtt_min_ns the least one seen
     congestion_control    of the sender
@@ -42,6 +48,7 @@ class Iperf3Report:
 
     direction: Literal["up", "down"]
     transferred_bytes: int
+    sent_bytes: int | None
     duration_ns: int
     throughput_bps: int
     retransmits: int | None = None
@@ -67,9 +74,11 @@ def parse_iperf3(text: str) -> tuple[Iperf3Report, ...]:
         raise Iperf3Error("iperf3's JSON is cut short or broken") from None
     if not isinstance(document, dict):
         raise Iperf3Error("iperf3's JSON is no object")
+    start = _object(document.get("start"))
     if document.get("error"):
-        raise Iperf3Error(_short(str(document["error"]).removeprefix("error - ")))
-    test, end = _object(_object(document.get("start")).get("test_start")), _object(document.get("end"))
+        has_begun = bool(start.get("connected")) or "test_start" in start
+        raise Iperf3Error(_short(str(document["error"]).removeprefix("error - ")), has_begun=has_begun)
+    test, end = _object(start.get("test_start")), _object(document.get("end"))
     protocol = test.get("protocol")
     if protocol not in (None, "TCP", "UDP"):
         raise Iperf3Error(f"the test was over {_short(str(protocol))}, neither TCP nor UDP")
@@ -90,6 +99,7 @@ def _report(
     if is_udp and not received:  # before 3.10 there is only one sum, of what was sent
         share = 1 - min(lost or 0, packets) / packets if packets else 0
         received = {"bytes": (_number(sums.get("bytes")) or 0) * share, "seconds": sums.get("seconds")}
+    sent_bytes = _number(_object(end.get(f"sum_sent{suffix}") or (sums if is_udp else None)).get("bytes"))
     transferred_bytes, seconds = _number(received.get("bytes")), _number(received.get("seconds"))
     if not transferred_bytes or not seconds:
         raise Iperf3Error("the receiver counted no bytes: the test was too short")
@@ -106,6 +116,7 @@ def _report(
     return Iperf3Report(
         direction=direction,
         transferred_bytes=int(transferred_bytes),
+        sent_bytes=None if sent_bytes is None else int(sent_bytes),
         duration_ns=max(1, round(seconds * SECOND)),
         throughput_bps=round(transferred_bytes * 8 / seconds),
         retransmits=None if retransmits is None else int(retransmits),

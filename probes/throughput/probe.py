@@ -11,7 +11,7 @@ from pathlib import Path
 
 from probes.model import Target, Vantage
 from probes.throughput.attempt import Attempts, Failed, Reading, Tool, Way
-from probes.throughput.budget import Budget
+from probes.throughput.budget import Booking, Budget
 from probes.throughput.config import ThroughputConfig
 from probes.throughput.iperf3 import find_iperf3, iperf3_version
 from probes.throughput.lease import HOST, Lease, LeaseHeld, local_address, new_name
@@ -83,37 +83,33 @@ class ThroughputProbe:
         return tuple(results)
 
     async def _measure(self, target: Target, port: int, vantage: Vantage, way: Way, *, is_full: bool) -> list[ThroughputResult]:
-        """One test within the budget and under the lease."""
-        config, started_at_ns = self._config, time.time_ns()
-        most = config.max_bytes if is_full else config.estimate_max_bytes
-        up, down = most if way != "down" else 0, most if way != "up" else 0
-        if self._budget is not None:
-            refusal = self._budget.refusal(vantage.site, target.site, up_bytes=up, down_bytes=down)
-            if refusal is not None:
-                log.warning("throughput of %s is skipped: %s", target.site, refusal)
-                return [
-                    _without(target, port, vantage, direction, "builtin", started_at_ns, refusal, None) for direction in _directions(way)
-                ]
-            self._budget.book(vantage.site, target.site, up_bytes=up, down_bytes=down)
-        self._attempts.spent.up = self._attempts.spent.down = 0
+        """One test within the budget and under the lease. However it ends, what it has moved stays in the books."""
+        spent, booking = self._attempts.spent, Booking(self._budget, vantage.site, target.site)
+        spent.up = spent.down = 0
         try:
-            return await self._under_lease(target, port, vantage, way, started_at_ns, is_full=is_full)
+            return await self._under_lease(target, port, vantage, way, booking, is_full=is_full)
         finally:
-            if self._budget is not None:
-                spent = self._attempts.spent
-                self._budget.book(vantage.site, target.site, up_bytes=spent.up - up, down_bytes=spent.down - down)
+            booking.settle(up_bytes=spent.up, down_bytes=spent.down)
 
     async def _under_lease(
-        self, target: Target, port: int, vantage: Vantage, way: Way, started_at_ns: int, *, is_full: bool
+        self, target: Target, port: int, vantage: Vantage, way: Way, booking: Booking, *, is_full: bool
     ) -> list[ThroughputResult]:
         """Try under this host's lease, and again until the patience is over while the other end is busy.
 
-        Between two tries the lease is given back: the other end may be waiting for just that.
+        Between two tries the lease is given back: the other end may be waiting for just that. A try that was told of a busy end when
+        it had moved something has used up its budget: the next one is asked for anew.
         """
+        config, started_at_ns, spent = self._config, time.time_ns(), self._attempts.spent
+        most = config.max_bytes if is_full else config.estimate_max_bytes
+        up, down = most if way != "down" else 0, most if way != "up" else 0
         host, address = target.address, await local_address(target.address, port)
-        until = time.monotonic() + self._config.busy_wait_s
+        until = time.monotonic() + config.busy_wait_s
         while True:
             begun_ns = time.time_ns()
+            refusal = booking.ask(up_bytes=spent.up + up, down_bytes=spent.down + down)
+            if refusal is not None:
+                log.warning("throughput of %s is skipped: %s", target.site, refusal)
+                return [_without(target, port, vantage, one, "builtin", started_at_ns, refusal, None) for one in _directions(way)]
             name, idle, loaded = new_name(), list[int](), list[int]()
             wait_s = max(0.0, until - time.monotonic())
             try:
@@ -135,7 +131,6 @@ class ThroughputProbe:
             await asyncio.sleep(pause_s)
         if isinstance(made, Failed):
             return [_without(target, port, vantage, one, made.tool, begun_ns, made.why, made.source) for one in _directions(way)]
-        spent = self._attempts.spent
         return [_result(target, port, vantage, begun_ns, reading, idle, loaded, spent.up + spent.down) for reading in made]
 
 

@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from probes.tcp_info import read_bbr_info, read_tcp_info
@@ -85,8 +86,8 @@ class _Reading:
         return self._plateau.add(now_ns, rate, rtt_ns, info.acked_bytes or 0)
 
 
-async def send_sample(sock: socket.socket, duration_ms: int, max_bytes: int) -> Sampled:
-    """Send until the rate is known, or for that long or that many bytes."""
+async def send_sample(sock: socket.socket, duration_ms: int, max_bytes: int, spend: Callable[[int], None] | None = None) -> Sampled:
+    """Send until the rate is known, or for that long or that many bytes; `spend` is told of them as they go."""
     loop = asyncio.get_running_loop()
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOTSENT_LOWAT_BYTES)
@@ -98,7 +99,7 @@ async def send_sample(sock: socket.socket, duration_ms: int, max_bytes: int) -> 
     try:
         while not is_settled and sent < max_bytes and (now_ns := time.monotonic_ns()) - begun_ns < duration_ms * 1_000_000:
             try:
-                sent += sock.send(block[: min(len(block), max_bytes - sent)])
+                done = sock.send(block[: min(len(block), max_bytes - sent)])
             except BlockingIOError:
                 writable.clear()
                 try:
@@ -107,6 +108,9 @@ async def send_sample(sock: socket.socket, duration_ms: int, max_bytes: int) -> 
                 except TimeoutError:
                     pass
             else:
+                sent += done
+                if spend is not None:
+                    spend(done)
                 await asyncio.sleep(0)  # the agent's other work goes on
             if now_ns - looked_ns < _LOOK_EVERY_NS:
                 continue

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from probes.ping import ancillary as linux
 from probes.throughput import train
@@ -38,18 +38,25 @@ def open_train_socket(family: int, host: str) -> socket.socket:
     return sock
 
 
-async def send_trains(sock: socket.socket, lengths: Sequence[int], lease: bytes) -> int:
-    """Send trains over a connected socket; returns the bytes handed to the kernel.
+async def send_trains(sock: socket.socket, lengths: Sequence[int], lease: bytes, spend: Callable[[int], None] | None = None) -> int:
+    """Send trains over a connected socket; returns the bytes handed to the kernel, and tells `spend` of them as they go.
 
     The kernel takes a train in one piece and cuts it into packets (UDP_SEGMENT, Linux 4.18), so that a busy host cannot tear it
     apart; where it does not, packets are handed over one by one and say when.
     """
     sent, is_whole = 0, True
+
+    def went(count: int) -> None:
+        nonlocal sent
+        sent += count
+        if spend is not None:
+            spend(count)
+
     for number, length in enumerate(lengths):
         if is_whole:
             one_piece = b"".join(train.packet(lease, number, place, length) for place in range(length))
             try:
-                sent += sock.sendmsg((one_piece,), ((_SOL_UDP, _UDP_SEGMENT, _SEGMENT),))
+                went(sock.sendmsg((one_piece,), ((_SOL_UDP, _UDP_SEGMENT, _SEGMENT),)))
             except (BlockingIOError, ConnectionRefusedError):
                 pass
             except OSError:
@@ -57,7 +64,7 @@ async def send_trains(sock: socket.socket, lengths: Sequence[int], lease: bytes)
         if not is_whole:
             with contextlib.suppress(BlockingIOError, ConnectionRefusedError):  # a full buffer ends a train early
                 for place in range(length):
-                    sent += sock.send(train.packet(lease, number, place, length, time.monotonic_ns()))
+                    went(sock.send(train.packet(lease, number, place, length, time.monotonic_ns())))
         await asyncio.sleep(_PAUSE_PER_PACKET_S * length)
     return sent
 
