@@ -212,6 +212,8 @@ class TracerouteEngine(LoopDriver):
                 self._distances.popitem(last=False)
             if len(self._near) > _DISTANCES_KEPT:
                 self._near.clear()
+        elif not trace.is_refused:  # it may be farther away by now than a window of the old size shows
+            self._distances.pop(key, None)
         return TraceOutcome(trace.hops(), trace.reached, running.error)
 
     async def close(self) -> None:

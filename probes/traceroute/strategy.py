@@ -1,14 +1,15 @@
 """Which TTL to ask next and when a trace ends: pure rules over one trace; time is an argument, order the caller's.
 
-1. At first the TTLs 1 .. W are asked all at once; W is the distance found last time, or FIRST_WINDOW, and never
-   more than `max_ttl`.
+1. At first the TTLs 1 .. W are asked all at once; W is the distance found last time, or FIRST_WINDOW where that time the target
+   was not reached, and never more than `max_ttl`.
 2. A TTL that stays silent is asked again after a *patience*, until it was asked `attempts` times. Patience is the
    time-out, or, as soon as any hop has answered, three times the longest RTT seen on this path, at least
    MIN_PATIENCE_NS and at most the time-out. An answer to an earlier packet still counts while the trace runs.
 3. The path ends at the least TTL at which the target itself answered; while it has not, at the least TTL at which a
    router sent an unreachable error. TTLs behind the end are neither asked nor reported.
 4. While no end is known, the window grows by WINDOW_STEP, up to `max_ttl`: as soon as its last TTL is answered (the
-   path goes on), or when every TTL in it is settled, unless its last GAP_LIMIT TTLs were all silent.
+   path goes on), or when every TTL in it is settled, unless its last GAP_LIMIT TTLs were all silent (fewer are no gap: the path
+   may have grown behind routers that are silent).
 5. A TTL is settled when it is answered, or when it was asked `attempts` times and the last packet is older than the
    patience (the full time-out as long as no end is known: a far target must not be given up for near routers' sake).
 6. The trace is done when every TTL up to its end, or without one every TTL of a window that may not grow, is settled.
@@ -208,7 +209,8 @@ class Trace:
             return True
         if not all(self._is_settled(ttl, state, now_ns) for ttl, state in self._asked()):
             return False
-        return any(self._ttls[ttl].answer is not None for ttl in range(max(1, self.window - GAP_LIMIT + 1), self.window + 1))
+        last = range(self.window - GAP_LIMIT + 1, self.window + 1)
+        return self.window < GAP_LIMIT or any(self._ttls[ttl].answer is not None for ttl in last)
 
     def _is_settled(self, ttl: int, state: _Ttl, now_ns: int) -> bool:
         if state.answer is not None:

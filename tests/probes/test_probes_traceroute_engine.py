@@ -242,3 +242,22 @@ def test_what_lies_behind_a_neighbours_distance_is_asked_last(monkeypatch, more_
     assert sorted(asked)[: len(path)] == list(range(1, len(path) + 1))
     if not more_hops:
         assert len(asked) == len(path)
+
+
+def test_a_distance_that_no_longer_holds_is_forgotten(monkeypatch):
+    """Ten silent hops that become twelve: the trace of the old size ends at the gap, and the next one asks as if nothing were known."""
+    distance = [10]
+    network = Network(lambda host, ttl, number, token: [said(host, number, token, host)] if ttl >= distance[0] else [])
+    monkeypatch.setattr(engine_module, "open_transports", lambda *_: {4: network})
+
+    async def work():
+        engine = TracerouteEngine("icmp", packets_per_s=20_000)
+        await engine.open()
+        try:
+            found = [await engine.trace(TARGET, timeout_ns=100_000_000, attempts=1)]
+            distance[0] = 12
+            return [*found, *[await engine.trace(TARGET, timeout_ns=100_000_000, attempts=1) for _ in range(2)]]
+        finally:
+            await engine.close()
+
+    assert [(one.reached, len(one.hops)) for one in asyncio.run(work())] == [(True, 10), (False, 10), (True, 12)]

@@ -101,6 +101,21 @@ def test_a_path_that_grew_is_followed():
     assert addresses(run) == ["r1", "r2", "r3", "r4", "r5", "target"]
 
 
+@pytest.mark.parametrize("distance", [1, 3, GAP_LIMIT - 1])
+def test_a_path_that_grew_behind_silent_routers_is_followed(distance):
+    """The round before found it so near; now it is four hops farther, and silent up to where it was: fewer than a gap are no end."""
+    path, run = Path([*[None] * distance, 5, 6, 7, 8]), trace(last_distance=distance)
+    play(path, run)
+    assert addresses(run) == [*[None] * distance, *(f"r{distance + n}" for n in (1, 2, 3)), "target"]
+
+
+def test_a_gap_behind_the_known_distance_is_still_an_end():
+    """As many silent TTLs as the gap limit: the window does not grow."""
+    path, run = Path([None] * 12, target_silent=True), trace(last_distance=GAP_LIMIT)
+    play(path, run)
+    assert max(path.asked) == GAP_LIMIT
+
+
 def test_a_path_that_shrank_ends_at_the_target():
     """Three hops where there were six: TTLs behind the target are not part of the path."""
     run = trace(last_distance=6)
