@@ -17,8 +17,9 @@
    see. Hops that have answered are kept.
 8. Routers limit how many ICMP errors they send. A TTL that stays silent, while the router behind the same neighbour
    answers other traces (`Limited` knows), is behind such a limit: it is asked up to LIMITED_ATTEMPTS times more, each
-   time after twice the patience of the time before, as long as the trace has sent fewer than `max_ttl` times `attempts`
-   packets in all. A router that answers nobody is not asked again.
+   time after twice the patience of the time before, from what rule 9 leaves when every TTL that may still have to be asked
+   `attempts` times is. A router that answers nobody is not asked again.
+9. A trace sends `max_ttl` times `attempts` packets at most: that is what it is charged against the agent's limits.
 """
 
 from __future__ import annotations
@@ -217,16 +218,22 @@ class Trace:
             return True
         if state.sent != state.wanted or now_ns < state.last_sent_ns + self._last_patience_ns():
             return False
-        return state.sent >= self.attempts and not self._may_ask(ttl, state)
+        return not self._may_ask(ttl, state)
 
     def _may_ask(self, ttl: int, state: _Ttl) -> bool:
-        """Rules 2 and 8: whether a silent TTL may be asked once more."""
+        """Rules 2, 8 and 9: whether a silent TTL may be asked once more."""
+        left = self.max_ttl * self.attempts - self._total
         if state.wanted < self.attempts:
-            return True
-        if state.wanted >= self.attempts + LIMITED_ATTEMPTS or self._total >= self.max_ttl * self.attempts:
+            return left > 0
+        if state.wanted >= self.attempts + LIMITED_ATTEMPTS or left <= 0:
             return False
         is_known, before = self.before(ttl)
-        return is_known and self.limited(ttl, before)
+        return is_known and self.limited(ttl, before) and left > self._kept_back()
+
+    def _kept_back(self) -> int:
+        """Packets that rules 2 and 4 may still ask for."""
+        again = sum(self.attempts - state.wanted for _, state in self._asked() if state.answer is None and state.wanted < self.attempts)
+        return again + (0 if self.end is not None else (self.max_ttl - self.window) * self.attempts)
 
     def _wait_ns(self, state: _Ttl) -> int:
         """From the last packet of a silent TTL to the next one."""

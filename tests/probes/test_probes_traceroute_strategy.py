@@ -250,6 +250,40 @@ def test_every_trace_ends_within_its_limits(rtts_ms, target_silent, loses, attem
         assert hops[-1].address == "target"
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.one_of(st.none(), st.floats(0.1, 900)), min_size=1, max_size=40),
+    st.booleans(),
+    st.one_of(st.none(), st.integers(1, 40)),
+    st.integers(1, 3),
+    st.one_of(st.none(), st.integers(1, 30)),
+    st.integers(0, 2**32),
+)
+def test_no_trace_sends_more_than_it_is_charged(rtts_ms, target_silent, unreachable_at, attempts, last_distance, seed):
+    """Nine silent TTLs of ten are routers behind a limit, the window grows again and again: `max_ttl` times `attempts` packets at most."""
+    if unreachable_at is not None and (unreachable_at > len(rtts_ms) or rtts_ms[unreachable_at - 1] is None):
+        unreachable_at = None
+    path = Path(rtts_ms, target_silent=target_silent, unreachable_at=unreachable_at)
+    run = trace(attempts=attempts, last_distance=last_distance, limited=lambda ttl, _before: (ttl + seed) % 10 > 0)
+    play(path, run, random.Random(seed))
+    assert len(path.asked) <= 30 * attempts
+
+
+def test_routers_behind_a_limit_take_nothing_from_hops_that_are_not_asked_yet():
+    """Every other router of 29 is silent and may be behind a limit, at one attempt each: all 30 TTLs are asked, and the target found."""
+    path = Path([10.0 if ttl % 2 else None for ttl in range(1, 30)] + [10.0])
+    run = trace(attempts=1, limited=lambda _ttl, _before: True)
+    play(path, run)
+    assert (run.reached, sorted(path.asked)) == (True, list(range(1, 31)))
+
+
+def test_what_the_path_leaves_is_for_routers_behind_a_limit():
+    """Three hops, the second heard of at its fourth packet only: with the end known all that is charged may be used for it."""
+    path, run = Path([1, 2, 3], loses={(2, 1), (2, 2), (2, 3)}), trace(limited=lambda ttl, _before: ttl == 2)
+    play(path, run)
+    assert [(hop.address, hop.probes) for hop in run.hops()] == [("r1", 1), ("r2", 4), ("target", 1)]
+
+
 @pytest.mark.parametrize("attempts", [1, 2, 3])
 def test_a_path_without_loss_is_found_whole_in_any_order(attempts):
     """Twelve answering hops in 50 random orders: always all twelve."""
