@@ -135,9 +135,11 @@ class LoopDriver(ABC):
         if self._is_ticking:  # another socket's reader went first in this turn of the loop
             return
         self._note_wake()
-        self._absorb()
-        self._announce()
-        self._arm()
+        try:
+            self._absorb()
+            self._announce()
+        finally:
+            self._arm()  # see _wake
 
     def _wake(self) -> None:
         if self._rests_long() and not self._is_turn_near and self._loop is not None:
@@ -156,6 +158,7 @@ class LoopDriver(ABC):
         finally:
             if collects:
                 gc.enable()
+            self._arm()  # whatever this turn stumbled over, there is a next one: all rounds of the engine wait for it
 
     def _turn(self) -> None:
         if self._timer is not None:
@@ -177,7 +180,6 @@ class LoopDriver(ABC):
             self._quiet_ticks = self._quiet_ticks + 1 if is_quiet else 0
             if self._quiet_ticks >= _QUIET_TICKS:
                 self._listen()
-        self._arm()
 
     def _rests_long(self) -> bool:
         """It ticks at the pace of the grid, or slower."""

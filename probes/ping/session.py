@@ -214,10 +214,17 @@ class EchoSession:
         return Verdict.REPLY
 
     def _again(self, token: int | None, peer: object) -> Verdict:
-        """A reply to a packet that was answered before, or to none of ours."""
+        """A reply to a packet that was answered before, or given up long ago, or to none of ours."""
         of = None if token is None else self._rounds.by_token(peer, token)
         if token is None or of is None:
             return self._foreign()
+        if of.packets:  # not reported yet
+            sequence = of.tokens.index(token)
+            sample = of.packets[sequence]
+            if isinstance(sample, PingSample) and sample.outcome in {"timeout", "unreachable"} and not sample.late:
+                of.packets[sequence] = replace(sample, late=True)
+                self.counters.late += 1
+                return Verdict.LATE
         of.duplicates[token] = of.duplicates.get(token, 0) + 1
         self.counters.duplicates += 1
         return Verdict.DUPLICATE

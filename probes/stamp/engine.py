@@ -216,8 +216,9 @@ class StampEngine(EchoEngine):
         )
         verdict = self._session.reply(token, peer, incoming.beside.stamp_ns, picked_up, incoming.beside.ttl)
         packet = flight.by_token[token]
-        if verdict is Verdict.DUPLICATE or packet in flight.answers:
-            if reply.sequence != flight.answers[packet].number:
+        known = flight.answers.get(packet)
+        if verdict is Verdict.DUPLICATE or known is not None:
+            if known is None or reply.sequence != known.number:
                 flight.spare.append(reply.sequence)
             return
         flight.answers[packet] = Answer(

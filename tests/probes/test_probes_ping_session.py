@@ -96,6 +96,22 @@ def test_duplicates_and_late_replies_are_counted_apart():
     assert samples[0].rtt_ns == MS
 
 
+def test_a_reply_long_after_the_time_out_is_late_while_its_round_runs():
+    """Six seconds after the time-out, when the packet is forgotten and the round is not: late, and a second copy is a duplicate."""
+    echo = session()
+    round_ = begin(echo, count=10, interval_ns=1_000 * MS)
+    (first,) = send_all(echo, 0)
+    for second in range(1, 7):
+        echo.expire(second * 1_000 * MS)
+        send_all(echo, second * 1_000 * MS)
+    assert echo.remembered < 7, "the first one is forgotten"
+    assert answer(echo, first, 6_100 * MS) is Verdict.LATE
+    assert answer(echo, first, 6_101 * MS) is Verdict.DUPLICATE
+    sample = round_.samples_so_far()[0]
+    assert (sample.outcome, sample.late, sample.duplicates, sample.rtt_ns) == ("timeout", True, 1, None)
+    assert (echo.counters.late, echo.counters.duplicates) == (1, 1)
+
+
 def test_replies_out_of_order_find_their_packets():
     """Three in flight, answered last first: each keeps its own RTT."""
     echo = session()

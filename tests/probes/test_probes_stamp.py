@@ -22,6 +22,7 @@ from app.commands.stamp import stamp, stamp_reflector
 from probes.config import parse_config
 from probes.daemon import Agent, Summary
 from probes.model import Target, Vantage, new_boot_id
+from probes.ping import departed
 from probes.stamp import StampConfig, StampProbe, StampReflector, parse_networks, read_key, wire
 from records.errors import ConfigError
 from records.stamp import StampResult
@@ -167,6 +168,38 @@ def test_forged_doubled_and_stepped_answers_are_what_they_are(tmp_path: Path) ->
     key_file = str(tmp_path / "key")
     wrong = asyncio.run(run(lambda packet: [forge(packet, KEY.encode())[:-1] + b"\0"], key_file=key_file))
     assert (wrong.unverified, {sample.outcome for sample in wrong.samples}) == (5, {"timeout"})
+
+
+def test_a_reply_that_comes_long_after_its_time_out_is_late_and_stalls_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second packet's answer comes after 400 ms, when it was given up (100 ms) and forgotten (200 ms later); the round still runs.
+
+    It is late, and tells that nothing was lost on the way: the reflector gave it the number 1.
+    """
+    monkeypatch.setattr(departed, "MEMORY_NS", 200_000_000)
+    kept: list[tuple[float, bytes]] = []
+    numbers = itertools.count()
+
+    def answer(packet: bytes) -> list[bytes]:
+        asked = wire.decode_request(packet)
+        assert asked is not None
+        # The number of the session, and one that is not the packet's own: it counts.
+        reply = forge(packet, sequence=next(numbers) + 1000)
+        if asked.sequence == 1:
+            kept.append((time.monotonic() + 0.4, reply))
+            return []
+        due = [one for at, one in kept if at <= time.monotonic()]
+        kept[:] = kept[len(due) :]
+        return [reply, *due]
+
+    async def run() -> StampResult:
+        async with scripted(answer) as port:
+            return await asyncio.wait_for(measure(port, count=40, interval_ms=25, timeout_ms=100), 20)
+
+    made = asyncio.run(run())
+    late = made.samples[1]
+    assert (late.outcome, late.late, late.duplicates, late.rtt_ns, late.reflector_sequence) == ("timeout", True, 0, None, 1001)
+    assert [sample.outcome for sample in made.samples if sample is not late] == ["reply"] * 39
+    assert (made.forward_lost, made.backward_lost, made.undirected_lost) == (0, 0, 0)
 
 
 def test_a_reflector_that_copies_our_numbers_tells_no_direction() -> None:
