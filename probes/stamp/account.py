@@ -4,6 +4,10 @@ Loss by direction. A stateful reflector gives the replies of a session the numbe
 the packets up to the newest one that was answered, those whose reply number never came were lost on the way back, and the other
 missing ones on the way there. What was sent after the newest answered packet is lost in a direction that nothing tells.
 
+That holds as long as packets reach the reflector in their order. Two that changed places between the first and the newest do no harm: as
+many numbers belong to as many packets. At the ends they do; so an end is an answered packet that came in its place, which cannot have
+changed it with a neighbour either whose reply was lost. What is lost beyond has no direction.
+
 A stateless reflector copies our numbers, which looks like a stateful one behind a way there that loses nothing. Only a number that
 differs from ours proves that a reflector counts; until one does, no direction is claimed (but a round without any loss has none).
 
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from records.stamp import StampReflectorKind
 
@@ -82,13 +87,37 @@ def losses(
         return Losses(0, 0, 0)
     if kind != "stateful" or not numbers:
         return Losses(None, None, len(missing))
-    first, newest = (-1 if is_fresh else min(numbers)), max(numbers)
+    in_place = _in_place(sent, numbers, spare)
+    if not in_place:
+        return Losses(None, None, len(missing))
+    (first, lowest), (newest, highest) = (-1, 0) if is_fresh else in_place[0], in_place[-1]
     inside = sum(first < packet < newest for packet in missing)
-    came = {*numbers.values(), *spare}
-    backward = max(came) - (0 if is_fresh else min(came)) + 1 - len(came)
-    if len(set(numbers.values())) != len(numbers) or backward > inside:  # it began anew within the round, or is not what it was said to be
+    came = {number for number in (*numbers.values(), *spare) if lowest <= number <= highest}
+    backward = highest - lowest + 1 - len(came)
+    # It began anew within the round, or is not what it was said to be.
+    if len(set(numbers.values())) != len(numbers) or not 0 <= backward <= inside:
         return Losses(None, None, len(missing))
     return Losses(inside - backward, backward, len(missing) - inside)
+
+
+def _in_place(sent: Sequence[int], numbers: Mapping[int, int], spare: Collection[int]) -> list[tuple[int, int]]:
+    """The answered packets, with their numbers, that came after all earlier answered ones and before all later ones.
+
+    And that did not change places with an unanswered neighbour: the one sent before would have got the next number, the one sent
+    after the number before; so either that packet was answered or that number came back, or there is none.
+    """
+    numbered, came = [(packet, numbers[packet]) for packet in sent if packet in numbers], {*numbers.values(), *spare}
+    before, after = {packet: nearer for nearer, packet in pairwise(sent)}, dict(pairwise(sent))
+    least_after = [*reversed([*accumulate((number for _, number in reversed(numbered)), min)])][1:]
+    found, most = [], -1
+    for at, (packet, number) in enumerate(numbered):
+        is_in_order = number > most and (at == len(least_after) or number < least_after[at])
+        is_behind = before.get(packet, packet) in numbers or number + 1 in came
+        is_ahead = after.get(packet, packet) in numbers or number - 1 in came or number == 0
+        if is_in_order and is_behind and is_ahead:
+            found.append((packet, number))
+        most = max(most, number)
+    return found
 
 
 def variations(delays_ns: Sequence[int | None]) -> list[int | None]:

@@ -215,7 +215,7 @@ def test_a_reflector_that_copies_our_numbers_tells_no_direction() -> None:
             return [forge(packet, sequence=next(numbers)) if change.get("counts") else forge(packet)]
 
         async with scripted(answer) as port:
-            return await measure(port, count=9, timeout_ms=150)
+            return await measure(port, count=10, timeout_ms=150)
 
     copies, counts = asyncio.run(run()), asyncio.run(run(counts=True))
     assert (copies.reflector, copies.forward_lost, copies.backward_lost, copies.undirected_lost) == (None, None, None, 3)
