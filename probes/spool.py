@@ -90,6 +90,7 @@ class Spool:
         self.torn_lines = 0
         self._lock = threading.Lock()
         self._sealing = threading.Lock()
+        self._is_closed = False
         self._state = _State()
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -158,7 +159,7 @@ class Spool:
         with self._sealing:
             while True:
                 with self._lock:
-                    entry = self._state.closing[0] if self._state.closing else None
+                    entry = self._state.closing[0] if self._state.closing and not self._is_closed else None
                 if entry is None:
                     return count
                 if not entry.size_bytes:  # the disk had room for its name and for no line
@@ -237,8 +238,13 @@ class Spool:
         return bool(self._state.closing)
 
     def close(self) -> None:
-        """Release the folder; what is not sealed is sealed by the next start."""
+        """Release the folder; what is not sealed is sealed by the next start.
+
+        A segment that another thread is sealing just now is waited for: the folder may be another process's the moment after.
+        """
         with self._lock:
+            self._is_closed = True
+        with self._sealing, self._lock:
             for entry in (*self._state.closing, self._state.current):
                 if entry is not None:
                     os.close(entry.fd)

@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from probes.segment import compress
 from probes.spool import QUARANTINE, Spool
 from records.errors import ConfigError, NotPermitted
 
@@ -280,6 +284,33 @@ def test_killed_again_and_again_nothing_durable_is_lost_and_nothing_doubled(tmp_
     times = Counter(n for values in stored.values() for n in values)
     assert set(times) >= durable
     assert max(times.values()) == 1
+
+
+def test_closing_while_another_thread_seals_ends_both_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed while the first of fifty segments is being sealed: that one is finished, the others are left to the next start."""
+    begun = threading.Event()
+
+    def slowly(lines: bytes) -> bytes:
+        begun.set()
+        time.sleep(0.1)
+        return compress(lines)
+
+    monkeypatch.setattr("probes.spool.compress", slowly)
+    spool = make(tmp_path, segment_bytes=100)
+    for n in range(150):
+        assert spool.append([line(n)], measurements=1, now_ns=n)
+
+    with ThreadPoolExecutor(1) as thread:
+        sealing = thread.submit(spool.seal_full)
+        assert begun.wait(10)
+        spool.close()
+        left = len(list(tmp_path.glob("*.open")))
+        assert len(list(tmp_path.glob("*.ndjson.gz"))) == 1, "what was begun is there when it is closed"
+        assert sealing.result(10) == 1
+    assert len(list(tmp_path.glob("*.open"))) == left > 10
+    monkeypatch.undo()
+    with make(tmp_path, "00000000000000bb") as again:
+        assert numbers(again) == list(range(150))
 
 
 def test_two_agents_cannot_share_a_spool(tmp_path: Path) -> None:
