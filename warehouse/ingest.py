@@ -56,6 +56,7 @@ __all__ = [
     "MAX_BATCH_ROWS",
     "MAX_BODY_BYTES",
     "MAX_LINE_BYTES",
+    "MAX_MEMBERS",
     "Batch",
     "Reject",
     "TooLarge",
@@ -69,6 +70,10 @@ MAX_LINE_BYTES = 4 << 20
 MAX_BATCH_ROWS = 500_000
 #: More than the largest batch of an agent holds. A line that is rejected costs as much as one that is stored, and two bytes can be a line.
 MAX_BATCH_LINES = 100_000
+#: Most gzip members of a body. Agents write one; files that were joined have a few.
+MAX_MEMBERS = 1000
+#: So much of a body is unpacked at a time: zlib copies what it was given and does not belong to the member.
+_PIECE_BYTES = 64 << 10
 _KEPT_CHARACTERS = 4000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLLECTOR = "collector"
@@ -154,22 +159,30 @@ class Batch:
 def decompress(body: bytes, *, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The content of a gzip-compressed body (one or several members), never more than `limit_bytes` of it in memory.
 
-    Raises TooLarge, or Unreadable when the body is no gzip or is cut off.
+    Takes time by the length of the body and the content, however many members there are.
+
+    Raises TooLarge, or Unreadable when the body is no gzip, is cut off or has more than `MAX_MEMBERS` members.
     """
     out: list[bytes] = []
-    size = 0
-    while body:
+    size = members = at = 0
+    whole = memoryview(body)
+    while at < len(whole):
+        members += 1
+        if members > MAX_MEMBERS:
+            raise Unreadable("too_many_members", f"the body has more than {MAX_MEMBERS} gzip members; pack the batch as one")
         stream = zlib.decompressobj(wbits=31)
-        try:
-            out.append(stream.decompress(body, limit_bytes - size + 1))
-        except zlib.error as error:
-            raise Unreadable("not_gzip", f"the body is no gzip: {error}") from error
-        size += len(out[-1])
-        if size > limit_bytes:
-            raise TooLarge(f"the batch is larger than {limit_bytes} bytes uncompressed; send it in smaller ones")
-        if not stream.eof:
-            raise Unreadable("cut_off", f"the gzip stream ends after {size} bytes of content, before its end mark")
-        body = stream.unused_data
+        while not stream.eof:
+            piece = whole[at : at + _PIECE_BYTES]
+            if not piece:
+                raise Unreadable("cut_off", f"the gzip stream ends after {size} bytes of content, before its end mark")
+            try:
+                out.append(stream.decompress(piece, limit_bytes - size + 1))
+            except zlib.error as error:
+                raise Unreadable("not_gzip", f"the body is no gzip: {error}") from error
+            size += len(out[-1])
+            if size > limit_bytes:
+                raise TooLarge(f"the batch is larger than {limit_bytes} bytes uncompressed; send it in smaller ones")
+            at += len(piece) - len(stream.unused_data)
     return b"".join(out)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import random
 import zlib
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from warehouse_builders import BOOT, NOW, at_ns, content, ping, reading, report,
 
 from records.batch import LINE_TYPES, BatchName, encode_line
 from records.measurement import Hop
-from warehouse.ingest import MAX_BATCH_LINES, MAX_LINE_BYTES, TooLarge, Unreadable, decompress, parse
+from warehouse.ingest import MAX_BATCH_LINES, MAX_LINE_BYTES, MAX_MEMBERS, TooLarge, Unreadable, decompress, parse
 
 NAME = BatchName("sin-1", BOOT, 0)
 PING = json.loads(encode_line(ping(1, [1000, None])))
@@ -210,6 +211,18 @@ def test_any_field_may_hold_anything(kind: str, changes: dict[str, object]) -> N
 def test_decompress_undoes_gzip(parts: list[bytes]) -> None:
     """One gzip member or several, as appended files have, give their contents joined."""
     assert decompress(b"".join(map(gzip.compress, parts))) == b"".join(parts)
+
+
+def test_decompress_takes_as_many_members_as_joined_files_have() -> None:
+    """A thousand are read; 16 MiB of empty ones, on which a reader was busy for minutes, are refused by their number."""
+    one = gzip.compress(b"x", mtime=0)
+    assert decompress(one * MAX_MEMBERS) == b"x" * MAX_MEMBERS
+    # A member that ends within a piece, at the end of one and after several.
+    parts = [random.Random(n).randbytes(n << 14) for n in (1, 4, 40)]
+    assert decompress(b"".join(map(gzip.compress, parts))) == b"".join(parts)
+    with pytest.raises(Unreadable, match="more than 1000 gzip members; pack the batch as one") as refused:
+        decompress(gzip.compress(b"", mtime=0) * ((16 << 20) // 20))
+    assert refused.value.reason == "too_many_members"
 
 
 def test_decompress_stops_at_its_limit() -> None:
