@@ -96,7 +96,7 @@ class Care:
         return time.monotonic() - min(state.due_s for state in self._states) >= (0.0 if is_idle else _PATIENCE_S)
 
     def step(self) -> None:
-        """Do one step of the job that has been due longest. Never raises for what can go wrong outside."""
+        """Do one step of the job that has been due longest. Never raises: the thread that does it stores the batches too."""
         state = min(self._states, key=lambda state: state.due_s)
         began = time.monotonic()
         try:
@@ -112,6 +112,9 @@ class Care:
             log.warning("maintenance (%s) failed and is tried again later: %s", state.job.name, error)
             self.failures[state.job.name] += 1
             self.failing[state.job.name] = one_line(str(error))[:300]
+            self._end(state)
+        except Exception:
+            log.exception("maintenance (%s) failed and is tried again later", state.job.name)
             self._end(state)
         took_s = time.monotonic() - began
         self.seconds[state.job.name] = self.seconds.get(state.job.name, 0.0) + took_s

@@ -6,6 +6,8 @@
    comes back. In time, because an agent gives up waiting for its answer after half a minute and sends the batch again: a collector that
    took on more than it can commit by then would do everything twice and fall further behind.
 4. When a group cannot be stored, its batches are stored one by one, so that one bad batch costs no other.
+5. A batch that was taken is stored, also when the request that brought it is gone: sent again, it is stored already.
+6. Whatever goes wrong with one group, the thread goes on with the next.
 """
 
 from __future__ import annotations
@@ -129,7 +131,7 @@ class Writer:
     def submit(self, job: Batch | Row) -> Future[Outcome]:
         """Queue a batch, or the reject of a whole one (a row of the table reject); the future is done after the commit.
 
-        The future raises Unstorable, or the error of the warehouse. Raises Busy when too many wait.
+        The future raises Unstorable, or the error of the warehouse; it cannot be cancelled. Raises Busy when too many wait.
         """
         size = job.byte_count if isinstance(job, Batch) else 0
         with self._waiting_lock:
@@ -137,6 +139,8 @@ class Writer:
                 raise Busy
             self._waiting_bytes += size
             future: Future[Outcome] = Future()
+            # A request that is cancelled passes that on to what it awaits. What was queued is in memory until its commit, and counted so.
+            future.set_running_or_notify_cancel()
             self._since_s[future] = time.monotonic()
             future.add_done_callback(lambda done: self._answered(done, size))
             self._queue.put((job, future))
@@ -168,17 +172,31 @@ class Writer:
             except queue.Empty:
                 first = None
             if first is not None:
-                group = self._gather(first, last + self._interval_s)
-                last = time.monotonic()
-                self._commit(group)
+                last = self._take(first, last + self._interval_s)
             elif self._stopping.is_set() and self._queue.empty():
                 return
             if not self._stopping.is_set() and self.care.is_due(is_idle=first is None and self._queue.empty()):
                 self.care.step()
 
-    def _gather(self, first: _Job, until: float) -> list[_Job]:
+    def _take(self, first: _Job, until: float) -> float:
+        """Gather and commit a group; when its commit began. Never raises: without this thread nothing would ever be stored again."""
         group = [first]
-        rows = _rows_of(first)
+        began = time.monotonic()
+        try:
+            self._gather(group, until)
+            began = time.monotonic()
+            self._commit(group)
+        except Exception as error:
+            self.stats.failures += 1
+            log.exception("a group of %d batches could not be stored", len(group))
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+        return began
+
+    def _gather(self, group: list[_Job], until: float) -> None:
+        """More of the queue, for the same commit."""
+        rows = _rows_of(group[0])
         while rows < self._max_rows:
             wait_s = 0.0 if self._hurried.is_set() else until - time.monotonic()
             try:
@@ -189,16 +207,22 @@ class Writer:
                 continue
             group.append(job)
             rows += _rows_of(job)
-        return group
 
     def _commit(self, group: list[_Job]) -> None:
         batches = [(job, future) for job, future in group if isinstance(job, Batch)]
+        if batches:
+            self._store(batches)
+        rejects = [(job, future) for job, future in group if not isinstance(job, Batch)]
+        if rejects:
+            self._keep(rejects)
+
+    def _store(self, batches: list[tuple[Batch, Future[Outcome]]]) -> None:
         try:
             outcomes = self._timed([batch for batch, _ in batches])
         except Exception:  # noqa: BLE001 - whatever it is, each batch is told on its own below
             if len(batches) > 1:
                 for job in batches:
-                    self._commit([job])
+                    self._store([job])
             else:
                 self._fail(batches[0])
         else:
@@ -207,9 +231,6 @@ class Writer:
                     for name, table in batch.tables.items():
                         self.stats.rows[name] = self.stats.rows.get(name, 0) + table.num_rows
                 future.set_result(outcome)
-        rejects = [(job, future) for job, future in group if not isinstance(job, Batch)]
-        if rejects:
-            self._keep(rejects)
 
     def _keep(self, rejects: list[tuple[Row, Future[Outcome]]]) -> None:
         """What cannot be read is stored together too: it costs no more than what can."""
@@ -229,10 +250,9 @@ class Writer:
     def _timed(self, batches: list[Batch]) -> list[Outcome]:
         began = time.perf_counter()
         outcomes = store(self._warehouse, batches)
-        if batches:
-            self.stats.last_commit_seconds = time.perf_counter() - began
-            self.stats.commit_seconds += self.stats.last_commit_seconds
-            self.stats.commits += 1
+        self.stats.last_commit_seconds = time.perf_counter() - began
+        self.stats.commit_seconds += self.stats.last_commit_seconds
+        self.stats.commits += 1
         return outcomes
 
     def _fail(self, job: tuple[Batch, Future[Outcome]]) -> None:

@@ -24,7 +24,7 @@ from warehouse_builders import BOOT, NOW, batch, content, ping, post, reading, r
 from records.errors import OutsideError, UserError
 from warehouse import Warehouse, intake, open_warehouse
 from warehouse.collector import serve
-from warehouse.ingest import MAX_BODY_BYTES
+from warehouse.ingest import MAX_BODY_BYTES, Batch
 from warehouse.intake import MAX_COMPRESSED_BYTES, make_app
 from warehouse.maintain import status, verify
 from warehouse.metrics import METRICS, render
@@ -335,6 +335,48 @@ def test_a_full_queue_is_busy(kept: Path) -> None:
         writer.stop()
         with pytest.raises(Busy):
             writer.submit(batch([ping(4, [1])]))
+
+
+def test_a_request_that_is_given_up_costs_no_other(kept: Path) -> None:
+    """Cancelled while its batch waits: that is stored all the same, once, the other of its group is answered, and the next is taken."""
+    given_up, other = batch([ping(1, [1])]), batch([ping(2, [1])])
+
+    async def requests(wh: Warehouse, writer: Writer) -> Outcome:
+        async def request(one: Batch) -> Outcome:
+            return await asyncio.wrap_future(writer.submit(one))
+
+        with wh.lock.held():
+            waiting, answered = asyncio.create_task(request(given_up)), asyncio.create_task(request(other))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert writer.depth == 2
+        return await asyncio.wait_for(answered, 60)
+
+    with open_warehouse(kept, mode="write") as wh:
+        writer = Writer(wh, interval_s=0)
+        assert asyncio.run(requests(wh, writer)) is Outcome.STORED
+        assert writer.submit(given_up).result(60) is Outcome.ALREADY
+        assert writer.submit(batch([ping(3, [1])])).result(60) is Outcome.STORED
+        assert (writer.is_alive, writer.depth, writer.waiting_bytes) == (True, 0, 0)
+        writer.stop()
+        assert measurement_counts(wh)["ping"] == 3
+
+
+def test_no_fault_of_a_group_ends_the_writer(kept: Path) -> None:
+    """A future that somebody else has answered, and a job without a number of rows: what comes after is stored."""
+    with open_warehouse(kept, mode="write") as wh:
+        writer = Writer(wh, interval_s=0)
+        with wh.lock.held():
+            writer.submit(batch([ping(1, [1])])).set_exception(RuntimeError("not yours to answer"))
+        broken = batch([ping(2, [1])])
+        broken.tables["ping_sample"] = memoryview(b"")  # it has bytes
+        with pytest.raises(AttributeError):
+            writer.submit(broken).result(60)
+        assert writer.submit(batch([ping(3, [1])])).result(60) is Outcome.STORED
+        assert (writer.is_alive, writer.stats.failures) == (True, 2)
+        writer.stop()
 
 
 def test_a_queue_full_of_bytes_is_busy(kept: Path) -> None:
