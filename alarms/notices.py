@@ -5,8 +5,9 @@ For each webhook and group of alarms, going by what it was last told (`Told`, fr
 1. A group is told of `group_wait` after its first alarm opened: what comes of one cause is then one notice.
 2. An alarm that joins later is told of `group_interval` after the notice before; so is a group that comes back.
 3. A group that stays open is told again after `repeat`, unless all of it is acknowledged.
-4. When the last of it closes, that is told once, if the group was.
-5. Nothing is told of what is silenced or below the least severity. Silenced is not resolved: nothing is said at all.
+4. When the last of it closes, that is told once, if the group was: also of what was told and has fallen below the least severity since.
+5. Nothing is told of what is silenced or below the least severity. Silenced is not resolved: nothing is said at all. What was told and
+   has ended meanwhile is told when the silence is over, however long that took.
 6. No more than `per_hour` notices an hour: what is over waits, the worst first.
 
 The payload is that of Prometheus Alertmanager's webhook, version 4, so that whatever takes those takes ours.
@@ -27,7 +28,7 @@ from alarms.groups import severity_of, title_of
 from alarms.model import Alarm, Silence, rank_of
 from alarms.settings import Settings, Webhook
 
-__all__ = ["SIGNATURE", "Draft", "Told", "drafts", "payload", "signature"]
+__all__ = ["SIGNATURE", "Draft", "Told", "drafts", "payload", "signature", "unresolved"]
 
 SIGNATURE = "Isochrone-Signature"
 Status = Literal["firing", "resolved"]
@@ -65,7 +66,7 @@ def drafts(
 ) -> tuple[list[Draft], int]:
     """The notices that are due, and how many more are held back by `per_hour`.
 
-    alarms   open ones, and those that closed lately
+    alarms   open ones, those that closed lately, and those that were told as open last (`unresolved`)
     told     (webhook, group) -> what it was last told
     recent   webhook -> notices of the last hour
     """
@@ -74,17 +75,18 @@ def drafts(
     loud = [alarm for alarm in alarms if not any(silence.covers(alarm, now) for silence in silences)]
     for webhook in settings.webhooks:
         least = rank_of(settings.min_severity(webhook))
+        # What it was told of is its business until it is told the end, however little is left of it.
+        known = unresolved({key: last for key, last in told.items() if key[0] == webhook.name})
+        theirs = {alarm.id for alarm in alarms if webhook.takes(alarm.kind) and (alarm.id in known or rank_of(alarm.severity) >= least)}
+        open_keys = {alarm.group_key for alarm in alarms if alarm.is_open and alarm.id in theirs}
         groups: dict[str, list[Alarm]] = {}
-        open_keys = {
-            alarm.group_key for alarm in alarms if alarm.is_open and webhook.takes(alarm.kind) and rank_of(alarm.severity) >= least
-        }
         for alarm in loud:
-            if webhook.takes(alarm.kind) and rank_of(alarm.severity) >= least:
+            if alarm.id in theirs:
                 groups.setdefault(alarm.group_key, []).append(alarm)
         due: list[tuple[str, Status, list[Alarm]]] = []
         for key in sorted({*groups, *(group for name, group in told if name == webhook.name)}):
             last = told.get((webhook.name, key))
-            status = _due(groups.get(key, []), last, is_open=key in open_keys, settings=settings, now=now)
+            status = _due(groups.get(key, []), last, is_open=key in open_keys, least=least, settings=settings, now=now)
             if status is not None:
                 since = last.alarm_ids if last is not None else frozenset()
                 due.append((key, status, [alarm for alarm in groups.get(key, []) if alarm.is_open or alarm.id in since]))
@@ -96,11 +98,16 @@ def drafts(
     return made, held
 
 
-def _due(members: Sequence[Alarm], last: Told | None, *, is_open: bool, settings: Settings, now: datetime) -> Status | None:
+def unresolved(told: Mapping[tuple[str, str], Told]) -> set[str]:
+    """Ids of the alarms that somebody was told of and holds to be open."""
+    return {each for last in told.values() if last.status == "firing" for each in last.alarm_ids}
+
+
+def _due(members: Sequence[Alarm], last: Told | None, *, is_open: bool, least: int, settings: Settings, now: datetime) -> Status | None:
     rules = settings.notify
     wait, interval, repeat = (timedelta(seconds=each) for each in (rules.group_wait_s, rules.group_interval_s, rules.repeat_s))
     live = [alarm for alarm in members if alarm.is_open]
-    wanted = [alarm for alarm in live if alarm.acknowledged_at is None]
+    wanted = [alarm for alarm in live if alarm.acknowledged_at is None and rank_of(alarm.severity) >= least]
     if last is None or last.status == "resolved":
         if not wanted or now - min(alarm.opened_at for alarm in wanted) < wait:
             return None

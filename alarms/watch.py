@@ -24,7 +24,7 @@ from alarms.keep import alarm_of, alarm_row, notice_row, silence_of, told_of
 from alarms.life import merged
 from alarms.missing import Report
 from alarms.model import KINDS, Alarm, Condition, Silence
-from alarms.notices import Draft, Told, drafts
+from alarms.notices import Draft, Told, drafts, unresolved
 from alarms.settings import Settings
 from records.errors import IsochroneError
 from warehouse import Warehouse, alarms
@@ -229,6 +229,10 @@ class Watch:
         if self.settings.webhooks:
             silences = [silence_of(row) for row in alarms.silence_rows(cursor, now=now)]
             told, recent = told_of(alarms.last_notices(cursor, since=now - _TOLD, hour=now - timedelta(hours=1)))
+            # What closed long ago and is not told yet: it was silenced, or others went before.
+            untold = unresolved(told) - {alarm.id for alarm in known}
+            if untold:
+                over += [alarm_of(row) for row in alarms.alarm_rows_of(cursor, untold)]
         after = merged(live, conditions, ended, now=now)
         settled = {group for (_, group), last in told.items() if last.status == "firing"}
         wait = timedelta(seconds=self.settings.notify.group_wait_s)

@@ -23,6 +23,7 @@ from warehouse.store import with_incoming
 __all__ = [
     "Cursor",
     "alarm_rows",
+    "alarm_rows_of",
     "buckets",
     "changing",
     "due_notices",
@@ -111,6 +112,11 @@ def known_paths(wh: Place, *, since: datetime, until: datetime) -> list[Row]:
 def alarm_rows(wh: Place, *, closed_since: datetime = FAR_AHEAD) -> list[Row]:
     """The open alarms, and those closed after a time."""
     return answer_rows(wh, "alarms", since=closed_since)
+
+
+def alarm_rows_of(wh: Place, ids: Collection[str]) -> list[Row]:
+    """The alarms of some ids, open or not, as far as they are kept."""
+    return answer_rows(wh, "alarms_of", ids=tuple((each,) for each in sorted(ids)) or (_NOBODY,))
 
 
 def silence_rows(wh: Place, *, now: datetime) -> list[Row]:

@@ -53,13 +53,14 @@ def _settings(more: str = "") -> Settings:
 
 
 class World:
-    """Four sites that measure each other, minute by minute; `rtt_ms`, `silent` and `hop` are what goes wrong."""
+    """Four sites that measure each other, minute by minute; `rtt_ms`, `lost` (of five), `silent` and `hop` are what goes wrong."""
 
     def __init__(self, wh: Warehouse, settings: Settings) -> None:
         self.wh, self.settings = wh, settings
         self.now = START
         self.rtt_ms: dict[str, float | None] = {}
         self.silent: set[str] = set()
+        self.lost: dict[str, int] = {}
         self.hop = "10.0.0.1"
         self.made: dict[str, int] = {}
         self.watch = Watch(wh, settings, self.now)
@@ -79,7 +80,8 @@ class World:
             number = next(_IDS)
             value = None if rtt is None else round((rtt + number % 7 / 10) * MS)
             at = self.now + timedelta(seconds=number % 20)
-            lines.append(ping(number, [value] * 5, at=at, agent=f"{src}-1", src=src, dst=dst))
+            lost = self.lost.get(f"{src}_{dst}", 0)
+            lines.append(ping(number, [value] * (5 - lost) + [None] * lost, at=at, agent=f"{src}-1", src=src, dst=dst))
         if "fra" not in self.silent:
             hops = (Hop(ttl=1, address=self.hop, rtt_ns=MS, replies=1), Hop(ttl=2, address="192.0.2.7", rtt_ns=2 * MS, replies=1))
             lines.append(trace(next(_IDS), at=self.now, agent="fra-1", src="fra", dst="sin", hops=hops, path_hash=self.hop))
@@ -331,6 +333,51 @@ def test_nothing_is_sent_of_what_is_silenced_and_no_storm_comes_through(world: W
     assert sorted(one.kind for one in found.open) == ["loss_shift", "rtt_shift", "rtt_shift"]
     (row,) = alarms.due_notices(world.wh)
     assert (row["group_key"], found.held) == ("pair:fra|sin", 1)
+
+
+def test_the_end_is_told_of_what_fell_below_its_severity(world: World, receiver: Receiver, tmp_path: Path) -> None:
+    """All lost, then a fifth, for hours, then nothing: a webhook for what is critical is told twice, when it begins and when it is over."""
+    world.settings = _hooked(f'{receiver.url}"\nmin_severity = "critical', tmp_path)
+    world.fresh()
+    world.goes_wrong(fra_sin=None)
+    world.minutes(3)
+    world.minutes(2)
+    world.lost = {"fra_sin": 1}
+    world.goes_wrong()
+    for _ in range(3):
+        found = world.minutes(100)
+    assert [(one.severity, one.value) for one in found.open] == [("warning", 0.2)]
+    assert _told(world) == ["firing"]
+    world.lost = {}
+    assert world.minutes(5).open == ()
+    world.minutes(5)
+    assert _told(world) == ["firing", "resolved"]
+
+
+def test_the_end_is_told_after_a_silence_of_days(world: World, receiver: Receiver, tmp_path: Path) -> None:
+    """Told, silenced for three days, over within minutes: nothing is said until the silence is over, then the end, through a restart."""
+    world.settings = _hooked(receiver.url, tmp_path)
+    world.fresh()
+    world.goes_wrong(fra_sin=None)
+    world.minutes(3)
+    world.minutes(2)
+    silence = {"id": "s", "until_at": world.now + timedelta(days=3), "created_at": world.now, "created_by": "me", "reason": "works"}
+    with alarms.changing(world.wh) as cursor:
+        alarms.put_silences(cursor, [silence | {"alarm_id": None, "kind": None, "site": "sin", "agent": None}])
+    world.goes_wrong()
+    assert world.minutes(5).open == ()
+    world.fresh()
+    world.now += timedelta(days=3) - MINUTE * 10
+    world.watch.step(world.now)
+    assert _told(world) == ["firing"]
+    world.now += MINUTE * 10
+    world.watch.step(world.now)
+    world.watch.step(world.now + MINUTE)
+    assert _told(world) == ["firing", "resolved"]
+
+
+def _told(world: World) -> list[str]:
+    return [row["status"] for row in alarms.due_notices(world.wh) if row["group_key"] == "pair:fra|sin"]
 
 
 def test_times_between_attempts_grow_to_ten_minutes() -> None:
