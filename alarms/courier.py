@@ -81,7 +81,8 @@ class Courier:
         """Try everything that is due once, and note what came of it; how many still wait."""
         rows = alarms.due_notices(self._warehouse)
         now = self._clock()
-        due = [row for row in rows if row["next_at"] <= now]
+        # No time between two attempts is longer than the last: what is later than that was set before the clock was set back.
+        due = [row for row in rows if not now < row["next_at"] <= now + _LAST]
         blocked: set[str] = set()
         for row in due:
             # In order: what a webhook cannot take now keeps what comes after it back.

@@ -91,6 +91,10 @@ class Detectors:
             self._flips[key] = FlipSeries(self._settings.flips)
         self._flips[key].observe(routes, at)
 
+    def clock_was_set(self, by: timedelta, now: datetime) -> None:
+        """The collector's clock was set by so much (0: nobody knows by how much, but back), and is `now`."""
+        self._missing.clock_was_set(by, now)
+
     def degraded(self) -> set[str]:
         """Agents that do not trust what they measure."""
         return self._missing.degraded()

@@ -64,7 +64,7 @@ def notice_row(draft: Draft, now: datetime) -> dict[str, Any]:
         "status": draft.status,
         "alarm_ids": list(draft.alarm_ids),
         "payload": draft.payload,
-        "created_at": now,
+        "created_at": draft.at,
         "attempt_count": 0,
         "next_at": now,
         "sent_at": None,

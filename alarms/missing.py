@@ -6,6 +6,8 @@
   has been silent for longer than `intervals` of its schedule and for longer than `least`. No report at all silences every type.
 * An agent of an older version reports no schedule: its pace is then taken from what it has made since boot.
 * What was silent while nobody listened (the collector was down) is counted from when it listens again.
+* All times are the collector's. Where its clock is set, what is known is set along with it (`clock_was_set`): nobody has been silent for an
+  hour because it is an hour later all at once.
 * A revoked agent is not missed, nor one that has been silent for longer than `forget`.
 * Hysteresis: it is over when the type has been there again for `hold`.
 """
@@ -31,7 +33,7 @@ class MissingRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What matters here of an agent's report. at: when it was made, but not later than it came. schedule None: it does not say."""
+    """What matters here of an agent's report. at: when it came. schedule None: it does not say."""
 
     agent: str
     site: str
@@ -98,9 +100,11 @@ class MissingWatch:
     def observe(self, report: Report) -> None:
         """One more report, in the order of their times for each agent."""
         known = self._agents.setdefault(report.agent, _Agent(report))
-        if report.at < known.report.at:
+        # Of one process its own time tells the order, also where the collector's clock was set between two reports.
+        is_same = report.boot == known.report.boot
+        if report.uptime < known.report.uptime if is_same else report.at < known.report.at:
             return  # it says nothing about now
-        known.report, known.was_silent = report, False
+        known.report, known.was_silent = replace(report, at=max(report.at, known.report.at)), False
         for name in {*report.produced, *(report.schedule or {})}:
             made = report.produced.get(name, 0)
             one = known.types.get(name)
@@ -110,11 +114,20 @@ class MissingWatch:
             if one.boot is None:
                 pass
             elif made > (one.made if one.boot == report.boot else 0):
-                one.last = report.at
+                one.last = max(one.last, report.at)
             elif one.boot != report.boot and not one.is_missing:
                 # A new process has had its time from its start on; what was missing before stays so until a measurement comes.
                 one.last = max(one.last, report.at - report.uptime)
             one.boot, one.made = report.boot, made
+
+    def clock_was_set(self, by: timedelta, now: datetime) -> None:
+        """The collector's clock was set by so much, and is `now`: what was seen is as long ago as before, and nothing is to come."""
+        self._listening_since = min(self._listening_since + by, now)
+        for known in self._agents.values():
+            known.report = replace(known.report, at=min(known.report.at + by, now))
+            for one in known.types.values():
+                one.last = min(one.last + by, now)
+                one.back_since = None if one.back_since is None else min(one.back_since + by, now)
 
     def degraded(self) -> set[str]:
         """Agents that do not trust what they measure, by their newest report."""

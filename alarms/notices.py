@@ -9,6 +9,7 @@ For each webhook and group of alarms, going by what it was last told (`Told`, fr
 5. Nothing is told of what is silenced or below the least severity. Silenced is not resolved: nothing is said at all. What was told and
    has ended meanwhile is told when the silence is over, however long that took.
 6. No more than `per_hour` notices an hour: what is over waits, the worst first.
+7. What is dated far ahead is from before the clock was set back: it is waited for no longer, and what is told next is dated after it.
 
 The payload is that of Prometheus Alertmanager's webhook, version 4, so that whatever takes those takes ours.
 """
@@ -46,7 +47,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A notice to be kept and sent. alarm_ids: the open alarms it tells of."""
+    """A notice to be kept and sent. alarm_ids: the open alarms it tells of. at: its date, later than that of the group's one before."""
 
     id: str
     receiver: str
@@ -54,6 +55,7 @@ class Draft:
     status: Status
     alarm_ids: tuple[str, ...]
     payload: str
+    at: datetime
 
 
 def drafts(
@@ -94,7 +96,10 @@ def drafts(
         due.sort(key=lambda each: (-rank_of(severity_of(each[2])), each[0]))
         room = max(0, settings.notify.per_hour - recent.get(webhook.name, 0))
         held += len(due[room:])
-        made += [_draft(webhook, key, status, members, settings, now) for key, status, members in due[:room]]
+        for key, status, members in due[:room]:
+            last = told.get((webhook.name, key))
+            at = now if last is None else max(now, last.at + timedelta(microseconds=1))
+            made.append(_draft(webhook, key, status, members, settings, at))
     return made, held
 
 
@@ -109,21 +114,26 @@ def _due(members: Sequence[Alarm], last: Told | None, *, is_open: bool, least: i
     live = [alarm for alarm in members if alarm.is_open]
     wanted = [alarm for alarm in live if alarm.acknowledged_at is None and rank_of(alarm.severity) >= least]
     if last is None or last.status == "resolved":
-        if not wanted or now - min(alarm.opened_at for alarm in wanted) < wait:
+        if not any(_is_ago(alarm.opened_at, wait, now) for alarm in wanted):
             return None
-        return None if last is not None and now - last.at < interval else "firing"
+        return "firing" if last is None or _is_ago(last.at, interval, now) else None
     if not is_open:
         return "resolved"
-    if any(alarm.id not in last.alarm_ids for alarm in wanted) and now - last.at >= interval:
+    if any(alarm.id not in last.alarm_ids for alarm in wanted) and _is_ago(last.at, interval, now):
         return "firing"
     return "firing" if wanted and now - last.at >= repeat else None
 
 
-def _draft(webhook: Webhook, key: str, status: Status, members: Sequence[Alarm], settings: Settings, now: datetime) -> Draft:
+def _is_ago(at: datetime, span: timedelta, now: datetime) -> bool:
+    # Further ahead than that is no matter of two evaluators whose clocks differ a little: the clock was set back.
+    return abs(now - at) >= span
+
+
+def _draft(webhook: Webhook, key: str, status: Status, members: Sequence[Alarm], settings: Settings, at: datetime) -> Draft:
     ids = tuple(alarm.id for alarm in members if alarm.is_open)
-    name = sha256("\0".join((webhook.name, key, status, now.isoformat())).encode()).hexdigest()[:16]
+    name = sha256("\0".join((webhook.name, key, status, at.isoformat())).encode()).hexdigest()[:16]
     text = json.dumps(payload(webhook.name, key, status, members, settings.notify.external_url), ensure_ascii=False, separators=(",", ":"))
-    return Draft(name, webhook.name, key, status, ids, text)
+    return Draft(name, webhook.name, key, status, ids, text, at)
 
 
 def payload(receiver: str, key: str, status: Status, members: Sequence[Alarm], external_url: str) -> dict[str, Any]:

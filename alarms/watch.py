@@ -45,6 +45,8 @@ _CATCH_UP = timedelta(hours=2)
 _LATE = timedelta(minutes=5)
 _TOLD = timedelta(days=30)
 _CLOSED = timedelta(days=1)
+#: A clock that was set by less matters to nothing here, and a busy host may take as long to read two clocks.
+_CLOCK_SET_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,20 @@ class Watch:
     def __post_init__(self) -> None:
         self._detectors = Detectors(self.settings, self.listening_since)
 
+    def clock_was_set(self, by: timedelta, now: datetime) -> None:
+        """The collector's clock was set since the last step, forward by `by` (back, if less than 0), and is `now`.
+
+        A step forward needs no reading anew: what came before it and what came after both lie between the last step and this one.
+        """
+        self._detectors.clock_was_set(by, now)
+        if by < timedelta(0) and self._received is not None:
+            self._go_on_from(self._received + by)
+
+    def _go_on_from(self, received: datetime) -> None:
+        """After the clock was set back: from here on, and each site's links from where they are judged until."""
+        assert self._until is not None
+        self._received, self._until = received, min([self._until, self._floor(received), *self._sites.values()])
+
     def step(self, now: datetime, routes: Mapping[tuple[str, str], Sequence[Choice]] | None = None) -> Evaluation:
         """Judge what came until `now`; routes: the best ones, where they were looked at again."""
         began = time.perf_counter()
@@ -102,6 +118,10 @@ class Watch:
                 self._learn(cursor, now)
                 for back in range(self.replay // _CATCH_UP, 0, -1):  # a long past as if it had been judged all the time
                     self._read(cursor, now - back * _CATCH_UP)
+            elif self._received is not None and self._arrived(now) < self._received:
+                # The clock is behind what was read already: nothing would be read until it has caught up.
+                self._detectors.clock_was_set(timedelta(0), now)
+                self._go_on_from(self._arrived(now))
             self._read(cursor, now)
         begun, self._detectors.begun = dict(+self._detectors.begun), Counter()
         for (source, workload), found in (routes or {}).items():
@@ -287,6 +307,7 @@ class Watcher:
     """Watches beside a collector, in threads of its own: one judges, one sends. A fault of either is logged, and the next turn comes.
 
     routes_of   the best routes of those that are watched; it may take its time, and is asked after the links are judged
+    clock       what time it is; it may be set
     """
 
     def __init__(
@@ -296,10 +317,12 @@ class Watcher:
         *,
         revoked: Callable[[], Collection[str]] = frozenset,
         routes_of: RoutesOf | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._settings, self._routes_of = settings, routes_of
-        self._watch = Watch(warehouse, settings, datetime.now(UTC), revoked=revoked)
-        self._courier = Courier(warehouse, settings.webhooks)
+        self._settings, self._routes_of, self._clock = settings, routes_of, clock
+        self._watch = Watch(warehouse, settings, clock(), revoked=revoked)
+        self._courier = Courier(warehouse, settings.webhooks, clock=clock)
+        self._wall_ahead_s = self._wall_ahead_of_monotonic_s()
         self._stopping, self._to_send = threading.Event(), threading.Event()
         self._threads = [
             threading.Thread(target=self._judge, name="alarms", daemon=True),
@@ -357,7 +380,8 @@ class Watcher:
     def _step(self, routes: Mapping[tuple[str, str], Sequence[Choice]] | None) -> None:
         every_s = self._settings.evaluate.every_s
         try:
-            done = self._last = self._watch.step(datetime.now(UTC), routes)
+            self._heed_clock()
+            done = self._last = self._watch.step(self._clock(), routes)
         except (IsochroneError, OSError) as error:
             self._failures += 1
             log.warning("alarms cannot be judged now and are judged again in %g s: %s", every_s, error)
@@ -373,6 +397,21 @@ class Watcher:
             log.info("alarm %s closed (%s): %s", alarm.id, alarm.close_reason, alarm.summary)
         if done.notices:
             self._to_send.set()
+
+    def _wall_ahead_of_monotonic_s(self) -> float:
+        """The wall clock less the monotonic one: it moves when somebody sets the clock, or the host slept (then nobody listened either).
+
+        Not when an evaluation comes late: both clocks go on then, and who was silent meanwhile was silent.
+        """
+        return self._clock().timestamp() - time.monotonic()
+
+    def _heed_clock(self) -> None:
+        ahead_s = self._wall_ahead_of_monotonic_s()
+        by_s = ahead_s - self._wall_ahead_s
+        if abs(by_s) >= _CLOCK_SET_S:
+            self._wall_ahead_s = ahead_s
+            log.warning("this host's clock was set %s by %.0f s", "forward" if by_s > 0 else "back", abs(by_s))
+            self._watch.clock_was_set(timedelta(seconds=by_s), self._clock())
 
     def _ask_routes(self, routes_of: RoutesOf) -> Mapping[tuple[str, str], Sequence[Choice]] | None:
         routes: Mapping[tuple[str, str], Sequence[Choice]] | None = None
