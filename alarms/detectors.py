@@ -1,13 +1,19 @@
-"""All detectors of one warehouse, and what they find, as conditions. Pure: rows and time are arguments."""
+"""All detectors of one warehouse, and what they find, as conditions. Pure: rows and time are arguments.
+
+A link, target or route that is not measured any more (taken out of the configuration, its site given up) stays as it was last found to be
+for `FORGET`; then its detector goes, and an alarm of it is over. When it was measured last is kept with the alarm, for a restart.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from sys import intern
-from typing import Any
+from typing import Any, Protocol
 
 from alarms.flips import Choice, Flip, FlipSeries
 from alarms.missing import Missing, MissingWatch, Report
@@ -22,6 +28,14 @@ Link = tuple[str, str, str]
 Trace = tuple[str, str, str, str, str]
 _LOST = 0.99
 _HALF_LOST = 0.5
+#: What nothing was measured of for so long is not measured any more.
+FORGET = timedelta(days=1)
+#: An evaluator that runs says at least so often of an alarm that it still is so (see alarms.life).
+_SAID = timedelta(minutes=10)
+
+
+class _Fed(Protocol):
+    measured_at: datetime | None
 
 
 class Detectors:
@@ -30,6 +44,8 @@ class Detectors:
     def __init__(self, settings: Settings, listening_since: datetime) -> None:
         self._settings = settings
         self._kinds = set(settings.evaluate.kinds)
+        self._listening_since = listening_since
+        self._bucket_at: datetime | None = None
         self._rtt: dict[Link, RttSeries] = {}
         self._loss: dict[Link, LossSeries] = {}
         self._paths: dict[Trace, PathSeries] = {}
@@ -50,6 +66,11 @@ class Detectors:
             link = intern(src), intern(dst), intern(medium)  # kept: else each link has its own copy of its names
             rtt = self._rtt.setdefault(link, RttSeries(self._settings.shift))
             loss = self._loss.setdefault(link, LossSeries(self._settings.shift))
+        # One time for all links of a bucket: of every link there may be hundreds of thousands.
+        if at != self._bucket_at:
+            self._bucket_at = at
+        if rtt.measured_at is None or loss.measured_at is None or at > rtt.measured_at:
+            rtt.measured_at = loss.measured_at = self._bucket_at
         # What lies before a shift that is on (of a past that is judged again) neither ends it nor is part of it.
         is_rtt_on, is_loss_on = rtt.level is not None, loss.level is not None
         if rtt.level is not None and at < rtt.level.since:
@@ -72,6 +93,7 @@ class Detectors:
         series = self._paths.get(target)
         if series is None:
             series = self._paths[target] = PathSeries(self._settings.paths)
+        series.measured_at = at if series.measured_at is None else max(at, series.measured_at)
         is_on = series.change is not None
         if learnt:
             if series.change is None or at < series.change.since:
@@ -89,11 +111,19 @@ class Detectors:
         key = (source, workload)
         if key not in self._flips:
             self._flips[key] = FlipSeries(self._settings.flips)
+        if routes or self._flips[key].measured_at is None:
+            self._flips[key].measured_at = at
         self._flips[key].observe(routes, at)
 
     def clock_was_set(self, by: timedelta, now: datetime) -> None:
         """The collector's clock was set by so much (0: nobody knows by how much, but back), and is `now`."""
         self._missing.clock_was_set(by, now)
+        # What is measured is dated by others' clocks: it only must not seem to be long ago for this one's going ahead.
+        moved: dict[datetime, datetime] = {}
+        for one in (each for table in self._tables() for each in table.values()):
+            if one.measured_at is not None:
+                at = one.measured_at
+                one.measured_at = moved.setdefault(at, min(at + max(by, timedelta(0)), now))
 
     def degraded(self) -> set[str]:
         """Agents that do not trust what they measure."""
@@ -112,11 +142,12 @@ class Detectors:
 
     def conditions(self, now: datetime, revoked: Collection[str] = ()) -> list[Condition]:
         """What is so now."""
+        self._forget(now)
         found = [
-            *(_rtt(link, one.level) for link, one in self._rtt.items() if one.level is not None),
-            *(_loss(link, one.level) for link, one in self._loss.items() if one.level is not None),
-            *(_path(target, one.change) for target, one in self._paths.items() if one.change is not None),
-            *(_flip(key, one.flip) for key, one in self._flips.items() if one.flip is not None),
+            *(_noted(_rtt(link, one.level), one) for link, one in self._rtt.items() if one.level is not None),
+            *(_noted(_loss(link, one.level), one) for link, one in self._loss.items() if one.level is not None),
+            *(_noted(_path(target, one.change), one) for target, one in self._paths.items() if one.change is not None),
+            *(_noted(_flip(key, one.flip), one) for key, one in self._flips.items() if one.flip is not None),
         ]
         missing = {condition.key: (condition, one) for one in self._missing.missing(now, revoked) for condition in (_missing(one, now),)}
         for key, one in self._was_missing.items():
@@ -126,6 +157,22 @@ class Detectors:
         self._was_missing = {key: one for key, (_, one) in missing.items()}
         found += [condition for condition, _ in missing.values()]
         return [condition for condition in found if condition.kind in self._kinds]
+
+    def _forget(self, now: datetime) -> None:
+        """Let go of what is not measured any more. It is said to have ended also where it was well: that closes nothing."""
+        key_of: tuple[Callable[[Any], str], ...] = (
+            partial(_link_key, "rtt_shift"),
+            partial(_link_key, "loss_shift"),
+            _trace_key,
+            _flip_key,
+        )
+        for name, table in zip(key_of, self._tables(), strict=True):
+            old = [key for key, one in table.items() if one.measured_at is not None and now - one.measured_at >= FORGET]
+            for key in old:
+                self._ended[name(key)] = table.pop(key).ended or "not measured any more"
+
+    def _tables(self) -> tuple[dict[Any, Any], ...]:
+        return self._rtt, self._loss, self._paths, self._flips
 
     def ended(self) -> dict[str, str]:
         """Why conditions are over, by key, since the last call."""
@@ -157,22 +204,28 @@ class Detectors:
         if alarm.kind in {"rtt_shift", "loss_shift"}:
             link = (str(alarm.src), str(alarm.dst), str(alarm.medium))
             if alarm.kind == "rtt_shift":
+                level = Level.of(detail["level"])
                 rtt = self._rtt.setdefault(link, RttSeries(self._settings.shift))
-                rtt.level = rtt.level or Level.of(detail["level"])
+                rtt.level = rtt.level or level
+                self._heard(rtt, alarm)
             else:
+                level = Level.of(detail["level"])
                 loss = self._loss.setdefault(link, LossSeries(self._settings.shift))
-                loss.level = loss.level or Level.of(detail["level"])
+                loss.level = loss.level or level
+                self._heard(loss, alarm)
         elif alarm.kind == "path_change":
             target: Trace = (str(alarm.src), str(alarm.dst), str(alarm.medium), detail["protocol"], detail["target"])
             series = self._paths.setdefault(target, PathSeries(self._settings.paths))
             if series.change is None:
                 series.change = PathChange(tuple(detail["old"]), tuple(detail["new"]), detail["flow"], alarm.since)
                 series.learn(detail["old"], alarm.since, flow=detail["flow"], times=self._settings.paths.learn)
+            self._heard(series, alarm)
         elif alarm.kind == "route_flip":
             key = (str(alarm.src), str(alarm.workload))
             if key not in self._flips or self._flips[key].flip is None:
                 old, new = (Choice(tuple(each["sites"]), each["pool"], each["value_ms"]) for each in (detail["old"], detail["new"]))
                 self._flips[key] = FlipSeries(self._settings.flips, Flip(old, new, alarm.value, alarm.since))
+            self._heard(self._flips[key], alarm)
         elif alarm.key not in self._was_missing:
             allowed = timedelta(seconds=detail["allowed_s"])
             one = Missing(
@@ -185,6 +238,19 @@ class Detectors:
             )
             self._missing.restore(one.agent, one.site, one.probe_type, one.since, allowed, was_silent=one.is_agent_silent)
             self._was_missing[alarm.key] = one
+
+    def _heard(self, one: _Fed, alarm: Alarm) -> None:
+        """When what an alarm is about was measured last, if nothing newer is known. The time in which nobody listened does not count."""
+        kept = alarm.detail.get("measured_at")
+        at = alarm.last_seen_at if kept is None else datetime.fromisoformat(kept)
+        if self._listening_since - alarm.last_seen_at > _SAID:
+            at += self._listening_since - alarm.last_seen_at
+        one.measured_at = at if one.measured_at is None else max(at, one.measured_at)
+
+
+def _noted(condition: Condition, one: _Fed) -> Condition:
+    at = one.measured_at
+    return condition if at is None else replace(condition, detail={**condition.detail, "measured_at": at.isoformat()})
 
 
 # -- conditions in words ------------------------------------------------------------------------------------------------

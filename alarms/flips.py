@@ -55,7 +55,7 @@ class Flip:
 
 
 class FlipSeries:
-    """One source and workload. `flip` is the one that is on."""
+    """One source and workload. `flip` is the one that is on; measured_at: the newest look, noted by whoever feeds the series."""
 
     def __init__(self, rules: FlipRules, flip: Flip | None = None) -> None:
         self._rules = rules
@@ -64,6 +64,7 @@ class FlipSeries:
         self._first: datetime | None = None
         self.flip = flip
         self.ended: str | None = None
+        self.measured_at: datetime | None = None
 
     def observe(self, routes: Sequence[Choice], at: datetime) -> None:
         """The routes of now, the best first; none: there is no route, which says nothing about a flip."""

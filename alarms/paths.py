@@ -57,11 +57,12 @@ def first_difference(a: Path, b: Path) -> int:
 
 @dataclass(slots=True)
 class PathSeries:
-    """The traces to one target. `change` is the one that is on."""
+    """The traces to one target. `change` is the one that is on; measured_at: the newest trace, noted by whoever feeds the series."""
 
     rules: PathRules
     change: PathChange | None = None
     ended: str | None = None
+    measured_at: datetime | None = None
     _known: dict[Path, datetime] = field(default_factory=dict)
     _flows: dict[int, Path] = field(default_factory=dict)
     _runs: dict[int, tuple[Path, int, datetime]] = field(default_factory=dict)

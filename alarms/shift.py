@@ -140,9 +140,12 @@ Ending = Literal["recovered", "settled"]
 
 
 class _Series:
-    """What both detectors have in common: `level` is the shift that is on; `ended` why the last one ended."""
+    """What both detectors have in common: `level` is the shift that is on; `ended` why the last one ended.
 
-    __slots__ = ("_back", "_quiet", "_rules", "_times", "ended", "level")
+    measured_at   the newest bucket, noted by whoever feeds the series; all links share the time of one bucket, so it takes a reference
+    """
+
+    __slots__ = ("_back", "_quiet", "_rules", "_times", "ended", "level", "measured_at")
 
     def __init__(self, rules: ShiftRules, level: Level | None = None) -> None:
         self._rules = rules
@@ -151,6 +154,7 @@ class _Series:
         self._quiet = 0  # buckets after which the next one counts as the first
         self.level = level
         self.ended: Ending | None = None
+        self.measured_at: datetime | None = None
 
     def _wait(self) -> None:
         """One bucket without a shift."""

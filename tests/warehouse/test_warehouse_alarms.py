@@ -53,13 +53,17 @@ def _settings(more: str = "") -> Settings:
 
 
 class World:
-    """Four sites that measure each other, minute by minute; `rtt_ms`, `lost` (of five), `silent` and `hop` are what goes wrong."""
+    """Four sites that measure each other, minute by minute; `rtt_ms`, `lost` (of five), `silent` and `hop` are what goes wrong.
+
+    gone   links that are not measured
+    """
 
     def __init__(self, wh: Warehouse, settings: Settings) -> None:
         self.wh, self.settings = wh, settings
         self.now = START
         self.rtt_ms: dict[str, float | None] = {}
         self.silent: set[str] = set()
+        self.gone: set[str] = set()
         self.lost: dict[str, int] = {}
         self.hop = "10.0.0.1"
         self.made: dict[str, int] = {}
@@ -74,7 +78,7 @@ class World:
         """One more minute, as it is sent."""
         lines: list[Line] = []
         for src, dst in PAIRS:
-            if src in self.silent:
+            if src in self.silent or f"{src}_{dst}" in self.gone:
                 continue
             rtt = self.rtt_ms.get(f"{src}_{dst}", 80.0)
             number = next(_IDS)
@@ -194,6 +198,21 @@ def test_a_silent_type_is_missed_and_one_never_configured_or_revoked_is_not(worl
     revoked.add("lon-1")
     after = world.minutes(1)
     assert [one.close_reason for one in after.closed] == ["revoked"]
+
+
+def test_a_target_that_was_taken_out_is_no_alarm_for_ever(world: World) -> None:
+    """Its link is down, then it is not measured any more: a day later the alarm is over, restarts or not; the others are watched on."""
+    world.goes_wrong(fra_sin=None)
+    assert _kinds(world.minutes(4)) == [("loss_shift", "fra", "sin")]
+    world.goes_wrong()
+    world.gone = {"fra_sin"}
+    for hours in (10, 13):
+        world.now += timedelta(hours=hours)
+        assert _kinds(world.minutes(6)) == [("loss_shift", "fra", "sin")]
+        world.fresh()
+    world.now += timedelta(minutes=50)
+    found = world.minutes(6)
+    assert ([one.close_reason for one in found.closed], _kinds(found), found.link_count) == (["not measured any more"], [], 5)
 
 
 def test_a_path_that_changed_for_good_and_one_that_wobbles(world: World) -> None:
