@@ -255,16 +255,6 @@ def _residence_ns(answer: Answer, away_ns: int | None) -> int | None:
     return residence_ns if away_ns is not None and 0 <= residence_ns <= away_ns + _T3_ERROR_NS else None
 
 
-def _rtt_ns(away_ns: int | None, residence_ns: int | None) -> int | None:
-    """What a packet was away for, less the reflector's part.
-
-    Never 0: where T3, which is only an estimate of when the reply leaves, leaves nothing of it, all of it is the most that it can be.
-    """
-    if away_ns is None or residence_ns is None or residence_ns >= away_ns:
-        return away_ns
-    return away_ns - residence_ns
-
-
 def _nothing(count: int, error: str, kind: StampReflectorKind | None) -> StampRound:
     return StampRound(
         samples=_samples(unsent(count, error), {}, None), reflector=kind, lost=Losses(0, 0, 0), clock_error_ns=None, unverified=0
@@ -294,7 +284,7 @@ def _samples(samples: tuple[PingSample, ...], answers: dict[int, Answer], error_
                 sequence=sample.sequence,
                 outcome=sample.outcome,
                 sent_at_ns=sample.sent_at_ns,
-                rtt_ns=_rtt_ns(sample.rtt_ns, residence_ns),
+                rtt_ns=sample.rtt_ns if sample.rtt_ns is None else max(0, sample.rtt_ns - (residence_ns or 0)),
                 ts_source=sample.ts_source,
                 residence_ns=residence_ns,
                 forward_ns=None if pair is None else pair[0],

@@ -24,7 +24,6 @@ from probes.daemon import Agent, Summary
 from probes.model import Target, Vantage, new_boot_id
 from probes.ping import departed
 from probes.stamp import StampConfig, StampProbe, StampReflector, parse_networks, read_key, wire
-from probes.stamp.engine import _rtt_ns
 from records.errors import ConfigError
 from records.stamp import StampResult
 
@@ -336,19 +335,3 @@ def test_the_two_commands(tmp_path: Path) -> None:
     assert one["summary"]["forward_ms"] is not None
     assert json.loads(counted)["packets"]["answered"] == 6
     assert "Example" in CliRunner().invoke(stamp_reflector, ["--help"]).output
-
-
-@pytest.mark.parametrize(
-    ("away_ns", "residence_ns", "rtt_ns"),
-    [
-        (10_000, 4_000, 6_000),
-        (10_000, 0, 10_000),
-        (10_000, None, 10_000),
-        (10_000, 9_999, 1),
-        (10_000, 10_000, 10_000),
-        (10_000, 60_000, 10_000),
-    ],
-)
-def test_no_rtt_is_nothing(away_ns: int, residence_ns: int | None, rtt_ns: int) -> None:
-    """T4 - T1 less T3 - T2; all of it where T3, which is an estimate, leaves nothing."""
-    assert _rtt_ns(away_ns, residence_ns) == rtt_ns
