@@ -180,7 +180,9 @@ class Reach:
             rows = {self.places[i]: row for row, i in enumerate(metros)}
             known = np.full_like(modelled, np.inf)
             for (src, dst), link in self.links.touching(rows) if isinstance(self.links, Pairs) else self.links.items():
-                if src in rows and dst in self.index and link.evidence != "modelled":
+                if link.evidence == "modelled" and src in rows and dst in self.index:
+                    modelled[rows[src], self.index[dst]] = (rank_rtt_ns(link) or 0) / MS  # given: a degraded pair that nobody measured
+                elif src in rows and dst in self.index and link.evidence != "modelled":
                     known[rows[src], self.index[dst]] = (rank_rtt_ns(link) or 0) / MS
                 elif dst in rows and src in self.index and link.evidence == "measured":
                     at = (rows[dst], self.index[src])
