@@ -205,7 +205,8 @@ class Reach:
                 self._rehome(access, i, pops & ~np.array([other in world.down for other in self.infra]))
         for src, dst in world.cut:
             if src in self.places and dst in self.index:
-                access[self.places.index(src), self.index[dst]] = np.inf
+                at = (self.places.index(src), self.index[dst])
+                access[at] = self.straight_ms[at] = np.inf
         self.access_ms = access
 
     def _rehome(self, access: Floats, m: int, stands: NDArray[np.bool_]) -> None:

@@ -64,3 +64,14 @@ def test_users_leave_a_degraded_pop_that_nobody_measured_them_to(edit):
     world = edited(MAINZ, {"op": "degrade", "add_ms": 300} | edit)
     assert agree(world) == ("str",)
     assert whole(world) == whole(edited(MAINZ, {"op": "fail_site", "site": "fra"}))
+
+
+def test_a_cut_line_from_a_metro_straight_to_a_region_carries_nothing():
+    """Mainz was measured straight to the region, 3 ms; cut, it goes over Frankfurt: 3 x 12 + 40 + 20 ms of prefill."""
+    links = [link("metro:mainz", to, ms) for to, ms in (("aws:eu-central-1", 3), ("fra", 12), ("str", 90))]
+    links.append(link("fra", "aws:eu-central-1", 40))
+    world = World.of(MAINZ.all_sites, links, (pool("aws:eu-central-1", devices=2),), demand=MAINZ.demand, workload=workload())
+    assert agree(world) == ("aws:eu-central-1",)
+    cut = edited(world, {"op": "fail_link", "src": "aws:eu-central-1", "dst": "metro:mainz"})
+    assert agree(cut) == ("fra",)
+    assert whole(cut)[1] == pytest.approx(3 * 12 + 40 + 20, rel=0.01)
