@@ -227,7 +227,7 @@ class Network:
             return self._measured[src, dst]
         if (src, dst) not in self._assumed:
             reverse = self._measured.get((dst, src))
-            self._assumed[src, dst] = None if reverse is None or reverse.evidence != "measured" else assumed_link(reverse)
+            self._assumed[src, dst] = None if reverse is None else assumed_link(reverse)
         return self._assumed[src, dst]
 
     @cached_property

@@ -184,7 +184,7 @@ class Reach:
                     modelled[rows[src], self.index[dst]] = (rank_rtt_ns(link) or 0) / MS  # given: a degraded pair that nobody measured
                 elif src in rows and dst in self.index and link.evidence != "modelled":
                     known[rows[src], self.index[dst]] = (rank_rtt_ns(link) or 0) / MS
-                elif dst in rows and src in self.index and link.evidence == "measured":
+                elif dst in rows and src in self.index and link.evidence != "modelled":
                     at = (rows[dst], self.index[src])
                     known[at] = min(known[at], math.inf if (dst, src) in self.links else (rank_rtt_ns(link) or 0) / MS)
             access[metros] = np.where(np.isfinite(known), known, np.where(pops, modelled, np.inf))
@@ -359,7 +359,7 @@ class Reach:
             return found
         if (src, dst) not in self._made:
             reverse = self.links.get((dst, src))
-            if reverse is not None and reverse.evidence == "measured":
+            if reverse is not None and reverse.evidence != "modelled":
                 self._made[src, dst] = assumed_link(reverse)
             else:
                 self._made[src, dst] = found or _modelled(self.world.all_sites[src], self.world.all_sites[dst])

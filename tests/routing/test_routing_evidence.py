@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fleet_kit import placed
 from routing_kit import link, pool, workload
 
 from records.units import MS
 from routing.fleet import settle
+from routing.modelled import model_link
+from routing.network import Network
 from routing.outcome import Cache, measure
 from routing.planner import no_price
 from routing.request import Request
@@ -29,7 +33,8 @@ def planned(world):
     """(ingress, median TTFT in ms) of a request from there, as the planner says over the same world."""
     (source,) = world.demand
     routes = planner_of(world, no_price, 0, None).plan(Request(source=source, workload=world.workload, relays=1)).routes
-    return (routes[0].sites[1:2], routes[0].ttft.p50_ns / MS) if routes else ((), None)
+    metro = world.all_sites[source].kind == "metro"
+    return (routes[0].sites[metro : metro + 1], routes[0].ttft.p50_ns / MS) if routes else ((), None)
 
 
 def agree(world):
@@ -75,3 +80,43 @@ def test_a_cut_line_from_a_metro_straight_to_a_region_carries_nothing():
     cut = edited(world, {"op": "fail_link", "src": "aws:eu-central-1", "dst": "metro:mainz"})
     assert agree(cut) == ("fra",)
     assert whole(cut)[1] == pytest.approx(3 * 12 + 40 + 20, rel=0.01)
+
+
+def one_way(src, dst):
+    """Frankfurt and the region at 80 ms, measured in one direction; all demand of Mainz is served in the region."""
+    links = (link(src, dst, 80), link("metro:mainz", "fra", 5), link("metro:mainz", "str", 9000))
+    return World.of(MAINZ.all_sites, links, (pool("aws:eu-central-1", devices=4),), demand=MAINZ.demand, workload=workload())
+
+
+@pytest.mark.parametrize("pair", [("fra", "aws:eu-central-1"), ("aws:eu-central-1", "fra")])
+@pytest.mark.parametrize("edit", [{"src": "fra", "dst": "aws:eu-central-1"}, {"src": "aws:eu-central-1", "dst": "fra"}])
+def test_a_pair_measured_in_one_direction_is_degraded_in_both(pair, edit):
+    """An RTT crosses both: 3 x 5 + 80 + 20 ms; five times as slow, 3 x 5 + 400 + 20, whichever direction was measured; twice, 25 times."""
+    world = one_way(*pair)
+    for times in range(3):
+        took = whole(world)[1]
+        assert agree(world) == ("fra",)
+        assert took == pytest.approx(3 * 5 + 80 * 5**times + 20, rel=0.01)
+        world = edited(world, {"op": "degrade", "rtt_factor": 5} | edit)
+
+
+def test_a_direction_assumed_after_a_degradation_relays_no_more_than_before():
+    """Relays are sought over what was measured: slowing a pair makes no relay of the direction that nobody measured."""
+    sites = {s.id: s for s in (placed("a", 0, 0, "DE"), placed("b", 0, 50, "DE"), placed("c", 0, 100, "DE"))}
+    world = World.of(
+        sites, (link("b", "a", 9), link("b", "c", 9), link("a", "c", 500)), (pool("c"),), demand={"a": 1.0}, workload=workload()
+    )
+    for each in (world, edited(world, {"op": "degrade", "src": "a", "dst": "b", "add_ms": 1})):
+        assert agree(each) == ("a",)
+        assert whole(each)[1] == pytest.approx(3 * 500 + 20, rel=0.01)
+
+
+def test_a_model_given_for_one_direction_leaves_the_other_no_faster():
+    """Ten times as slow, whichever of two given models is looked at; the way there and back is the same."""
+    world = edited(MAINZ, {"op": "degrade", "site": "str", "rtt_factor": 10})
+    kept = tuple(found for found in world.all_links if (found.src, found.dst) != ("str", "metro:mainz"))
+    again = edited(replace(world, all_links=kept), {"op": "degrade", "site": "str", "rtt_factor": 1, "add_ms": 7})
+    network = Network(again.links, again.sites)
+    model_ms = model_link(MAINZ.sites["str"], MAINZ.sites["metro:mainz"]).rtt_p50_ns / MS
+    assert network.leg("metro:mainz", "str").rtt_p50_ns / MS == pytest.approx(10 * model_ms + 7)
+    assert network.leg("str", "metro:mainz").rtt_p50_ns / MS == pytest.approx(model_ms + 7)
