@@ -272,21 +272,18 @@ class Pairs(Mapping[tuple[str, str], LinkEstimate]):
         )
         return sorted(self._links.names[end] for end in np.flatnonzero(ends).tolist())
 
-    def rank_table_ns(self, index: Mapping[str, int]) -> Floats:
-        """[N, N] ranking RTT in ns by the index of names given; inf where there is no link. Links of other names are left out."""
-        place = np.array([index.get(name, -1) for name in self._links.names], dtype=np.intp)
-        table = np.full((len(index), len(index)), np.inf)
-        src, dst = place[self._links.src[self._rows]], place[self._links.dst[self._rows]]
+    def rank_table_ns(self, sources: Mapping[str, int], targets: Mapping[str, int] | None = None) -> Floats:
+        """[sources, targets] ranking RTT in ns by the indices of names given (one: of both); inf where there is no link.
+
+        Links of other names are left out.
+        """
+        targets = sources if targets is None else targets
+        from_, to = (np.array([index.get(name, -1) for name in self._links.names], dtype=np.intp) for index in (sources, targets))
+        table = np.full((len(sources), len(targets)), np.inf)
+        src, dst = from_[self._links.src[self._rows]], to[self._links.dst[self._rows]]
         within = (src >= 0) & (dst >= 0)
         table[src[within], dst[within]] = self._links.rank_ns[self._rows[within]]
         return table
-
-    def touching(self, names: Collection[str]) -> Iterator[tuple[tuple[str, str], LinkEstimate]]:
-        """The pairs with an end among `names`, and their links."""
-        links = self._links
-        mine = np.array([name in names for name in links.names], dtype=np.bool_)
-        for row in self._rows[mine[links.src[self._rows]] | mine[links.dst[self._rows]]].tolist():
-            yield (links.names[links.src[row]], links.names[links.dst[row]]), links[row]
 
     @cached_property
     def _kept_out(self) -> NDArray[np.int8]:

@@ -38,7 +38,7 @@ from routing.edits import (
     SetResidency,
     SetWorkload,
 )
-from routing.media import fastest
+from routing.evidence import Evidence
 from routing.modelled import model_link
 from routing.world import Burst, Group, PriceChange, Push, World
 
@@ -237,15 +237,14 @@ def _degrade(edit: Degrade, world: World) -> World:
             raise UserError(f"degrade: {a.id} has no link to itself")
         touched, pairs = {(a.id, b.id), (b.id, a.id)}, [(a, b)]
     links = [slower(link, edit) if (link.src, link.dst) in touched else link for link in world.all_links]
-    known = fastest(link for link in world.all_links if link.evidence != "modelled")
-    given = fastest(link for link in world.all_links if link.evidence == "modelled")
+    evidence = Evidence(world.all_links)
     # Pairs that nobody measured are modelled when they are needed: those get slower too, as links given with their evidence.
     # A direction that was not measured beside one that was needs no link: it is assumed from that one, which is slower now.
     links += [
         slower(model_link(src, dst), edit)
         for one, other in pairs
         for src, dst in ((one, other), (other, one))
-        if (src.id, dst.id) not in known and (dst.id, src.id) not in known and (src.id, dst.id) not in given
+        if evidence.known(src.id, dst.id) is None and (src.id, dst.id) not in evidence.given
     ]
     return replace(world, all_links=tuple(links))
 

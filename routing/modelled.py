@@ -3,7 +3,8 @@
 Two rules, the better one first:
 
 assumed    the reverse direction was measured (a scenario may have slowed it since) and passed its gates; an RTT crosses both
-           directions whoever starts it, so its RTT is taken over. Loss goes with it (a lost echo is lost on either way), throughput does not.
+           directions whoever starts it, so its RTT is taken over. Loss goes with it (a lost echo is lost on either way),
+           throughput does not.
 modelled   fibre floor x inflation, lognormal with median 1.8 and 95th percentile 3.1. The prior is fitted to 4,292
            cleaned pairs of 69 AWS, Azure and Google regions (Skyplane's public grid of April 2022); the middle half of
            them lies between 1.54 and 2.23. Over a backbone it is 1.75 and 3.0: the 1,429 pairs of one provider among them (within

@@ -2,20 +2,19 @@
 
 Rules of evidence:
 
-- A pair with a usable measured link uses it (of parallel media each is a candidate for a direct leg, the fastest
-  for a relay's legs). Without one the measured reverse is assumed. Without that the leg is modelled, unless the
-  request refuses models.
+- Of a pair's link routing.evidence decides: measured (of parallel media each is a candidate for a direct leg, the fastest
+  for a relay's legs), else assumed from its reverse, else modelled, unless the request refuses models.
 - A relay is only ever sought over measured legs, as in routing.matrix: two modelled legs that undercut one measured
   link say something of the model and nothing of the network.
 - A metro enters at a PoP; its access legs are modelled where nobody measured them. It reaches a serving site straight
-  only where that was measured.
+  only where that was measured, in either direction.
 - Metros never relay.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -30,9 +29,10 @@ from records.units import MS
 from routing.columns import LinkColumns, Pairs
 from routing.distance import floors_between_ms, radians
 from routing.engine import Best, Floats, prepared, solved_between
+from routing.evidence import Evidence
 from routing.kernel import INDEX
-from routing.media import fastest, rank_rtt_ns, usable
-from routing.modelled import INFLATION_P50, MODEL_LEAST_RTT_NS, assumed_link, model_link
+from routing.media import rank_rtt_ns, usable
+from routing.modelled import INFLATION_P50, MODEL_LEAST_RTT_NS
 
 __all__ = ["Network", "Path", "Way"]
 
@@ -119,23 +119,22 @@ class Network:
         self._ingress_sites = ingress_sites
         #: Pairs that have no link and are not modelled either: cut, in a scenario.
         self._cut = frozenset(cut)
-        self._measured: Mapping[tuple[str, str], LinkEstimate]
-        self._given_models: Mapping[tuple[str, str], LinkEstimate] = {}
         #: Verdict on the pairs that were measured and have nothing usable, for the reasons of a route.
         self.kept_out: Callable[[tuple[str, str]], Gate | None]
-        if isinstance(links, LinkColumns) and not self._cut:
-            self._measured = pairs = Pairs(links)
+        if not (isinstance(links, LinkColumns) and not self._cut):
+            links = tuple(link for link in links if (link.src, link.dst) not in self._cut)
+        self._evidence = Evidence(links, self._cut)
+        self._measured = self._evidence.measured
+        if isinstance(self._measured, Pairs):
+            pairs = self._measured
             self._parallel = pairs.parallel
             self.kept_out = pairs.kept_out
             self._names = pairs.sites()
         else:
-            links = tuple(link for link in links if (link.src, link.dst) not in self._cut)
-            known = [link for link in links if usable(link) and link.evidence != "modelled"]
-            self._measured = fastest(known)
-            self._given_models = fastest(link for link in links if link.evidence == "modelled")
             parallel: dict[tuple[str, str], list[LinkEstimate]] = {}
-            for link in known:
-                parallel.setdefault((link.src, link.dst), []).append(link)
+            for link in links:
+                if usable(link) and link.evidence != "modelled":
+                    parallel.setdefault((link.src, link.dst), []).append(link)
             self._parallel = lambda pair: parallel.get(pair, [])
             self.kept_out = {
                 (link.src, link.dst): link.gate for link in links if link.gate != "ok" and (link.src, link.dst) not in self._measured
@@ -145,9 +144,6 @@ class Network:
         may_relay = [name for name in self._names if self._may_relay(name) and (relay_sites is None or name in relay_sites)]
         self._relays = np.array([self._index[name] for name in may_relay], dtype=INDEX)
         self._best: dict[tuple[int, int], Best] = {}
-        self._models: dict[tuple[str, str], LinkEstimate] = {}
-        #: The same object every time: draws are known by it.
-        self._assumed: dict[tuple[str, str], LinkEstimate | None] = {}
         self._ways_of: dict[tuple[str, str, int, bool], list[Way]] = {}
         self._vias_of: dict[tuple[str, str, int], list[tuple[str, ...]]] = {}
         self._access_of: dict[tuple[str, bool], Floats] = {}
@@ -166,13 +162,9 @@ class Network:
 
     def leg(self, src: str, dst: str, *, measured_only: bool = False) -> LinkEstimate | None:
         """The link that stands for a pair: measured, else assumed, else (unless refused) modelled."""
-        leg = self._known(src, dst)
-        if leg is not None or measured_only or (src, dst) in self._cut:
-            return leg
-        given = self._given_models.get((src, dst)) or self._models.get((src, dst))
-        if given is None:
-            given = self._models[src, dst] = model_link(self.site(src), self.site(dst))
-        return given
+        if measured_only:
+            return self._evidence.known(src, dst)
+        return self._evidence.leg(src, dst, self.sites)
 
     def paths(self, source: str, destination: str, *, relays: int, measured_only: bool = False) -> list[Path]:
         """Candidate paths in the order of their median RTT: direct ones, and those over at most `relays` relays."""
@@ -200,7 +192,7 @@ class Network:
             return [Path(source, ())]
         found: list[Way] = []
         if self.site(source).kind == "metro":
-            found += [_way((link,)) for link in self._parallel((source, destination))]
+            found += [_way((link,)) for link in self._straight(source, destination)]
             for access in self._ingress(source, destination, relays=relays, measured_only=measured_only):
                 access_ns = rank_rtt_ns(access) or 0
                 for onward in self._onward(access.dst, destination, relays=relays, measured_only=measured_only):
@@ -220,15 +212,6 @@ class Network:
             (cost(way), way.first_ns + way.rest_ns + each_ns * way.relays, (*way.vias, destination), at) for at, way in enumerate(found)
         )
         return [Path(source, found[at].legs, found[at].access) for *_, at in order[:most]]
-
-    def _known(self, src: str, dst: str) -> LinkEstimate | None:
-        """The measured link of a pair, else the one assumed from its measured reverse."""
-        if (src, dst) in self._measured:
-            return self._measured[src, dst]
-        if (src, dst) not in self._assumed:
-            reverse = self._measured.get((dst, src))
-            self._assumed[src, dst] = None if reverse is None else assumed_link(reverse)
-        return self._assumed[src, dst]
 
     @cached_property
     def _direct_ms(self) -> Floats:
@@ -250,6 +233,11 @@ class Network:
         if key not in self._ways_of:
             self._ways_of[key] = self._sought_ways(src, dst, relays, measured_only)
         return self._ways_of[key]
+
+    def _straight(self, src: str, dst: str) -> Sequence[LinkEstimate]:
+        """Every usable measured link of a pair, else the one assumed from its reverse, where there is one."""
+        assumed = None if (links := self._parallel((src, dst))) else self._evidence.known(src, dst)
+        return links if assumed is None else [assumed]
 
     def _sought_ways(self, src: str, dst: str, relays: int, measured_only: bool) -> list[Way]:
         if src == dst:
@@ -316,7 +304,7 @@ class Network:
     @cached_property
     def _with_links(self) -> frozenset[str]:
         """Sites at an end of a link, measured or given as a model."""
-        return frozenset(self._names).union(*self._given_models)
+        return frozenset(self._names).union(*self._evidence.given)
 
     def _access_ns(self, metro: str, *, measured_only: bool) -> Floats:
         """Median RTT from a metro to every PoP in ns, by the leg that would be used; inf for none."""
@@ -345,7 +333,7 @@ class Network:
         found = np.full(len(pairs), np.inf)
         unknown = []
         for at, (src, dst) in enumerate(pairs):
-            leg = self._known(src, dst) or (None if measured_only else self._given_models.get((src, dst)))
+            leg = self._evidence.known(src, dst) or (None if measured_only else self._evidence.given.get((src, dst)))
             if src == dst:
                 found[at] = 0.0
             elif leg is not None:

@@ -1,8 +1,8 @@
 """What all demand can reach: round trips from every place with users to every site that serves, and the way they take.
 
-The same rules of evidence as routing.network, for everything at once: a pair's measured link, else its measured reverse,
-else a model; relays only over measured legs; metros enter at a PoP and never relay. Where Network names a few candidates
-for one request, this keeps the one way that is best by medians for each (place, serving site):
+The same rules of evidence as routing.network (routing.evidence), for everything at once: relays only over measured legs;
+metros enter at a PoP and never relay. Where Network names a few candidates for one request, this keeps the one way that is
+best by medians for each (place, serving site):
 
     min over PoPs e of   near x access[m, e] + far x onward[e, s]
 
@@ -14,22 +14,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from records.link import LinkEstimate
-from records.place import EARTH_RADIUS_KM
 from records.residency import ResidencyRule
-from records.units import FIBRE_KM_PER_S, MS, SECOND
-from routing.columns import LinkColumns, Pairs
 from routing.constraints import may_pass, residency_refuses_pool
+from routing.evidence import Evidence
 from routing.latency import HANDSHAKE_ROUND_TRIPS, INITIAL_WINDOW_SEGMENTS, MSS_BYTES, Connection
-from routing.media import fastest, rank_rtt_ns
-from routing.modelled import INFLATION_P50, MODEL_LEAST_RTT_NS, assumed_link, model_link
 from routing.request import RelayMode
 from routing.world import World
 
@@ -102,7 +97,6 @@ class Reach:
         size = _upload_bytes(world)
         self.near = np.full(len(self.places), crossings(connection, size))
         self.far = np.full(len(self.places), crossings(onward, size))
-        self._made: dict[tuple[str, str], LinkEstimate] = {}
         self.onward_crossings = crossings(onward, size)
         self._legs(world)
         self._access(world)
@@ -145,55 +139,21 @@ class Reach:
     # ---- legs
 
     def _legs(self, world: World) -> None:
-        """known_ms[v, v]: measured, else assumed from the reverse; direct_ms: else modelled. Cut pairs are inf in both."""
-        n = len(self.infra)
-        given: Mapping[tuple[str, str], LinkEstimate] = {}
-        self.links: Mapping[tuple[str, str], LinkEstimate]
-        if isinstance(world.all_links, LinkColumns):  # measured, all of them
-            self.links = pairs = Pairs(world.all_links)
-            measured = pairs.rank_table_ns(self.index) / MS
-        else:
-            chosen = fastest(link for link in world.all_links if link.evidence != "modelled")
-            given = fastest(link for link in world.all_links if link.evidence == "modelled")
-            self.links = {**given, **chosen}
-            measured = np.full((n, n), np.inf)
-            _fill(measured, chosen, self.index)
-        assumed = np.where(np.isfinite(measured), measured, measured.T)
-        modelled = _model_ms(world, self.infra, self.infra)
-        _fill(modelled, given, self.index, over=True)
-        self.known_ms = measured
-        self.direct_ms = np.where(np.isfinite(assumed), assumed, modelled)
-        for src, dst in world.cut:
-            i, j = self.index.get(src), self.index.get(dst)
-            if i is not None and j is not None:
-                self.known_ms[i, j] = self.direct_ms[i, j] = np.inf
-        np.fill_diagonal(self.direct_ms, 0.0)
+        """known_ms[v, v]: measured, what relays are sought over; direct_ms: what stands for a pair. Cut pairs are inf in both."""
+        self.evidence = Evidence(world.all_links, world.cut)
+        self.known_ms, _, self.direct_ms = self.evidence.tables(self.infra, self.infra, world.all_sites)
 
     def _access(self, world: World) -> None:
-        """access_ms[m, v]: from each place to the PoPs it may enter at; straight to a region only where that was measured."""
-        n = len(self.infra)
-        access = np.full((len(self.places), n), np.inf)
+        """access_ms[m, v]: from each place to the PoPs it may enter at; straight_ms: to a region, where that was measured."""
+        access = np.full((len(self.places), len(self.infra)), np.inf)
+        self.straight_ms = np.full_like(access, np.inf)
         pops = np.array([world.all_sites[name].kind == "pop" for name in self.infra], dtype=bool)
         metros = [i for i, name in enumerate(self.places) if world.all_sites[name].kind == "metro"]
         if metros:
-            modelled = _model_ms(world, [self.places[i] for i in metros], self.infra)
-            rows = {self.places[i]: row for row, i in enumerate(metros)}
-            known = np.full_like(modelled, np.inf)
-            for (src, dst), link in self.links.touching(rows) if isinstance(self.links, Pairs) else self.links.items():
-                if link.evidence == "modelled" and src in rows and dst in self.index:
-                    modelled[rows[src], self.index[dst]] = (rank_rtt_ns(link) or 0) / MS  # given: a degraded pair that nobody measured
-                elif src in rows and dst in self.index and link.evidence != "modelled":
-                    known[rows[src], self.index[dst]] = (rank_rtt_ns(link) or 0) / MS
-                elif dst in rows and src in self.index and link.evidence != "modelled":
-                    at = (rows[dst], self.index[src])
-                    known[at] = min(known[at], math.inf if (dst, src) in self.links else (rank_rtt_ns(link) or 0) / MS)
-            access[metros] = np.where(np.isfinite(known), known, np.where(pops, modelled, np.inf))
+            _, known, standing = self.evidence.tables([self.places[i] for i in metros], self.infra, world.all_sites)
             # A region is no ingress: what was measured to it from a metro serves that region only.
-            self.straight_ms = np.full_like(access, np.inf)
+            access[metros] = np.where(pops, standing, np.inf)
             self.straight_ms[metros] = np.where(pops, np.inf, known)
-            access[:, ~pops] = np.inf
-        else:
-            self.straight_ms = np.full_like(access, np.inf)
         for i, name in enumerate(self.places):
             own = self.index.get(name)
             if own is None:
@@ -203,10 +163,6 @@ class Reach:
                 self.far[i] = self.near[i]  # the client is here: its connection crosses the whole way
             else:
                 self._rehome(access, i, pops & ~np.array([other in world.down for other in self.infra]))
-        for src, dst in world.cut:
-            if src in self.places and dst in self.index:
-                at = (self.places.index(src), self.index[dst])
-                access[at] = self.straight_ms[at] = np.inf
         self.access_ms = access
 
     def _rehome(self, access: Floats, m: int, stands: NDArray[np.bool_]) -> None:
@@ -353,17 +309,10 @@ class Reach:
         return e, via
 
     def leg(self, src: str, dst: str) -> LinkEstimate:
-        """The link of a pair: measured, else assumed from its reverse, else modelled; the same object every time."""
-        found = self.links.get((src, dst))
-        if found is not None and found.evidence != "modelled":
-            return found
-        if (src, dst) not in self._made:
-            reverse = self.links.get((dst, src))
-            if reverse is not None and reverse.evidence != "modelled":
-                self._made[src, dst] = assumed_link(reverse)
-            else:
-                self._made[src, dst] = found or _modelled(self.world.all_sites[src], self.world.all_sites[dst])
-        return self._made[src, dst]
+        """The link that stands for a pair that is not cut; the same object every time."""
+        found = self.evidence.leg(src, dst, self.world.all_sites)
+        assert found is not None
+        return found
 
     def hop(self, m: int, s: int) -> Hop:
         """The way that place m takes to serving site s; total_ms[m, s] must be finite."""
@@ -372,34 +321,5 @@ class Reach:
         return Hop(self.infra[e], None if relay < 0 or e == self.target[s] else self.infra[relay], self.serving[s])
 
 
-#: One object for a pair, whatever world asks: its draws are known by it (routing.outcome.Cache).
-_modelled = lru_cache(maxsize=1 << 15)(model_link)
-
-
 def _upload_bytes(world: World) -> int:
     return 0 if world.workload is None else world.workload.upload_bytes
-
-
-def _fill(table: Floats, links: Mapping[tuple[str, str], LinkEstimate], index: Mapping[str, int], *, over: bool = False) -> None:
-    for (src, dst), link in links.items():
-        i, j = index.get(src), index.get(dst)
-        if i is not None and j is not None and (over or not np.isfinite(table[i, j])):
-            table[i, j] = (rank_rtt_ns(link) or 0) / MS
-
-
-def _model_ms(world: World, sources: Sequence[str], targets: Sequence[str]) -> Floats:
-    """[sources, targets] medians of routing.modelled.model_link, all at once (haversine on arrays)."""
-    at = (tuple((site.lat, site.lon) for site in map(world.all_sites.__getitem__, names)) for names in (sources, targets))
-    return _model_at_ms(*at).copy()
-
-
-@lru_cache(maxsize=8)
-def _model_at_ms(sources: tuple[tuple[float, float], ...], targets: tuple[tuple[float, float], ...]) -> Floats:
-    """The same by latitude and longitude in degrees: every world of an inventory asks for the same."""
-    a, b = (np.radians(np.array(places, dtype=np.float64).reshape(-1, 2)) for places in (sources, targets))
-    half_lat = (b[None, :, 0] - a[:, None, 0]) / 2
-    half_lon = (b[None, :, 1] - a[:, None, 1]) / 2
-    h = np.sin(half_lat) ** 2 + np.cos(a[:, None, 0]) * np.cos(b[None, :, 0]) * np.sin(half_lon) ** 2
-    km = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(1.0, np.sqrt(h)))
-    found: Floats = np.maximum(MODEL_LEAST_RTT_NS, np.rint(np.rint(2 * km / FIBRE_KM_PER_S * SECOND) * INFLATION_P50)) / MS
-    return found

@@ -193,4 +193,4 @@ def test_a_world_of_columns_is_the_world_of_objects(links: list[LinkEstimate], g
     by_objects, by_columns = (Reach(each, ["fra", "sin"]) for each in worlds)
     for name in ("known_ms", "direct_ms", "access_ms", "straight_ms", "total_ms", "ingress"):
         assert np.array_equal(getattr(by_columns, name), getattr(by_objects, name)), name
-    assert by_columns.leg("fra", "sin") == by_objects.leg("fra", "sin")
+    assert by_columns.evidence.leg("fra", "sin", places) == by_objects.evidence.leg("fra", "sin", places)

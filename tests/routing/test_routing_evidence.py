@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import fleet_kit as kit
 import pytest
 from fleet_kit import placed
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from routing_kit import link, pool, workload
 
 from records.units import MS
-from routing.fleet import settle
+from routing.fleet import legs_of, settle
+from routing.media import rank_rtt_ns
 from routing.modelled import model_link
 from routing.network import Network
 from routing.outcome import Cache, measure
 from routing.planner import no_price
+from routing.reach import Reach
 from routing.request import Request
 from routing.scenario import apply, parse, planner_of
 from routing.world import World
@@ -120,3 +126,67 @@ def test_a_model_given_for_one_direction_leaves_the_other_no_faster():
     model_ms = model_link(MAINZ.sites["str"], MAINZ.sites["metro:mainz"]).rtt_p50_ns / MS
     assert network.leg("metro:mainz", "str").rtt_p50_ns / MS == pytest.approx(10 * model_ms + 7)
     assert network.leg("str", "metro:mainz").rtt_p50_ns / MS == pytest.approx(model_ms + 7)
+
+
+@st.composite
+def small_worlds(draw):
+    """Two metros, five PoPs, two regions and any edit; links measured in either direction or not at all, one place with users."""
+    world = kit.random_world(draw(st.integers(0, 10_000)), places=2, pops=5, regions=2)
+    infra = [name for name, site in world.all_sites.items() if site.kind != "metro"]
+    a, b = draw(st.permutations(infra))[:2]
+    metro = draw(st.sampled_from(["metro:m0", "metro:m1"]))
+    source = draw(st.sampled_from([metro, "p1"]))
+    turned = draw(st.sets(st.integers(0, 40), max_size=20))
+    links = tuple(
+        replace(found, src=found.dst, dst=found.src) if at in turned and found.src.startswith("metro:") else found
+        for at, found in enumerate(world.all_links)
+    )
+    slow = draw(st.sampled_from([{"rtt_factor": 4}, {"add_ms": 150}, {"rtt_factor": 0.5}]))
+    pairs = [{"src": src, "dst": dst} for src, dst in ((a, b), (metro, a), (a, metro))]
+    sites = [{"site": name} for name in (a, metro)]
+    edits = [
+        *({"op": "degrade"} | slow | where for where in (*pairs, *sites)),
+        *({"op": "fail_link"} | where for where in pairs),
+        {"op": "fail_site", "site": a},
+        {"op": "remove_site", "site": a},
+        {"op": "fail_group", "group": "g"},
+    ]
+    allowed = [edit for edit in edits if a != source or edit["op"] in ("degrade", "fail_link")]
+    chosen = draw(st.lists(st.sampled_from(allowed), max_size=2, unique_by=lambda edit: edit["op"]))
+    chosen.sort(key=lambda edit: edit["op"] == "remove_site")  # what is gone is not edited
+    groups = {"g": {"sites": [] if a == source else [a], "links": [[metro, b]]}}
+    return edited(replace(world, all_links=links, demand={source: 0.01}), *chosen, groups=groups)
+
+
+@settings(max_examples=150, deadline=None)
+@given(small_worlds())
+def test_all_demand_crosses_what_the_planners_network_names(world):
+    """By medians, exactly: the least over the candidate paths of the edited world, hand-shakes counted; the legs are those, too."""
+    reach = Reach(world, sorted({each.site for each in world.pools}))
+    network = Network(world.links, world.sites, cut=world.cut)
+    (source,), first, m = reach.places, 3, 0
+    for s, target in enumerate(reach.serving):
+        onward = 1 if reach.enters(m) else first
+
+        def cost(way, onward=onward):
+            return (first * way.first_ns + onward * (way.rest_ns + way.relays * 0.5 * MS)) / MS
+
+        paths = network.shortlist(source, target, relays=1, cost=cost, most=1)
+        found = reach.total_ms[m, s]
+        if not paths:
+            assert math.isinf(found)
+            continue
+        (path,) = paths
+        behind = sum(rank_rtt_ns(leg) / MS for leg in path.legs[1:]) + 0.5 * len(path.relays)
+        assert found == pytest.approx(first * rank_rtt_ns(path.legs[0]) / MS + onward * behind if path.legs else 0.0, abs=1e-5)
+        legs = legs_of(reach, m, s)
+        assert sum(map(rank_rtt_ns, legs)) == pytest.approx(sum(map(rank_rtt_ns, path.legs)), abs=1e3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(small_worlds())
+def test_a_trickle_of_demand_fares_as_the_planner_says(world):
+    """The median TTFT of all demand, where there is next to none, is that of the planner's first route over the edited world."""
+    (_, took), (_, ms) = whole(world), planned(world)
+    assert (took is None) == (ms is None)
+    assert took is None or took == pytest.approx(ms, rel=0.05)
