@@ -98,12 +98,13 @@ class Reach:
         self.near = np.full(len(self.places), crossings(connection, size))
         self.far = np.full(len(self.places), crossings(onward, size))
         self.onward_crossings = crossings(onward, size)
+        self.pops = np.array([world.all_sites[name].kind == "pop" for name in self.infra], dtype=bool)
+        self.gone = np.array([name in world.down for name in self.infra], dtype=bool)
         self._legs(world)
-        self._access(world)
         self.laws: list[_Law] = []
         self.law_of = np.zeros(len(self.places), dtype=np.intp)
         self._by_law(world)
-        self.gone = np.array([name in world.down for name in self.infra], dtype=bool)
+        self._access(world)
         self.total_ms, self.ingress = self._best(np.arange(len(self.places)))
         self._blocked(self.total_ms)
 
@@ -147,13 +148,12 @@ class Reach:
         """access_ms[m, v]: from each place to the PoPs it may enter at; straight_ms: to a region, where that was measured."""
         access = np.full((len(self.places), len(self.infra)), np.inf)
         self.straight_ms = np.full_like(access, np.inf)
-        pops = np.array([world.all_sites[name].kind == "pop" for name in self.infra], dtype=bool)
         metros = [i for i, name in enumerate(self.places) if world.all_sites[name].kind == "metro"]
         if metros:
             _, known, standing = self.evidence.tables([self.places[i] for i in metros], self.infra, world.all_sites)
             # A region is no ingress: what was measured to it from a metro serves that region only.
-            access[metros] = np.where(pops, standing, np.inf)
-            self.straight_ms[metros] = np.where(pops, np.inf, known)
+            access[metros] = np.where(self.pops, standing, np.inf)
+            self.straight_ms[metros] = np.where(self.pops, np.inf, known)
         for i, name in enumerate(self.places):
             own = self.index.get(name)
             if own is None:
@@ -162,13 +162,14 @@ class Reach:
                 access[i, own] = 0.0
                 self.far[i] = self.near[i]  # the client is here: its connection crosses the whole way
             else:
-                self._rehome(access, i, pops & ~np.array([other in world.down for other in self.infra]))
+                self._rehome(access, i)
         self.access_ms = access
 
-    def _rehome(self, access: Floats, m: int, stands: NDArray[np.bool_]) -> None:
-        """Users of a failed PoP go to the nearest one that stands, by what was known before."""
+    def _rehome(self, access: Floats, m: int) -> None:
+        """Users of a failed PoP go to the nearest one that stands and that their law allows (routing.rehoming)."""
         at = self.index[self.places[m]]
-        legs = np.where(stands, self.direct_ms[at], np.inf)
+        may = self.pops & self.laws[self.law_of[m]].ingress_ok & ~self.gone
+        legs = np.where(may, self.direct_ms[at], np.inf)
         access[m] = np.inf
         nearest = int(np.argmin(legs))
         if np.isfinite(legs[nearest]):
@@ -249,10 +250,9 @@ class Reach:
         touched = np.zeros(len(self.places), dtype=bool)
         moved = [m for m, name in enumerate(self.places) if name in self.index and self._moves(m, lost)]
         if moved:
-            pops = np.array([self.world.all_sites[name].kind == "pop" for name in self.infra], dtype=bool)
             new.access_ms, new.far = self.access_ms.copy(), self.far.copy()
             for m in moved:
-                new._rehome(new.access_ms, m, pops & ~new.gone)
+                new._rehome(new.access_ms, m)
                 new.far[m] = self.onward_crossings
                 touched[m] = True
         new.laws = []

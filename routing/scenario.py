@@ -1,7 +1,7 @@
 """What-if: ordered, pure edits of the world, read from JSON; and one request before and after them.
 
 A failed site loses its links (as an end and as a relay) and its serving pools. Its users are not forgotten: they re-home
-to the surviving PoP nearest to it by RTT (measured, else assumed, else modelled), and pay that leg on every crossing. A
+to the nearest PoP that stands and that the law allows (routing.rehoming), and pay that leg on every crossing. A
 metro has no PoP of its own: it simply enters at the best of those left. What a scenario does to all demand at once, with
 its queues, is routing.outcome.
 """
@@ -27,9 +27,9 @@ from routing.effects import apply_edit
 from routing.handshakes import HANDSHAKE_ROUND_TRIPS
 from routing.matrix import Matrix, MatrixRow
 from routing.media import rank_rtt_ns
-from routing.network import Network
 from routing.planner import Planner, no_price
 from routing.quantiles import Quantiles
+from routing.rehoming import Rehoming
 from routing.request import OBJECTIVES, Request
 from routing.world import MODES, Group, World
 
@@ -236,15 +236,11 @@ def op_of(edit: Edit) -> str:
 
 
 def rehome(site: str, before: World, after: World) -> LinkEstimate | None:
-    """The leg that users of a failed site take: to the surviving PoP with the least median RTT, by the links of `before`.
+    """The leg that users of a failed site take where no law binds them: to the surviving PoP with the least median RTT.
 
     None when no PoP is left. Raises UnknownSite for a site that `before` does not have.
     """
-    if site not in before.sites:
-        raise UnknownSite(site, before.sites)
-    network = Network(before.links, before.sites)
-    legs = [network.leg(site, pop.id) for pop in after.sites.values() if pop.kind == "pop" and pop.id != site]
-    return min((leg for leg in legs if leg is not None), key=lambda leg: (rank_rtt_ns(leg) or 0, leg.dst), default=None)
+    return Rehoming(before, after).leg(site)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,7 +327,7 @@ class WhatIf:
     """A request before and after a scenario.
 
     rehome    the leg by which users of a failed source reach their next PoP; None where the source stands
-    after     planned from where the users then are; None when no PoP is left to them
+    after     planned from where the users then are; None when no PoP is left to them that stands and that their rules allow
     """
 
     scenario: Scenario
@@ -359,21 +355,23 @@ def what_ifs(
 ) -> list[WhatIf]:
     """Plan requests in the world as it is and after a scenario; each world is made ready once for all of them.
 
-    Where the source failed, its users ask from the PoP they re-home to, and `delta` adds that leg's median RTT once for
-    the request and once for each round trip of the hand-shake. A destination that failed is freed: any site may serve.
+    Where the source failed, its users ask from the PoP they re-home to, under the rules that held for them before, and
+    `delta` adds that leg's median RTT once for the request and once for each round trip of the hand-shake. A destination
+    that failed is freed: any site may serve.
     """
     changed = apply(scenario, world)
     as_it_is, after_it = (planner_of(some, egress, seed, snapshot) for some in (world, changed))
+    rehoming = Rehoming(world, changed)
 
     def planned(request: Request) -> WhatIf:
         before = as_it_is.plan(request)
         leg, extra_ns, moved = None, 0.0, request
         if request.source not in changed.sites:
-            leg = rehome(request.source, world, changed)
-            if leg is None:
+            found = rehoming.moved(request)
+            if found is None:
                 return WhatIf(scenario=scenario, before=before, after=None, rehome=None, delta=None)
+            moved, leg = found
             extra_ns = (rank_rtt_ns(leg) or 0) * (1.0 + HANDSHAKE_ROUND_TRIPS[request.connection])
-            moved = replace(moved, source=leg.dst)
         if request.destination not in changed.sites:
             moved = replace(moved, destination=None)
         after = after_it.plan(moved)

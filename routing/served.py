@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from records.link import LinkEstimate
@@ -11,8 +11,9 @@ from routing.edits import FailSite
 from routing.handshakes import HANDSHAKE_ROUND_TRIPS
 from routing.media import rank_rtt_ns
 from routing.planner import no_price
+from routing.rehoming import Rehoming
 from routing.request import Request
-from routing.scenario import Scenario, apply, planner_of, rehome
+from routing.scenario import Scenario, apply, planner_of
 from routing.world import World
 
 __all__ = ["Effect", "Failure", "Served", "Serving", "State"]
@@ -86,19 +87,21 @@ class Failure:
         self.site = site
         self.before = before
         self.after = Serving(changed, egress=before.egress, seed=before.seed, snapshot=before.snapshot)
-        self._leg = rehome(site, before.world, changed)
+        self._rehoming = Rehoming(before.world, changed)
 
     def effect(self, request: Request) -> Effect:
         """What it does to one request."""
-        was, leg = self.before.best(request), self._leg
+        was = self.before.best(request)
         if request.source != self.site:
             if was is None or self.site not in was.sites:
                 return Effect(before=was, after=was, rehome=None, delta_ns=None if was is None else 0.0)
             now, extra_ns, by = self.after.best(request), 0.0, None
-        elif leg is None:
-            return Effect(before=was, after=None, rehome=None, delta_ns=None)
         else:
-            now, by = self.after.best(replace(request, source=leg.dst)), leg
-            extra_ns = (rank_rtt_ns(leg) or 0) * (1.0 + HANDSHAKE_ROUND_TRIPS[request.connection])
+            found = self._rehoming.moved(request)
+            if found is None:
+                return Effect(before=was, after=None, rehome=None, delta_ns=None)
+            moved, by = found
+            now = self.after.best(moved)
+            extra_ns = (rank_rtt_ns(by) or 0) * (1.0 + HANDSHAKE_ROUND_TRIPS[request.connection])
         delta_ns = None if was is None or now is None else now.ttft_p50_ns + extra_ns - was.ttft_p50_ns
         return Effect(before=was, after=now, rehome=by, delta_ns=delta_ns)
