@@ -321,6 +321,9 @@ def _set_demand(edit: SetDemand, world: World) -> World:
             raise UserError("set_demand: moving demand needs site (from), to and share")
         _need_demand(edit.site, world)
         _need(edit.to, world)
+        if edit.to == edit.site:
+            where = f"`to` is {edit.to}, where the demand is already"
+            raise UserError(f"set_demand: {where}; it moves to another site, and factor or rps changes it where it is")
         moved = demand[edit.site] * edit.share
         return replace(world, demand={**demand, edit.site: demand[edit.site] - moved, edit.to: demand.get(edit.to, 0.0) + moved})
     if (edit.factor is None) == (edit.rps is None):

@@ -134,6 +134,7 @@ def test_demand_is_scaled_set_and_moved():
     assert sum(edited({"op": "set_demand", "rps": 100}).demand.values()) == pytest.approx(100)
     moved = edited({"op": "set_demand", "site": "metro:berlin", "to": "metro:paris", "share": 0.5}).demand
     assert (moved["metro:berlin"], moved["metro:paris"]) == (7.5, 27.5)
+    assert sum(moved.values()) == pytest.approx(total)
     assert edited({"op": "set_demand", "site": "c", "rps": 4}).demand["c"] == 4
 
 
@@ -251,6 +252,10 @@ def test_every_op_is_read_from_json_and_has_its_name():
         ([{"op": "set_demand", "factor": -1}], "from 0 up"),
         ([{"op": "set_demand"}], "takes a factor"),
         ([{"op": "set_demand", "site": "metro:berlin", "to": "metro:paris"}], "site .from., to and share"),
+        (
+            [{"op": "set_demand", "site": "metro:paris", "to": "metro:paris", "share": 0.5}],
+            "`to` is metro:paris, where the demand is already; it moves to another site, and factor or rps",
+        ),
         ([{"op": "set_workload", "workload": "poetry"}], "no workload"),
         ([{"op": "set_model", "model": "q"}], "profile of 'q'"),
         ([{"op": "set_mode", "mode": "hybrid", "origin": "aws:us-east-1"}], "needs model_gb"),
