@@ -284,20 +284,24 @@ def _way(fleet: Fleet, cache: Cache, m: int, site: int) -> tuple[Floats, tuple[L
         rtt = rtt + options.relay_ms * MS
     # Hand-shakes and the round trip itself, in one product: this is done for every place.
     first, onward = HANDSHAKE_ROUND_TRIPS[options.connection], HANDSHAKE_ROUND_TRIPS[options.onward]
-    if fleet.reach.enters(m) and drawn:
+    terminates = options.relay_mode == "terminate"
+    if (fleet.reach.enters(m) or terminates) and drawn:
         took = rtt * (1 + onward)
         took += drawn[0] * (first - onward)
     else:
         took = rtt * (1 + first)
-    rates = [leg.throughput_bps for leg in legs if leg.throughput_bps is not None]
-    if rates or size_bytes > INITIAL_WINDOW_SEGMENTS * MSS_BYTES:
-        losses = [leg.loss_ratio for leg in legs if leg.loss_ratio is not None]
-        took += transfer_ns(
-            size_bytes,
-            rtt,
-            throughput_bps=min(rates, default=None),
-            loss_ratio=1 - math.prod(1 - loss for loss in losses) if losses else None,
-        )
+    # Where relays end connections each leg starts slowly by itself.
+    parts = [(ns, (leg,)) for ns, leg in zip(drawn, legs, strict=True)] if terminates and len(legs) > 1 else [(rtt, legs)]
+    for ns, crossed in parts:
+        rates = [leg.throughput_bps for leg in crossed if leg.throughput_bps is not None]
+        if rates or size_bytes > INITIAL_WINDOW_SEGMENTS * MSS_BYTES:
+            losses = [leg.loss_ratio for leg in crossed if leg.loss_ratio is not None]
+            took += transfer_ns(
+                size_bytes,
+                ns,
+                throughput_bps=min(rates, default=None),
+                loss_ratio=1 - math.prod(1 - loss for loss in losses) if losses else None,
+            )
     return took, legs, any(leg.evidence == "modelled" for leg in legs)
 
 

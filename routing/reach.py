@@ -55,9 +55,14 @@ class Hop:
 
 @dataclass(frozen=True)
 class _Law:
-    """The same rules for several places: what they may enter at, what relays for them and where they may be served."""
+    """The same rules for several places: what they may enter at, what relays for them and where they may be served.
+
+    first  how many crossings of a leg behind a relay one crossing of the leg before it counts for. 1, but for users at a site
+           of ours whose relays end connections: their own hand-shake crosses the first leg alone
+    """
 
     rules: tuple[ResidencyRule, ...]
+    first: float
     onward_ms: Floats
     via: Ints
     relay_ok: NDArray[np.bool_]
@@ -103,6 +108,7 @@ class Reach:
         self._legs(world)
         self.laws: list[_Law] = []
         self.law_of = np.zeros(len(self.places), dtype=np.intp)
+        self.law_if_moved = self.law_of.copy()
         self._by_law(world)
         self._access(world)
         self.total_ms, self.ingress = self._best(np.arange(len(self.places)))
@@ -160,7 +166,8 @@ class Reach:
                 continue
             if name not in world.down:
                 access[i, own] = 0.0
-                self.far[i] = self.near[i]  # the client is here: its connection crosses the whole way
+                if self.relay_mode == "forward":
+                    self.far[i] = self.near[i]  # the client is here: its connection crosses the whole way
             else:
                 self._rehome(access, i)
         self.access_ms = access
@@ -179,17 +186,20 @@ class Reach:
 
     def _by_law(self, world: World) -> None:
         """One set of relays and masks for every different set of rules that holds somewhere."""
-        sets: dict[tuple[str, ...], int] = {}
+        sets: dict[tuple[tuple[str, ...], float], int] = {}
+        own = crossings(self._asked[3], _upload_bytes(world)) / self.onward_crossings if self.relay_mode == "terminate" else 1.0
         for m, name in enumerate(self.places):
             country = world.all_sites[name].country
             rules = tuple(rule for rule in world.residency if country is None or country in rule.applies_to)
-            key = tuple(rule.id for rule in rules)
-            if key not in sets:
-                sets[key] = len(self.laws)
-                self.laws.append(self._law(world, rules))
-            self.law_of[m] = sets[key]
+            ids = tuple(rule.id for rule in rules)
+            mine = 1.0 if self.enters(m) else own
+            for first in (1.0, mine):
+                if (ids, first) not in sets:
+                    sets[ids, first] = len(self.laws)
+                    self.laws.append(self._law(world, rules, first))
+            self.law_if_moved[m], self.law_of[m] = sets[ids, 1.0], sets[ids, mine]
 
-    def _law(self, world: World, rules: tuple[ResidencyRule, ...]) -> _Law:
+    def _law(self, world: World, rules: tuple[ResidencyRule, ...], first: float) -> _Law:
         sites = [world.all_sites[name] for name in self.infra]
         stands = np.array([name not in world.down for name in self.infra], dtype=bool)
         relay_ok = stands & np.array([may_pass(rules, self.relay_mode, site) for site in sites], dtype=bool)
@@ -197,16 +207,16 @@ class Reach:
         serving_ok = np.array(
             [stands[i] and not any(residency_refuses_pool(rule, sites[i]) for rule in rules) for i in self.target], dtype=bool
         )
-        onward, via = self.relayed(np.arange(len(self.infra)), relay_ok)
-        return _Law(rules, onward, via, relay_ok, ingress_ok, serving_ok)
+        onward, via = self._relayed(np.arange(len(self.infra)), relay_ok, first)
+        return _Law(rules, first, onward, via, relay_ok, ingress_ok, serving_ok)
 
-    def relayed(self, sources: Ints, relay_ok: NDArray[np.bool_]) -> tuple[Floats, Ints]:
-        """(ms, relay) [sources, serving] over at most one relay of `relay_ok`; relay -1 is the direct way."""
-        best = self.direct_ms[np.ix_(sources, self.target)].copy()
+    def _relayed(self, sources: Ints, relay_ok: NDArray[np.bool_], first_counts: float) -> tuple[Floats, Ints]:
+        """(ms, relay) [sources, serving] over at most one relay of `relay_ok`; relay -1 is the direct way. See _Law.first."""
+        best = self.direct_ms[np.ix_(sources, self.target)] * first_counts
         via = np.full(best.shape, -1, dtype=np.intp)
         relays = np.flatnonzero(relay_ok) if self.use_relays else np.array([], dtype=np.intp)
         if relays.size:
-            first = self.known_ms[np.ix_(sources, relays)]
+            first = self.known_ms[np.ix_(sources, relays)] * first_counts
             for column, target in enumerate(self.target):
                 way = first + (self.known_ms[relays, target] + self.relay_ms)
                 k = np.argmin(way, axis=1)
@@ -250,8 +260,9 @@ class Reach:
         touched = np.zeros(len(self.places), dtype=bool)
         moved = [m for m, name in enumerate(self.places) if name in self.index and self._moves(m, lost)]
         if moved:
-            new.access_ms, new.far = self.access_ms.copy(), self.far.copy()
+            new.access_ms, new.far, new.law_of = self.access_ms.copy(), self.far.copy(), self.law_of.copy()
             for m in moved:
+                new.law_of[m] = self.law_if_moved[m]
                 new._rehome(new.access_ms, m)
                 new.far[m] = self.onward_crossings
                 touched[m] = True
@@ -263,11 +274,11 @@ class Reach:
             onward, via = law.onward_ms, law.via
             if rows.size:
                 onward, via = onward.copy(), via.copy()
-                onward[rows], via[rows] = self.relayed(rows, relay_ok)
+                onward[rows], via[rows] = self._relayed(rows, relay_ok, law.first)
             mine = self.law_of == number
             changed = used[self.ingress, np.arange(len(self.serving))[None, :]] | lost[self.ingress]
             touched |= mine & changed.any(axis=1)
-            new.laws.append(_Law(law.rules, onward, via, relay_ok, law.ingress_ok & ~lost, law.serving_ok & ~lost[self.target]))
+            new.laws.append(_Law(law.rules, law.first, onward, via, relay_ok, law.ingress_ok & ~lost, law.serving_ok & ~lost[self.target]))
         new.total_ms, new.ingress = self.total_ms.copy(), self.ingress.copy()
         rows = np.flatnonzero(touched)
         if rows.size:
