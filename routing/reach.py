@@ -234,7 +234,9 @@ class Reach:
         ingress = np.zeros(total.shape, dtype=np.intp)
         for number, law in enumerate(self.laws):
             mine = np.flatnonzero(self.law_of[rows] == number)
-            entry = np.where(law.ingress_ok, self.access_ms[rows[mine]], np.inf) * self.near[rows[mine], None]
+            # Who is at a site of ours enters nowhere: their connection passes it unread, and its country with it.
+            may = law.ingress_ok | ~self.entering()[rows[mine], None]
+            entry = np.where(may, self.access_ms[rows[mine]], np.inf) * self.near[rows[mine], None]
             for m, access in zip(mine, entry, strict=True):
                 usable = np.flatnonzero(np.isfinite(access))
                 if not usable.size:

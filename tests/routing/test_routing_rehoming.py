@@ -13,13 +13,14 @@ from routing_kit import link, pool, workload
 
 from records.residency import ResidencyRule, allows
 from records.units import MS
-from routing.fleet import settle
+from routing.fleet import FleetOptions, settle
 from routing.media import fastest, rank_rtt_ns
 from routing.modelled import model_link
 from routing.outcome import measure
+from routing.planner import no_price
 from routing.reach import Reach
 from routing.request import Request
-from routing.scenario import FailSite, Scenario, apply, parse, what_if
+from routing.scenario import FailSite, Scenario, apply, parse, planner_of, what_if
 from routing.served import Failure, Serving
 from routing.world import World
 
@@ -76,6 +77,20 @@ def test_people_of_another_country_are_not_bound_and_those_without_a_pop_are_los
     assert (found.after, found.rehome) == (None, None)
     assert Failure("fra", Serving(nowhere)).effect(request).after is None
     assert measure(settle(apply(FAIL, nowhere))).lost_share == 1.0
+
+
+@pytest.mark.parametrize("country", ["CH", None])
+@pytest.mark.parametrize("mode", ["forward", "terminate"])
+def test_users_at_a_pop_pass_it_unread(country, mode):
+    """Data of people at Frankfurt's PoP, wherever that is said to be, may be read in Germany only: they are served in Berlin, as a route."""
+    world = germany(fra=country, rule=within("DE", applies_to=("CH",)))
+    route = planner_of(world, no_price, 0, None).plan(
+        Request(source="fra", workload=world.workload, residency=world.residency, relay_mode=mode)
+    )
+    (place,) = measure(settle(world, FleetOptions(relay_mode=mode))).places
+    assert route.routes[0].sites == ("fra", "ber")
+    assert (place.lost_share, place.served[0][0]) == (0.0, "ber-pool")
+    assert place.ttft_p50_ns == pytest.approx(route.routes[0].ttft.p50_ns, rel=0.01)
 
 
 def test_they_go_by_the_links_as_the_scenario_has_them():
