@@ -7,7 +7,8 @@ Rules of evidence:
 - A relay is only ever sought over measured legs, as in routing.matrix: two modelled legs that undercut one measured
   link say something of the model and nothing of the network.
 - A metro enters at a PoP; its access legs are modelled where nobody measured them. It reaches a serving site straight
-  only where that was measured, in either direction.
+  only where that was measured, in either direction,
+  or where that is a PoP which may serve and is no ingress.
 - Metros never relay.
 """
 
@@ -192,7 +193,7 @@ class Network:
             return [Path(source, ())]
         found: list[Way] = []
         if self.site(source).kind == "metro":
-            found += [_way((link,)) for link in self._straight(source, destination)]
+            found += [_way((link,)) for link in self._straight(source, destination, measured_only=measured_only)]
             for access in self._ingress(source, destination, relays=relays, measured_only=measured_only):
                 access_ns = rank_rtt_ns(access) or 0
                 for onward in self._onward(access.dst, destination, relays=relays, measured_only=measured_only):
@@ -234,10 +235,14 @@ class Network:
             self._ways_of[key] = self._sought_ways(src, dst, relays, measured_only)
         return self._ways_of[key]
 
-    def _straight(self, src: str, dst: str) -> Sequence[LinkEstimate]:
-        """Every usable measured link of a pair, else the one assumed from its reverse, where there is one."""
-        assumed = None if (links := self._parallel((src, dst))) else self._evidence.known(src, dst)
-        return links if assumed is None else [assumed]
+    def _straight(self, metro: str, dst: str, *, measured_only: bool) -> Sequence[LinkEstimate]:
+        """Every usable measured link to a serving site, else the one assumed from its reverse; else the model of a PoP that
+        may serve and not pass on, where it is no ingress."""
+        if links := self._parallel((metro, dst)):
+            return links
+        own = self.site(dst).kind == "pop" and self._ingress_sites is not None and dst not in self._ingress_sites
+        leg = self.leg(metro, dst, measured_only=measured_only or not own)
+        return [] if leg is None else [leg]
 
     def _sought_ways(self, src: str, dst: str, relays: int, measured_only: bool) -> list[Way]:
         if src == dst:

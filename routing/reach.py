@@ -151,15 +151,16 @@ class Reach:
         self.known_ms, _, self.direct_ms = self.evidence.tables(self.infra, self.infra, world.all_sites)
 
     def _access(self, world: World) -> None:
-        """access_ms[m, v]: from each place to the PoPs it may enter at; straight_ms: to a region, where that was measured."""
+        """access_ms[m, v]: from each place to the PoPs it may enter at; straight_ms: to what serves it there."""
         access = np.full((len(self.places), len(self.infra)), np.inf)
         self.straight_ms = np.full_like(access, np.inf)
         metros = [i for i, name in enumerate(self.places) if world.all_sites[name].kind == "metro"]
         if metros:
             _, known, standing = self.evidence.tables([self.places[i] for i in metros], self.infra, world.all_sites)
-            # A region is no ingress: what was measured to it from a metro serves that region only.
+            # A region is no ingress: what was measured to it from a metro serves that region only. A PoP serves whom its own
+            # pool may serve, whether or not it may pass their data on.
             access[metros] = np.where(self.pops, standing, np.inf)
-            self.straight_ms[metros] = np.where(self.pops, np.inf, known)
+            self.straight_ms[metros] = np.where(self.pops, standing, known)
         for i, name in enumerate(self.places):
             own = self.index.get(name)
             if own is None:

@@ -82,7 +82,7 @@ def test_people_of_another_country_are_not_bound_and_those_without_a_pop_are_los
 @pytest.mark.parametrize("country", ["CH", None])
 @pytest.mark.parametrize("mode", ["forward", "terminate"])
 def test_users_at_a_pop_pass_it_unread(country, mode):
-    """Data of people at Frankfurt's PoP, wherever that is said to be, may be read in Germany only: they are served in Berlin, as a route."""
+    """Data of people at Frankfurt's PoP, wherever that is, may be read in Germany only: Berlin serves them, as it does a route."""
     world = germany(fra=country, rule=within("DE", applies_to=("CH",)))
     route = planner_of(world, no_price, 0, None).plan(
         Request(source="fra", workload=world.workload, residency=world.residency, relay_mode=mode)
@@ -91,6 +91,22 @@ def test_users_at_a_pop_pass_it_unread(country, mode):
     assert route.routes[0].sites == ("fra", "ber")
     assert (place.lost_share, place.served[0][0]) == (0.0, "ber-pool")
     assert place.ttft_p50_ns == pytest.approx(route.routes[0].ttft.p50_ns, rel=0.01)
+
+
+@pytest.mark.parametrize("measured", [(), (link("metro:mainz", "fra", 5),), (link("fra", "metro:mainz", 5),)])
+def test_a_pop_that_may_serve_and_not_pass_on_serves_its_metro(measured):
+    """Nothing is passed on where it is served: Frankfurt serves Mainz, however their line is known, and nobody enters there for Berlin."""
+    rule = within("DE", transit_plaintext=frozenset({"CH"}))
+    world = germany(rule=rule)
+    sites = world.all_sites | {"metro:mainz": placed("metro:mainz", 50, 8.2, "DE", kind="metro")}
+    world = replace(world, all_sites=sites, all_links=(*world.all_links, *measured), demand={"metro:mainz": 1.0})
+    request = Request(source="metro:mainz", workload=world.workload, residency=world.residency)
+    for pools, way in (((pool("fra"), pool("ber")), ("metro:mainz", "fra")), ((pool("ber"),), ("metro:mainz", "ber"))):
+        over = replace(world, all_pools=pools)
+        (best, *_) = planner_of(over, no_price, 0, None).plan(request).routes
+        (place,) = measure(settle(over)).places
+        assert (best.sites, place.ingress) == (way, way[1:])
+        assert place.ttft_p50_ns == pytest.approx(best.ttft.p50_ns, rel=0.02)
 
 
 def test_they_go_by_the_links_as_the_scenario_has_them():
