@@ -5,13 +5,15 @@
     DIR/backup.json       what it is: source, snapshot, schema, rows by table, every file with its size and SHA-256
     DIR/catalog.sqlite    the catalog (of a scaled-out warehouse catalog.dump, by pg_dump)
     DIR/data/             Parquet files
+    DIR/started.json      while one is being made: which files in data/ are ours
 
 1. The catalog is copied as it is at one moment; nobody waits for that.
 2. Then the files that it names: DuckLake changes none, and keeps those that nothing needs any more for a day.
 3. The copy is opened and every row of it read and counted. Only then backup.json and the catalog take the place of the ones from before.
 
-An earlier backup in DIR is brought forward: files that it has are not fetched again, files that nothing names any more go at the end.
-Broken off anywhere, what was there before is still whole. The backup of an embedded warehouse is itself one, to be read by any command.
+An earlier backup in DIR is brought forward: files that it has are not fetched again, files of it that nothing names any more go at the
+end; a file that neither it nor started.json names is not ours, and stays. Broken off anywhere, what was there before is still whole.
+The backup of an embedded warehouse is itself one, to be read by any command.
 """
 
 from __future__ import annotations
@@ -44,8 +46,9 @@ from warehouse.lake_files import (
     put_file,
     storage,
 )
-from warehouse.lock import CATALOG_ALIAS, LOCK, FolderLock
+from warehouse.lock import CATALOG_ALIAS, FolderLock
 from warehouse.place import CATALOG, DATA, Place, place, quoted
+from warehouse.started import STARTED, end, foreign, refuse_links, start, unfinished
 from warehouse.statements import statement
 
 __all__ = ["MANIFEST", "Backup", "backup", "check_backup", "count_rows", "read_backup"]
@@ -53,9 +56,8 @@ __all__ = ["MANIFEST", "Backup", "backup", "check_backup", "count_rows", "read_b
 MANIFEST = "backup.json"
 DUMP = "catalog.dump"
 _FORMAT = 1
-#: What a backup is made ready in, and what a first one that was broken off leaves.
+#: What a backup is made ready in.
 _ASIDE = ".new"
-_LEFT = {DATA, _ASIDE, LOCK}
 _TRIES = 3
 
 
@@ -81,6 +83,18 @@ class Backup:
 
 
 @dataclass(frozen=True, slots=True)
+class _Before:
+    """What the folder holds of earlier backups.
+
+    files   those of the last whole one, as it says; grows by what is fetched
+    ours    all that were put there, those of one that was broken off too
+    """
+
+    files: dict[str, tuple[int, str]]
+    ours: set[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Moment:
     """The catalog at one moment, already copied: what it needs."""
 
@@ -101,6 +115,7 @@ def backup(location: str, folder: Path, *, now: datetime, on_file: Callable[[int
     data_path = _data_path(where)  # whatever is wrong with it is told before anything is written
     before = _before(folder, where)
     with FolderLock(folder).held(timeout_s=1), reported():
+        start(folder, _source(where.address), before.ours)
         aside = folder / _ASIDE
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
@@ -123,12 +138,14 @@ def backup(location: str, folder: Path, *, now: datetime, on_file: Callable[[int
             made_at=now.isoformat(timespec="seconds"),
             made_by=f"isochrone {version('isochrone')}",
             row_counts=counts,
-            files={file.path: before[file.path] for file in found.files},
+            files={file.path: before.files[file.path] for file in found.files},
         )
         put_file([json.dumps(asdict(manifest), indent=1).encode() + b"\n"], folder / MANIFEST)
         (aside / catalog).replace(folder / catalog)
         shutil.rmtree(aside, ignore_errors=True)
-        _remove_others(folder, manifest)
+        for path in before.ours - manifest.files.keys():
+            (folder / DATA / path).unlink(missing_ok=True)
+        end(folder)
     return manifest, fetched
 
 
@@ -140,33 +157,38 @@ def _data_path(where: Place) -> str:
         return wh.data_path
 
 
-def _before(folder: Path, where: Place) -> dict[str, tuple[int, str]]:
-    """The files that an earlier backup left; makes the folder where it is absent."""
+def _source(address: str) -> str:
+    """What tells one warehouse from another, wherever its files are."""
+    return address.partition(" data_path=")[0]
+
+
+def _before(folder: Path, where: Place) -> _Before:
+    """What is there already; makes the folder where it is absent. Raises UserError when it is anything but a backup of this warehouse."""
     if where.folder is not None and folder.is_relative_to(where.folder):
         raise UserError(f"{folder} is inside of the warehouse that it is to be a backup of; name a folder elsewhere, best on another disk")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = {path.name for path in folder.iterdir()}
+        refuse_links(folder, DATA, _ASIDE)
+        begun = unfinished(folder, _source(where.address))
+        is_whole = (folder / MANIFEST).exists()
+        other = None if is_whole else foreign(folder, ours=() if begun is None else (DATA, _ASIDE, STARTED))
     except OSError as error:
         raise UserError(
             f"cannot make a backup in {folder}: {error.strerror or error}; name a folder that this user may write to"
         ) from error
-    if MANIFEST not in names:
-        if names - _LEFT:
-            raise UserError(
-                f"{folder} holds something that is no backup ({min(names - _LEFT)}); name an empty folder, or an earlier backup"
-            )
-        return {}
+    if other is not None:
+        raise UserError(f"{folder} holds something that is no backup ({other}); name an empty folder, or an earlier backup")
+    if not is_whole:
+        return _Before({}, begun or set())
     earlier = read_backup(folder)
-    if earlier.source.partition(" data_path=")[0] != where.address.partition(" data_path=")[0]:
+    if _source(earlier.source) != _source(where.address):
         raise UserError(f"{folder} holds a backup of {earlier.source}; name another folder for the one of {where.address}")
-    return dict(earlier.files)
+    return _Before(dict(earlier.files), earlier.files.keys() | (begun or set()))
 
 
-def _fetched(
-    where: Place, data_path: str, folder: Path, known: dict[str, tuple[int, str]], on_file: Callable[[int, int], None]
-) -> tuple[_Moment, int]:
-    """The catalog into .new, and the files that it names and that are not there yet; `known` learns their hashes."""
+def _fetched(where: Place, data_path: str, folder: Path, before: _Before, on_file: Callable[[int, int], None]) -> tuple[_Moment, int]:
+    """The catalog into .new, and the files that it names and that are not there yet; `before` learns them and their hashes."""
+    known = before.files
     connection = attach(where, "read") if where.folder is None else duckdb.connect(":memory:")
     try:
         if where.folder is not None:
@@ -176,6 +198,8 @@ def _fetched(
         else:
             moment = _dumped(connection, where, data_path, folder / _ASIDE / DUMP)
         files: Storage = storage(connection, data_path)
+        before.ours.update(file.path for file in moment.files)
+        start(folder, _source(where.address), before.ours)
         fetched = 0
         for done, file in enumerate(moment.files, 1):
             here = folder / DATA / file.path
@@ -271,9 +295,3 @@ def _hash_of(chunks: Iterator[bytes]) -> str:
     for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def _remove_others(folder: Path, manifest: Backup) -> None:
-    for file in (folder / DATA).rglob("*.parquet"):
-        if str(file.relative_to(folder / DATA)) not in manifest.files:
-            file.unlink(missing_ok=True)

@@ -33,6 +33,7 @@ __all__ = [
     "Storage",
     "copy_catalog",
     "files_of",
+    "is_inside",
     "needed_by",
     "newest_snapshot",
     "put_file",
@@ -72,10 +73,18 @@ def files_of(rows: Iterable[tuple[object, ...]], data_path: str) -> list[LakeFil
     found = []
     for path, size in rows:
         relative = str(path).removeprefix(data_path)
-        if relative.startswith("/") or "://" in relative or ".." in relative.split("/"):
+        if not is_inside(relative):
             raise OutsideError(f"the catalog names {path}, which is not below its data path {data_path}; isochrone puts no file there")
         found.append(LakeFile(path=relative, size_bytes=int(str(size))))
     return found
+
+
+def is_inside(path: str) -> bool:
+    """Whether a path names a Parquet file below the folder that it is relative to, and nothing else to whoever opens it."""
+    parts = path.split("/")
+    return (
+        path.endswith(".parquet") and path.isprintable() and not {"", ".", ".."} & set(parts) and not any(sign in path for sign in "\\*?[")
+    )
 
 
 def copy_catalog(source: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """Restore a backup: an embedded warehouse into an empty folder, a scaled-out one into an empty database and a data path.
 
-Every file is held against its SHA-256 on the way. The catalog comes last, in one step: before that there is no warehouse. At the end
+Every file is held against its SHA-256 on the way. The catalog comes last, in one step: before that there is no warehouse, and what is there
+is told by started.json, so that the same restore goes on and files of somebody else's are not taken for ours. At the end
 every row is read, and the tables have to count what the backup says.
 """
 
@@ -18,8 +19,9 @@ from warehouse.attach import attach, attach_catalog
 from warehouse.backup import Backup, check_backup, count_rows
 from warehouse.faults import opening_fault, reported
 from warehouse.lake_files import FolderFiles, copy_catalog, storage
-from warehouse.lock import CATALOG_ALIAS, LOCK, FolderLock
+from warehouse.lock import CATALOG_ALIAS, FolderLock
 from warehouse.place import CATALOG, DATA, Place, place, quoted
+from warehouse.started import STARTED, end, foreign, refuse_links, start, unfinished
 
 __all__ = ["restore"]
 
@@ -56,21 +58,26 @@ def restore(folder: Path, location: str, *, on_file: Callable[[int, int], None] 
 
 
 def _into_folder(folder: Path, found: Backup, target: Path, on_file: Callable[[int, int], None]) -> None:
-    names = {path.name for path in target.iterdir()} if target.is_dir() else set()
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file; name a folder")
-    if names - {DATA, LOCK}:
-        raise UserError(f"{target} holds something already ({min(names)}); name an empty place with --warehouse")
     files = FolderFiles(target / DATA)
     try:
-        (target / DATA).mkdir(parents=True, exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
+        refuse_links(target, DATA)
+        begun = unfinished(target, found.catalog_sha256)
+        other = foreign(target, ours=() if begun is None else (DATA, STARTED))
     except OSError as error:
         raise UserError(f"cannot restore to {target}: {error.strerror or error}; name a place that this user may write to") from error
+    if other is not None:
+        raise UserError(f"{target} holds something already ({other}); name an empty place with --warehouse")
     with FolderLock(target).held(timeout_s=1):
+        start(target, found.catalog_sha256, found.files)
+        (target / DATA).mkdir(exist_ok=True)
         for done, path in enumerate(found.files, 1):
             files.put(folder / DATA / path, path)
             on_file(done, len(found.files))
         copy_catalog(folder / CATALOG, target / CATALOG)
+        end(target)
 
 
 def _into_database(folder: Path, found: Backup, where: Place, on_file: Callable[[int, int], None]) -> None:

@@ -156,6 +156,79 @@ def test_mistakes_about_backups_are_told(own: Warehouse, empty_warehouse: Path, 
         restore(tmp_path / "safe", str(tmp_path / "new"))
 
 
+def everything(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, and what is in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_files_of_others_are_never_removed(own: Warehouse, tmp_path: Path) -> None:
+    """A folder `data` that is somebody else's, or a link, or `.new`, is refused by backup and restore and nothing in it changes; a file
+    that came into a backup's own stays there.
+    """
+    place, safe = str(own.location), tmp_path / "safe"
+    fill(own, 0, 1)
+    backup(place, safe, now=NOW)
+    for name in ("data/mine.parquet", "data/2024/x.parquet", ".new/thesis.txt"):
+        project = tmp_path / name.replace("/", "-")
+        (project / name).parent.mkdir(parents=True)
+        (project / name).write_text("mine")
+        with pytest.raises(UserError, match=rf"holds something that is no backup \({name.partition('/')[0]}\)"):
+            backup(place, project, now=NOW)
+        with pytest.raises(UserError, match=rf"holds something already \({name.partition('/')[0]}\)"):
+            restore(safe, str(project))
+        assert everything(project) == {name: b"mine"}
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.parquet").write_text("mine")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "data").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="linked/data is a link"):
+        backup(place, tmp_path / "linked", now=NOW)
+    with pytest.raises(UserError, match="linked/data is a link"):
+        restore(safe, str(tmp_path / "linked"))
+    (safe / "data" / "more").symlink_to(elsewhere)  # nor anywhere below
+    with pytest.raises(UserError, match="data/more is a link"):
+        backup(place, safe, now=NOW)
+    (safe / "data" / "more").unlink()
+    assert everything(elsewhere) == {"mine.parquet": b"mine"}
+    (safe / "data" / "mine.parquet").write_text("mine")
+    fill(own, 100, 1)
+    backup(place, safe, now=NOW)
+    assert (safe / "data" / "mine.parquet").read_text() == "mine"
+
+
+def test_a_first_backup_or_a_restore_that_was_broken_off_goes_on(own: Warehouse, tmp_path: Path) -> None:
+    """By the note that says what is ours: what was put there and nothing names any more is removed, and nothing else."""
+
+    def break_off(done: int, _: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    place, safe, back = str(own.location), tmp_path / "safe", tmp_path / "back"
+    fill(own, 0, 1)
+    with pytest.raises(KeyboardInterrupt):
+        backup(place, safe, now=NOW, on_file=break_off)
+    assert {path.name for path in safe.iterdir()} == {"data", ".new", "writer.lock", "started.json"}
+    (safe / "data" / "mine.parquet").write_text("mine")
+    noted = json.loads((safe / "started.json").read_text())
+    assert {*everything(safe / "data"), "mine.parquet"} == {*noted["files"][:2], "mine.parquet"}
+    (safe / "data" / "merged.parquet").write_text("ours, and merged away before the next")
+    (safe / "started.json").write_text(json.dumps({**noted, "files": [*noted["files"], "merged.parquet"]}))
+    with pytest.raises(UserError, match="broken off of another one"):
+        backup(str(shutil.copytree(own.location, tmp_path / "another")), safe, now=NOW)
+    made, _ = backup(place, safe, now=NOW)
+    assert {path.name for path in safe.iterdir()} == {"data", "writer.lock", "backup.json", "catalog.sqlite"}
+    assert everything(safe / "data").keys() == {*made.files, "mine.parquet"}
+    with pytest.raises(KeyboardInterrupt):
+        restore(safe, str(back), on_file=break_off)
+    assert not (back / "catalog.sqlite").exists()
+    restore(safe, str(back))
+    assert {path.name for path in back.iterdir()} >= {"data", "catalog.sqlite"}
+    assert not (back / "started.json").exists()
+    with open_warehouse(back) as restored:
+        assert rows(restored) == rows(own)
+
+
 #: A migration that a later version might have.
 LATER = ("999_later", "CREATE TABLE later (text VARCHAR); ALTER TABLE site ADD COLUMN later VARCHAR")
 
