@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
+from warehouse.place import identifier
 from warehouse.statements import bound
 
 __all__ = ["MEASURED", "arrived"]
@@ -28,7 +29,7 @@ def arrived(cursor: duckdb.DuckDBPyConnection, mark: int, tables: Collection[str
     text, _ = bound("queries/inlined_tables", {"tables": names})
     for name, kept_in in cursor.execute(text).fetchall():
         text, _ = bound("queries/inlined_arrived", {"mark": mark})
-        row = cursor.execute(text.replace("kept_in", f'__ducklake_metadata_wh."{kept_in}"')).fetchone()
+        row = cursor.execute(text.replace("kept_in", f"__ducklake_metadata_wh.{identifier(kept_in)}")).fetchone()
         if row is not None and row[0]:
             found[name] = min(found.get(name, row[1] or _EVER), row[1] or _EVER)
     return found

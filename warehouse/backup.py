@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from pathlib import Path
 
 import duckdb
 
-from records.errors import InputError, OutsideError, UserError, WarehouseMissing
+from records.errors import OutsideError, UserError
 from warehouse import postgres_tools
 from warehouse.attach import attach
 from warehouse.connect import check_folder, open_warehouse
@@ -41,45 +41,22 @@ from warehouse.lake_files import (
     Storage,
     copy_catalog,
     files_of,
+    listing,
     needed_by,
     newest_snapshot,
     put_file,
     storage,
 )
 from warehouse.lock import CATALOG_ALIAS, FolderLock
-from warehouse.place import CATALOG, DATA, Place, place, quoted
+from warehouse.manifest import DUMP, MANIFEST, Backup, check_files, check_links, check_names, read_backup
+from warehouse.place import CATALOG, DATA, Place, identifier, place, quoted
 from warehouse.started import STARTED, end, foreign, refuse_links, start, unfinished
-from warehouse.statements import statement
 
 __all__ = ["MANIFEST", "Backup", "backup", "check_backup", "count_rows", "read_backup"]
 
-MANIFEST = "backup.json"
-DUMP = "catalog.dump"
-_FORMAT = 1
 #: What a backup is made ready in.
 _ASIDE = ".new"
 _TRIES = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backup:
-    """What is in a backup; files: path below data/ -> (bytes, SHA-256)."""
-
-    source: str
-    catalog: str
-    catalog_sha256: str
-    snapshot_id: int
-    schema: str
-    made_at: str
-    made_by: str
-    row_counts: dict[str, int]
-    files: dict[str, tuple[int, str]] = field(repr=False)
-    format: int = _FORMAT
-
-    @property
-    def file_bytes(self) -> int:
-        """Of all Parquet files."""
-        return sum(size for size, _ in self.files.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +201,7 @@ def _dumped(connection: duckdb.DuckDBPyConnection, where: Place, data_path: str,
     try:
         exported = str(ask("SELECT pg_export_snapshot() AS s")[0][0])
         snapshot_id = int(str(ask("SELECT max(snapshot_id) AS s FROM ducklake_snapshot")[0][0]))
-        # Its comments away: DuckDB puts the query into one of its own.
-        listing = "\n".join(line for line in statement("care/lake_files").splitlines() if not line.startswith("--"))
-        found = files_of(ask(listing), data_path)
+        found = files_of(ask(listing()), data_path)
         postgres_tools.dump(where, exported, target)
     finally:
         connection.execute("ROLLBACK")
@@ -251,42 +226,32 @@ def count_rows(connection: duckdb.DuckDBPyConnection, snapshot_id: int | None = 
     """Rows by table, every value read, and the newest migration, of the warehouse attached as ``wh`` at a snapshot (None: the newest)."""
     at = "" if snapshot_id is None else f" AT (VERSION => {snapshot_id})"
     listed = connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'wh' AND NOT internal ORDER BY 1").fetchall()
+    names = [str(name) for (name,) in listed]
+    check_names(names)
     counts = {}
-    for (name,) in listed:
-        row = connection.execute(f'SELECT count(*), count(COLUMNS(*)) FROM wh.main."{name}"{at}').fetchone()
+    for name in names:
+        row = connection.execute(f"SELECT count(*), count(COLUMNS(*)) FROM wh.main.{identifier(name)}{at}").fetchone()
         assert row is not None
-        counts[str(name)] = int(row[0])
+        counts[name] = int(row[0])
     newest = connection.execute(f"SELECT max(name) FROM wh.main.schema_migration{at} WHERE name <> 'views'").fetchone()
     assert newest is not None
     return counts, str(newest[0])
 
 
-def read_backup(folder: Path) -> Backup:
-    """What a folder says of itself. Raises WarehouseMissing when it is no backup, InputError when it cannot be understood."""
-    file = folder / MANIFEST
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise WarehouseMissing(f"{folder} is no backup (it has no {MANIFEST}); `isochrone warehouse backup {folder}` makes one") from None
-    except (OSError, ValueError) as error:
-        raise InputError(file, None, f"cannot be read: {error}") from None
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
-        raise InputError(file, None, "was made by another version of isochrone; restore it with that one")
-    try:
-        return Backup(**{**document, "files": {path: (int(size), str(digest)) for path, (size, digest) in document["files"].items()}})
-    except (TypeError, ValueError, KeyError, AttributeError):
-        raise InputError(file, None, "lacks something that a backup says of itself; take another copy of it") from None
-
-
 def check_backup(folder: Path) -> Backup:
-    """Read every file of a backup and hold it against its SHA-256. Raises OutsideError that names the first that differs."""
+    """Read every file of a backup and hold it against its SHA-256, and backup.json against the catalog.
+
+    Raises OutsideError that names the first that differs, InputError when backup.json cannot be understood.
+    """
     found = read_backup(folder)
+    check_links(folder, found)
     for path, digest in {
         found.catalog: found.catalog_sha256,
         **{f"{DATA}/{path}": digest for path, (_, digest) in found.files.items()},
     }.items():
         if _hash_of(FolderFiles(folder).read(path)) != digest:
             raise OutsideError(f"{folder / path} is not what was backed up: its SHA-256 differs; take another copy, or back up again")
+    check_files(folder, found)
     return found
 
 

@@ -19,7 +19,7 @@ from records.errors import OutsideError, UserError
 from warehouse.attach import attach_beside
 from warehouse.connect import Warehouse, open_warehouse
 from warehouse.faults import reported
-from warehouse.place import place
+from warehouse.place import identifier, place
 from warehouse.statements import statement
 
 __all__ = ["Copied", "copy_warehouse"]
@@ -78,7 +78,7 @@ def _copy(
     totals = {table: _number(cursor, f"SELECT count(*) FROM {_source(table, snapshot)}") for table in tables}
     mark, rolled_at = _row(cursor, f"SELECT snapshot_id, rolled_at FROM {_source('rollup_mark', snapshot)}")
     ours = _number(cursor, "SELECT snapshot_id FROM rollup_mark")
-    found = sum(_number(cursor, f'SELECT count(*) FROM "{table}"') for table in tables)
+    found = sum(_number(cursor, f"SELECT count(*) FROM {identifier(table)}") for table in tables)
     done, total = 0, sum(totals.values())
     # Before the mark, then after it; what a target that is already past its mark holds of the first part was whole then.
     for is_rolled in (True, False):
@@ -89,7 +89,8 @@ def _copy(
             for chunk in _chunks(cursor, table, time, snapshot, rolled, there):
                 if chunk.rows:
                     with wh.transaction() as writer:
-                        writer.execute(f'INSERT INTO "{table}" BY NAME SELECT * FROM {_source(table, snapshot)} WHERE {chunk.where}')
+                        source_rows = f"SELECT * FROM {_source(table, snapshot)} WHERE {chunk.where}"
+                        writer.execute(f"INSERT INTO {identifier(table)} BY NAME {source_rows}")
                     done += chunk.rows
                 on_chunk(chunk.label, done + found, total)
         if is_rolled and ours == 0 and mark:
@@ -97,7 +98,7 @@ def _copy(
     with wh.transaction() as writer:
         writer.execute("DELETE FROM retention")
         writer.execute(f"INSERT INTO retention BY NAME FROM {_source('retention', snapshot)}")
-    counts = {table: _number(cursor, f'SELECT count(*) FROM "{table}"') for table in tables}
+    counts = {table: _number(cursor, f"SELECT count(*) FROM {identifier(table)}") for table in tables}
     if counts != totals:
         wrong = ", ".join(f"{table} {counts[table]} of {totals[table]}" for table in tables if counts[table] != totals[table])
         raise OutsideError(f"the copy at {wh.address} is not whole: {wrong}; start it again")
@@ -123,7 +124,7 @@ def _chunks(cursor: duckdb.DuckDBPyConnection, table: str, time: str | None, sna
         sizes = _sizes(cursor, f"SELECT {key}, count(*) FROM {source} WHERE {rolled} GROUP BY ALL ORDER BY ALL")
         if time is None or max(sizes.values(), default=0) <= _CHUNK_ROWS:
             break
-    present = _sizes(cursor, f'SELECT {key}, count(*) FROM "{table}" WHERE {there} GROUP BY ALL')
+    present = _sizes(cursor, f"SELECT {key}, count(*) FROM {identifier(table)} WHERE {there} GROUP BY ALL")
     for at, rows in present.items():
         if sizes.get(at) != rows:
             raise UserError(
@@ -140,7 +141,7 @@ def _sizes(cursor: duckdb.DuckDBPyConnection, query: str) -> dict[int, int]:
 
 
 def _source(table: str, snapshot: int) -> str:
-    return f'src.main."{table}" AT (VERSION => {snapshot})'
+    return f"src.main.{identifier(table)} AT (VERSION => {snapshot})"
 
 
 def _row(cursor: duckdb.DuckDBPyConnection, query: str) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ import duckdb
 from records.errors import NotPermitted, OutsideError, UserError
 from warehouse.connect import Warehouse, attach
 from warehouse.faults import outside
+from warehouse.place import identifier, quoted
 from warehouse.statements import folder, statement
 
 __all__ = ["Exported", "export"]
@@ -83,9 +84,8 @@ def _snapshot(connection: duckdb.DuckDBPyConnection, wanted: int | None) -> int:
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, aside: Path, snapshot: int) -> dict[str, int]:
-    quoted = str(aside).replace("'", "''")
     connection.execute("SET preserve_insertion_order = false")
-    connection.execute(f"ATTACH '{quoted}' AS {_OUT}")
+    connection.execute(f"ATTACH {quoted(aside)} AS {_OUT}")
     macros = connection.execute(
         "SELECT function_name, function_type, parameters, macro_definition FROM duckdb_functions() "
         "WHERE database_name = 'wh' AND function_type IN ('macro', 'table_macro')"
@@ -102,20 +102,22 @@ def _copy(connection: duckdb.DuckDBPyConnection, aside: Path, snapshot: int) -> 
     connection.execute("BEGIN")
     for name, comment in tables:
         # A table that is younger than the snapshot is there too, without rows.
-        source = f'wh.main."{name}" AT (VERSION => {snapshot})' if name in present else f'wh.main."{name}" LIMIT 0'
-        connection.execute(f'CREATE TABLE {_OUT}.main."{name}" AS FROM {source}')
+        table = f"main.{identifier(name)}"
+        source = f"wh.{table} AT (VERSION => {snapshot})" if name in present else f"wh.{table} LIMIT 0"
+        connection.execute(f"CREATE TABLE {_OUT}.{table} AS FROM {source}")
         if comment is not None:
-            connection.execute(f'COMMENT ON TABLE {_OUT}.main."{name}" IS {_text(comment)}')
-        row = connection.execute(f'SELECT count(*) FROM {_OUT}.main."{name}"').fetchone()  # noqa: S608
+            connection.execute(f"COMMENT ON TABLE {_OUT}.{table} IS {quoted(comment)}")
+        row = connection.execute(f"SELECT count(*) FROM {_OUT}.{table}").fetchone()  # noqa: S608
         assert row is not None
         counts[name] = int(row[0])
     for table, column, comment in columns:
         if table in counts:
-            connection.execute(f'COMMENT ON COLUMN {_OUT}.main."{table}"."{column}" IS {_text(comment)}')
+            connection.execute(f"COMMENT ON COLUMN {_OUT}.main.{identifier(table)}.{identifier(column)} IS {quoted(comment)}")
     connection.execute(f"USE {_OUT}")
     for name, kind, parameters, definition in macros:
         body = f"TABLE {definition}" if kind == "table_macro" else definition
-        connection.execute(f'CREATE OR REPLACE MACRO {_OUT}.main."{name}"({", ".join(parameters)}) AS {body}')
+        arguments = ", ".join(map(identifier, parameters))
+        connection.execute(f"CREATE OR REPLACE MACRO {_OUT}.main.{identifier(name)}({arguments}) AS {body}")
     for text in (statement("migration/forget_views"), *(text for _, text in folder("views"))):
         connection.execute(text)
     connection.execute("COMMIT")
@@ -125,11 +127,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, aside: Path, snapshot: int) -> 
 
 def _is_there(connection: duckdb.DuckDBPyConnection, name: str, snapshot: int) -> bool:
     try:
-        connection.execute(f'FROM wh.main."{name}" AT (VERSION => {snapshot}) LIMIT 0')
+        connection.execute(f"FROM wh.main.{identifier(name)} AT (VERSION => {snapshot}) LIMIT 0")
     except duckdb.CatalogException:
         return False
     return True
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

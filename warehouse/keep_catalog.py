@@ -18,7 +18,7 @@ import duckdb
 from records.errors import OutsideError
 from warehouse.lake_files import copy_catalog
 from warehouse.lock import CATALOG_ALIAS
-from warehouse.place import CATALOG, Place, quoted
+from warehouse.place import CATALOG, Place, identifier, quoted
 
 __all__ = ["FOLDER", "PREFIX", "catalog_query", "copies_of", "keep_catalog", "kept_files", "kept_schemas"]
 
@@ -46,8 +46,8 @@ def keep_catalog(where: Place, connection: duckdb.DuckDBPyConnection, schema: st
     steps = [f"DROP SCHEMA IF EXISTS {target} CASCADE", f"CREATE SCHEMA {target}"]
     for name in tables:
         steps += [
-            f'CREATE TABLE {target}."{name}" (LIKE public."{name}" INCLUDING ALL)',
-            f'INSERT INTO {target}."{name}" TABLE public."{name}"',
+            f"CREATE TABLE {target}.{identifier(name)} (LIKE public.{identifier(name)} INCLUDING ALL)",
+            f"INSERT INTO {target}.{identifier(name)} TABLE public.{identifier(name)}",
         ]
     steps.append(f"COMMENT ON SCHEMA {target} IS {quoted('kept by isochrone before an upgrade')}")
     connection.execute(f"CALL postgres_execute('{CATALOG_ALIAS}', {quoted('; '.join(steps))})")
@@ -61,9 +61,10 @@ def kept_files(folder: Path) -> list[Path]:
 
 
 def kept_schemas(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """The schemas of PostgreSQL that hold one, the newest first."""
+    """The schemas of PostgreSQL that hold one, the newest first; by the names that `keep_catalog` gives, and no other."""
     named = "SELECT CAST(nspname AS text) AS s FROM pg_namespace WHERE nspname LIKE 'isochrone\\_before\\_%' ORDER BY oid DESC"
-    return [str(name) for (name,) in catalog_query(connection, named)]
+    found = [str(name) for (name,) in catalog_query(connection, named)]
+    return [name for name in found if _NAME.fullmatch(name.removeprefix(PREFIX))]
 
 
 def copies_of(schema: str) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "copy_catalog",
     "files_of",
     "is_inside",
+    "listing",
     "needed_by",
     "newest_snapshot",
     "put_file",
@@ -77,6 +78,11 @@ def files_of(rows: Iterable[tuple[object, ...]], data_path: str) -> list[LakeFil
             raise OutsideError(f"the catalog names {path}, which is not below its data path {data_path}; isochrone puts no file there")
         found.append(LakeFile(path=relative, size_bytes=int(str(size))))
     return found
+
+
+def listing() -> str:
+    """care/lake_files.sql for PostgreSQL: its comments away, for DuckDB puts the query into one of its own."""
+    return "\n".join(line for line in statement("care/lake_files").splitlines() if not line.startswith("--"))
 
 
 def is_inside(path: str) -> bool:

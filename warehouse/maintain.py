@@ -17,6 +17,7 @@ import duckdb
 from warehouse.connect import CATALOG, Warehouse
 from warehouse.faults import away, reported
 from warehouse.lock import CATALOG_ALIAS
+from warehouse.place import identifier, quoted
 from warehouse.statements import bound, statement
 
 __all__ = ["MERGE_FROM_FILES", "Status", "TableStatus", "clean_steps", "status", "tidy", "tidy_steps", "verify"]
@@ -117,7 +118,7 @@ def _data_bytes(warehouse: Warehouse) -> int:
 
 
 def _count(cursor: duckdb.DuckDBPyConnection, table: str) -> int:
-    row = cursor.execute(f'SELECT count(*) FROM "{table}"').fetchone()  # noqa: S608 - a name from the catalog itself
+    row = cursor.execute(f"SELECT count(*) FROM {identifier(table)}").fetchone()  # noqa: S608
     assert row is not None
     return int(row[0])
 
@@ -131,7 +132,7 @@ def verify(warehouse: Warehouse) -> list[str]:
     with reported(), warehouse.cursor() as cursor:
         for name, _, _ in cursor.execute(statement("queries/status")).fetchall():
             try:
-                cursor.execute(f'SELECT count(COLUMNS(*)) FROM "{name}"').fetchall()  # noqa: S608 - a name from the catalog itself
+                cursor.execute(f"SELECT count(COLUMNS(*)) FROM {identifier(name)}").fetchall()  # noqa: S608
             except duckdb.Error as error:
                 if (unanswered := away(error)) is not None:
                     raise unanswered from error
@@ -161,11 +162,11 @@ def tidy_steps(warehouse: Warehouse, *, least: int = MERGE_FROM_FILES) -> Iterat
         inlined = [str(row[0]) for row in cursor.execute(statement("care/inlined")).fetchall()]
         for name in inlined:
             with warehouse.transaction() as writer:
-                writer.execute(f"CALL ducklake_flush_inlined_data('wh', table_name => '{name}')")
+                writer.execute(f"CALL ducklake_flush_inlined_data('wh', table_name => {quoted(name)})")
             yield f"flush {name}"
         for name in (str(row[0]) for row in cursor.execute(statement("care/deleted_from")).fetchall()):
             with warehouse.transaction() as writer:
-                writer.execute(f"CALL ducklake_rewrite_data_files('wh', '{name}', delete_threshold => {_REWRITE_FROM})")
+                writer.execute(f"CALL ducklake_rewrite_data_files('wh', {quoted(name)}, delete_threshold => {_REWRITE_FROM})")
             yield f"rewrite {name}"
         parameters = {"small_bytes": _SMALL_BYTES, "middle_bytes": _MIDDLE_BYTES, "least": least}
         small = cursor.execute(statement("care/small_files"), parameters).fetchall()
@@ -178,7 +179,7 @@ def tidy_steps(warehouse: Warehouse, *, least: int = MERGE_FROM_FILES) -> Iterat
             while not is_done:
                 with merging.transaction() as writer:
                     merged = writer.execute(
-                        f"CALL ducklake_merge_adjacent_files('wh', '{name}', min_file_size => {low}, max_file_size => {high}, "
+                        f"CALL ducklake_merge_adjacent_files('wh', {quoted(name)}, min_file_size => {low}, max_file_size => {high}, "
                         "max_compacted_files => 1)"
                     ).fetchall()
                 is_done = not merged

@@ -13,6 +13,7 @@ from hashlib import sha256
 import duckdb
 
 from records.errors import UserError
+from warehouse.place import quoted
 from warehouse.statements import folder, statement
 
 __all__ = ["check", "migrate"]
@@ -80,7 +81,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, location: str, keep: Callable
         # Rows kept in the catalog lie in a table for each version of their table's schema. The first flush drops those of older
         # versions, under readers that know them: it is done now, before there are any.
         for (name,) in connection.execute(statement("migration/altered")).fetchall():
-            connection.execute(f"CALL ducklake_flush_inlined_data('wh', table_name => '{name}')")
+            connection.execute(f"CALL ducklake_flush_inlined_data('wh', table_name => {quoted(name)})")
 
 
 def _is_settings(name: str) -> bool:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from records.errors import UserError
 
-__all__ = ["CATALOG", "DATA", "Place", "place", "quoted", "s3_secret", "s3_settings"]
+__all__ = ["CATALOG", "DATA", "Place", "identifier", "place", "quoted", "s3_secret", "s3_settings"]
 
 CATALOG = "catalog.sqlite"
 DATA = "data"
@@ -106,6 +106,11 @@ def _data_path(text: str) -> str:
 def quoted(text: object) -> str:
     """A text as a literal of SQL."""
     return "'" + str(text).replace("'", "''") + "'"
+
+
+def identifier(name: object) -> str:
+    """A name as an identifier of SQL, whatever letters it has: names of tables and columns come from catalogs, which others can write."""
+    return '"' + str(name).replace('"', '""') + '"'
 
 
 def s3_secret() -> str:

@@ -16,10 +16,11 @@ import duckdb
 from records.errors import OutsideError, UserError
 from warehouse import postgres_tools
 from warehouse.attach import attach, attach_catalog
-from warehouse.backup import Backup, check_backup, count_rows
-from warehouse.faults import opening_fault, reported
-from warehouse.lake_files import FolderFiles, copy_catalog, storage
+from warehouse.backup import check_backup, count_rows
+from warehouse.faults import first_line, opening_fault, outside, reported
+from warehouse.lake_files import FolderFiles, copy_catalog, files_of, listing, storage
 from warehouse.lock import CATALOG_ALIAS, FolderLock
+from warehouse.manifest import Backup
 from warehouse.place import CATALOG, DATA, Place, place, quoted
 from warehouse.started import STARTED, end, foreign, refuse_links, start, unfinished
 
@@ -46,11 +47,12 @@ def restore(folder: Path, location: str, *, on_file: Callable[[int, int], None] 
             _into_folder(folder, found, where.folder, on_file)
         else:
             _into_database(folder, found, where, on_file)
-        connection = attach(where, "read")
         try:
-            counts, schema = count_rows(connection)
-        finally:
-            connection.close()
+            with contextlib.closing(attach(where, "read")) as connection:
+                counts, schema = count_rows(connection)
+        except duckdb.Error as error:
+            said = OutsideError(f"the warehouse restored to {location} cannot be read: {first_line(error)}; do not use it")
+            raise outside(error) or said from error
     if (counts, schema) != (found.row_counts, found.schema):
         wrong = [f"{name} {counts.get(name)} of {rows}" for name, rows in found.row_counts.items() if counts.get(name) != rows]
         raise OutsideError(f"the warehouse restored to {location} does not count up: {', '.join(wrong) or schema}; do not use it")
@@ -96,8 +98,24 @@ def _into_database(folder: Path, found: Backup, where: Place, on_file: Callable[
             files.put(folder / DATA / path, path)
             on_file(done, len(found.files))
         postgres_tools.restore(folder / found.catalog, where)
+        _check_listed(connection, found)
         moved = f"UPDATE ducklake_metadata SET value = {quoted(where.data_path)} WHERE key = 'data_path'"
         connection.execute(f"CALL postgres_execute('{CATALOG_ALIAS}', {quoted(moved)})")
     finally:
         with contextlib.suppress(duckdb.Error):
             connection.close()
+
+
+def _check_listed(connection: duckdb.DuckDBPyConnection, found: Backup) -> None:
+    """The catalog that is in PostgreSQL now names the files that were put there. Raises OutsideError when it does not."""
+
+    def ask(query: str) -> list[tuple[object, ...]]:
+        return connection.execute(f"FROM postgres_query('{CATALOG_ALIAS}', {quoted(query)})").fetchall()
+
+    data_path = str(ask("SELECT value FROM ducklake_metadata WHERE key = 'data_path'")[0][0])
+    named = {file.path: file.size_bytes for file in files_of(ask(listing()), data_path)}
+    said = {path: size for path, (size, _) in found.files.items()}
+    if odd := {path for path, _ in named.items() ^ said.items()}:
+        raise OutsideError(
+            f"{found.catalog} and backup.json do not name the same files ({len(odd)} differ, {min(odd)} is one); drop its tables"
+        )

@@ -20,10 +20,9 @@ from records.errors import OutsideError, UserError, WarehouseMissing
 from warehouse.attach import attach, attach_beside, attach_catalog
 from warehouse.faults import reported
 from warehouse.keep_catalog import PREFIX, catalog_query, copies_of, kept_files, kept_schemas
-from warehouse.lake_files import files_of, needed_by
+from warehouse.lake_files import files_of, listing, needed_by
 from warehouse.lock import CATALOG_ALIAS, CatalogLock, FolderLock, alone
-from warehouse.place import CATALOG, DATA, Place, place, quoted
-from warehouse.statements import statement
+from warehouse.place import CATALOG, DATA, Place, identifier, place, quoted
 
 __all__ = ["Kept", "RolledBack", "kept_catalogs", "rollback"]
 
@@ -115,10 +114,10 @@ def _database(where: Place, *, is_discarding: bool) -> RolledBack:
             from_schema, lost = _compared(connection, f"wh.main.batch AT (VERSION => {last})", is_discarding=is_discarding)
         tables = [name for (name,) in catalog_query(catalog, copies_of(schema))]
         steps = ["SET LOCAL lock_timeout = '30s'"]
-        steps += [f'DROP TABLE public."{name}"' for (name,) in catalog_query(catalog, copies_of("public"))]
+        steps += [f"DROP TABLE public.{identifier(name)}" for (name,) in catalog_query(catalog, copies_of("public"))]
         for name in tables:
-            steps.append(f'CREATE TABLE public."{name}" (LIKE {schema}."{name}" INCLUDING ALL)')
-            steps.append(f'INSERT INTO public."{name}" TABLE {schema}."{name}"')
+            steps.append(f"CREATE TABLE public.{identifier(name)} (LIKE {schema}.{identifier(name)} INCLUDING ALL)")
+            steps.append(f"INSERT INTO public.{identifier(name)} TABLE {schema}.{identifier(name)}")
         steps.append(f"DROP SCHEMA {schema} CASCADE")
         catalog.execute(f"CALL postgres_execute('{CATALOG_ALIAS}', {quoted('; '.join(steps))})")
     return RolledBack(from_schema=from_schema, schema=kept[0].schema, lost_batches=lost)
@@ -129,10 +128,10 @@ def _check_files(connection: duckdb.DuckDBPyConnection, schema: str) -> None:
     row = connection.execute("SELECT data_path FROM ducklake_settings('wh')").fetchone()
     assert row is not None
     there = {str(file) for (file,) in connection.execute(f"SELECT file FROM glob({quoted(f'{row[0]}**/*.parquet')})").fetchall()}
-    listing = "\n".join(line for line in statement("care/lake_files").splitlines() if not line.startswith("--"))
+    query = listing()
     for table in ("FROM ducklake_", "JOIN ducklake_"):
-        listing = listing.replace(table, table.replace("ducklake_", f"{schema}.ducklake_"))
-    gone = [file.path for file in files_of(catalog_query(connection, listing), str(row[0])) if f"{row[0]}{file.path}" not in there]
+        query = query.replace(table, table.replace("ducklake_", f"{schema}.ducklake_"))
+    gone = [file.path for file in files_of(catalog_query(connection, query), str(row[0])) if f"{row[0]}{file.path}" not in there]
     if gone:
         raise _files_gone(len(gone), gone[0])
 
