@@ -42,6 +42,7 @@ from warehouse.lake_files import (
     copy_catalog,
     files_of,
     listing,
+    make_folder,
     needed_by,
     newest_snapshot,
     put_file,
@@ -95,7 +96,7 @@ def backup(location: str, folder: Path, *, now: datetime, on_file: Callable[[int
         start(folder, _source(where.address), before.ours)
         aside = folder / _ASIDE
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
+        make_folder(aside)
         for last in (False, False, True):
             try:
                 found, fetched = _fetched(where, data_path, folder, before, on_file)
@@ -144,7 +145,7 @@ def _before(folder: Path, where: Place) -> _Before:
     if where.folder is not None and folder.is_relative_to(where.folder):
         raise UserError(f"{folder} is inside of the warehouse that it is to be a backup of; name a folder elsewhere, best on another disk")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         refuse_links(folder, DATA, _ASIDE)
         begun = unfinished(folder, _source(where.address))
         is_whole = (folder / MANIFEST).exists()

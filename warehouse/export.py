@@ -1,12 +1,14 @@
 """One plain DuckDB file of a snapshot: every table, view and macro with its comments, for tools that know no DuckLake.
 
-It is written beside its place and put there when it is whole, so that a file under that name is never a half one.
+It is written in a folder beside its place that only its owner can enter, and put there when it is whole: a file under that name is never
+a half one, and never one that others can read, whatever the umask.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from warehouse.statements import folder, statement
 __all__ = ["Exported", "export"]
 
 _OUT = "isochrone_export"
+_FILE = "new.duckdb"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +49,16 @@ def export(warehouse: Warehouse, file: str | Path, *, snapshot_id: int | None = 
         raise UserError(f"{file} exists; --force writes over it")
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent} to write {path.name} to")
-    # Told apart before DuckDB is asked, for its words name the file beside.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     connection = attach(warehouse.place, "read")
     try:
-        aside.touch(exist_ok=False)
-        aside.unlink()
+        aside.mkdir(mode=0o700)  # and a mistake about the place is told before DuckDB is asked, whose words name the file beside
         snapshot = _snapshot(connection, snapshot_id)
-        counts = _copy(connection, aside, snapshot)
+        counts = _copy(connection, aside / _FILE, snapshot)
         connection.execute(f"DETACH {_OUT}")
-        aside.replace(path)
+        with contextlib.suppress(OSError):  # of a file system without modes
+            (aside / _FILE).chmod((aside / _FILE).stat().st_mode & 0o660)
+        (aside / _FILE).replace(path)
     except PermissionError as error:
         raise NotPermitted(f"cannot write {file}: {error.strerror}; choose another place, or grant this user write access") from error
     except duckdb.Error as error:
@@ -68,9 +71,7 @@ def export(warehouse: Warehouse, file: str | Path, *, snapshot_id: int | None = 
         raise OutsideError(f"cannot write {file}: {error.strerror}") from error
     finally:
         connection.close()
-        for left in path.parent.glob(f"{aside.name}*"):
-            with contextlib.suppress(OSError):
-                left.unlink()
+        shutil.rmtree(aside, ignore_errors=True)
     return Exported(file=str(path), snapshot_id=snapshot, file_bytes=path.stat().st_size, row_counts=counts)
 
 

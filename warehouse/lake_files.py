@@ -35,7 +35,9 @@ __all__ = [
     "files_of",
     "is_inside",
     "listing",
+    "make_folder",
     "needed_by",
+    "new_file",
     "newest_snapshot",
     "put_file",
     "storage",
@@ -96,10 +98,12 @@ def is_inside(path: str) -> bool:
 def copy_catalog(source: Path, target: Path) -> None:
     """Copy a SQLite catalog as it is at one moment, beside whoever writes to it; `target` is one file, whole and on disk, or not there.
 
-    Whoever writes is another process: the system's locks are a process's, and closing our SQLite's file would end those of DuckDB's.
+    Others cannot read the copy. Whoever writes is another process: the system's locks are a process's, and closing our SQLite's file would
+    end those of DuckDB's.
     """
     aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
+        os.close(new_file(aside))  # SQLite would make one that all may read; its journal has the mode of its file
         with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60)) as live, closing(sqlite3.connect(aside)) as copy:
             live.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE").fetchall()  # its log goes into it: one file
@@ -116,13 +120,25 @@ def copy_catalog(source: Path, target: Path) -> None:
                 left.unlink(missing_ok=True)
 
 
-def put_file(chunks: Iterable[bytes], target: Path) -> tuple[int, str]:
-    """Write a file, whole and on disk or not at all; its bytes and SHA-256."""
+def new_file(path: Path) -> int:
+    """A handle to write a new file by that only its owner and its group can open, whatever the umask. Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o660)
+
+
+def make_folder(folder: Path, *, mode: int = 0o750) -> None:
+    """Make a folder and those that it is in, where they are absent, closed to others whatever the umask. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent, mode=mode)
+        folder.mkdir(mode=mode, exist_ok=True)
+
+
+def put_file(chunks: Iterable[bytes], target: Path, *, folder_mode: int = 0o750) -> tuple[int, str]:
+    """Write a file, whole and on disk or not at all, that others cannot open; its bytes and SHA-256."""
     aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     digest, size = sha256(), 0
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
+        make_folder(target.parent, mode=folder_mode)
+        with os.fdopen(new_file(aside), "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
                 digest.update(chunk)
@@ -168,8 +184,8 @@ class FolderFiles:
             raise _cannot(error, f"cannot read {self._folder / path}") from error
 
     def put(self, source: Path, path: str) -> None:
-        """Copied."""
-        put_file(FolderFiles(source.parent).read(source.name), self._folder / path)
+        """Copied; the folders are the group's too, as those of a collector that writes on there may be."""
+        put_file(FolderFiles(source.parent).read(source.name), self._folder / path, folder_mode=0o770)
 
 
 class S3Files:

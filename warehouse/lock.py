@@ -61,7 +61,7 @@ class FolderLock:
         """Raises NotPermitted when the lock's file cannot be opened."""
         folder = self._folder
         try:
-            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         except PermissionError as error:
             raise NotPermitted(f"cannot write to the warehouse {folder}: {error.strerror}; grant this user write access to it") from error
         except OSError as error:

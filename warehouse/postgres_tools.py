@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
 from records.errors import NotPermitted, OutsideError, ToolMissing
+from warehouse.lake_files import new_file
 from warehouse.place import Place
 
 __all__ = ["dump", "restore"]
@@ -17,7 +19,9 @@ _TABLES = "ducklake_*"
 
 
 def dump(where: Place, snapshot: str, target: Path) -> None:
-    """Write the catalog's tables to `target`, as the transaction that exported `snapshot` sees them."""
+    """Write the catalog's tables to `target`, a new file, as the transaction that exported `snapshot` sees them."""
+    target.unlink(missing_ok=True)
+    os.close(new_file(target))  # pg_dump would make one that the umask alone closes
     _run("pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--table={_TABLES}", f"--file={target}", f"--dbname={where.catalog}")
 
 

@@ -18,7 +18,7 @@ from warehouse import postgres_tools
 from warehouse.attach import attach, attach_catalog
 from warehouse.backup import check_backup, count_rows
 from warehouse.faults import first_line, opening_fault, outside, reported
-from warehouse.lake_files import FolderFiles, copy_catalog, files_of, listing, storage
+from warehouse.lake_files import FolderFiles, copy_catalog, files_of, listing, make_folder, storage
 from warehouse.lock import CATALOG_ALIAS, FolderLock
 from warehouse.manifest import Backup
 from warehouse.place import CATALOG, DATA, Place, place, quoted
@@ -64,7 +64,7 @@ def _into_folder(folder: Path, found: Backup, target: Path, on_file: Callable[[i
         raise UserError(f"{target} is a file; name a folder")
     files = FolderFiles(target / DATA)
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        make_folder(target, mode=0o770)
         refuse_links(target, DATA)
         begun = unfinished(target, found.catalog_sha256)
         other = foreign(target, ours=() if begun is None else (DATA, STARTED))
@@ -74,7 +74,7 @@ def _into_folder(folder: Path, found: Backup, target: Path, on_file: Callable[[i
         raise UserError(f"{target} holds something already ({other}); name an empty place with --warehouse")
     with FolderLock(target).held(timeout_s=1):
         start(target, found.catalog_sha256, found.files)
-        (target / DATA).mkdir(exist_ok=True)
+        make_folder(target / DATA, mode=0o770)
         for done, path in enumerate(found.files, 1):
             files.put(folder / DATA / path, path)
             on_file(done, len(found.files))

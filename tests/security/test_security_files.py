@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -22,8 +24,10 @@ from records.batch import BatchName
 from records.errors import UserError
 from records.texts import one_line, printable
 from warehouse import Warehouse, open_warehouse
+from warehouse.backup import backup
 from warehouse.export import export
 from warehouse.queries import measurement_counts
+from warehouse.restore import restore
 
 EVIL = [
     "../../evil", "/etc/evil", "a/../../evil", "'; DROP TABLE ping_sample; --", "\x1b[2J\x1b]0;owned\x07", "sin\r\nERROR forged",
@@ -68,6 +72,33 @@ def test_names_make_no_files_and_no_statements(wh: Warehouse, place: Path) -> No
         "open.lock",
     }
     assert not [path for path in everything(place / "data") if "evil" in path.name]
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """Of a folder or file and everything below, links aside."""
+    return {
+        str(path.relative_to(folder.parent)): path.stat().st_mode & 0o777 for path in (folder, *everything(folder)) if not path.is_symlink()
+    }
+
+
+@pytest.mark.parametrize(("umask", "file", "made"), [(0o000, 0o660, 0o750), (0o022, 0o640, 0o750), (0o077, 0o600, 0o700)])
+def test_copies_are_closed_to_other_users(place: Path, wh: Warehouse, tmp_path: Path, umask: int, file: int, made: int) -> None:
+    """A backup, what is restored of it and an export, whatever the umask: files without a right for others, folders of a backup 0750."""
+    before = os.umask(umask)
+    try:
+        backup(str(place), tmp_path / "new" / "safe", now=datetime.now(UTC))
+        backup(str(place), tmp_path / "new" / "safe", now=datetime.now(UTC))
+        restore(tmp_path / "new" / "safe", str(tmp_path / "back"))
+        export(wh, tmp_path / "x.duckdb")
+        (tmp_path / "y.duckdb").write_text("what all could read")
+        export(wh, tmp_path / "y.duckdb", force=True)
+    finally:
+        os.umask(before)
+    kept = modes(tmp_path / "new")
+    assert {"new/safe/backup.json", "new/safe/catalog.sqlite", "new/safe/writer.lock", "new/safe/data/main"} <= kept.keys()
+    assert {name: mode for name, mode in kept.items() if mode != (made if (tmp_path / name).is_dir() else file)} == {}
+    for folder in (tmp_path / "back", tmp_path / "x.duckdb", tmp_path / "y.duckdb"):
+        assert {name: mode for name, mode in modes(folder).items() if mode & 0o007} == {}
 
 
 @pytest.mark.parametrize("name", ["x'; ATTACH '{out}' AS y; --.duckdb", '-a"b$(touch {out}).duckdb'])
