@@ -5,8 +5,9 @@ Three fences, each of which holds without the others:
 1. The connection is attached read-only; files outside the warehouse's data, settings and extensions are closed to it by
    DuckDB itself, and the settings are locked.
 2. Exactly one statement, and of a kind that only reads.
-3. Its table functions are of a short list. This one is needed: some extensions' functions (sqlite_scan, sqlite_query,
-   those of DuckLake's maintenance) open files themselves and write through a SELECT.
+3. Its tables and table functions are of a list (warehouse.reach). This one is needed: some extensions' functions (sqlite_scan,
+   sqlite_query, those of DuckLake's maintenance) open files themselves and write through a SELECT, and DuckDB's own views show settings
+   and addresses.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -28,6 +28,7 @@ import pyarrow as pa
 from records.errors import UserError
 from warehouse.connect import Warehouse
 from warehouse.faults import outside
+from warehouse.reach import check_tables, functions, without_paths
 from warehouse.statements import statement
 
 __all__ = ["MEMORY_MB", "TABLE_FUNCTIONS", "ColumnDoc", "SqlResult", "TableDoc", "bounded_process", "run", "schema"]
@@ -60,18 +61,14 @@ TABLE_FUNCTIONS = frozenset(
         "pragma_show",
     }
 )
-#: Those of them that take a table by its name, as an argument.
-_NAMING = frozenset({"histogram", "histogram_values", "pragma_table_info", "pragma_show"})
 #: Scalar functions that do more than compute.
-_FORBIDDEN_SCALARS = frozenset({"getenv", "write_log", "nextval", "set_config", "sleep_ms", "pg_sleep"})
+_FORBIDDEN_SCALARS = frozenset({"current_setting", "getenv", "write_log", "nextval", "set_config", "sleep_ms", "pg_sleep"})
 _BATCH_ROWS = 2048
 _COMMENT = r"(?:\s|--[^\n]*(?:\n|$)|/\*.*?\*/)"
 _EXPLAIN = re.compile(
     rf"{_COMMENT}*EXPLAIN\b{_COMMENT}*(?P<how>ANALYZE\b|\([\w\s,]*\))?(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
-#: A name that DuckDB may take for a file.
-_FILE = re.compile(r"[/\\.:*]")
 MEMORY_MB = 1000
 
 
@@ -181,12 +178,14 @@ def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float 
     timer.daemon = True
     timer.start()
     try:
-        text = _only_reads(cursor, query)
+        text, is_plan = _only_reads(cursor, query)
         # One transaction, so that the rows are of the very snapshot that is named.
         cursor.execute("BEGIN")
         row = cursor.execute("FROM wh.current_snapshot()").fetchone()
         assert row is not None
         table, truncated = _fetch(cursor.execute(text), row_limit, memory_mb << 20)
+        if is_plan:
+            table = _plan(table, wh.data_path)
     except (duckdb.OutOfMemoryException, MemoryError) as error:
         raise UserError(f"the query needs more memory than the {memory_mb} MB a query may use; aggregate or narrow it") from error
     except duckdb.Error as error:
@@ -233,8 +232,14 @@ def _fetch(cursor: duckdb.DuckDBPyConnection, row_limit: int, most_bytes: int) -
     return table.slice(0, row_limit), rows > row_limit
 
 
-def _only_reads(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
-    """The query, once it is known to be one statement that only reads."""
+def _plan(table: pa.Table, data_path: str) -> pa.Table:
+    """What EXPLAIN answered, without where the warehouse's files lie."""
+    columns = [pa.array([without_paths(str(text), data_path) for text in column.to_pylist()], column.type) for column in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _only_reads(cursor: duckdb.DuckDBPyConnection, query: str) -> tuple[str, bool]:
+    """The query, once it is known to be one statement that only reads, and whether it explains another."""
     if "\0" in query:
         raise UserError("the query holds a NUL character")
     try:
@@ -260,64 +265,9 @@ def _only_reads(cursor: duckdb.DuckDBPyConnection, query: str) -> str:
     tree = json.loads(row[0])
     if tree.get("error") or len(tree.get("statements", [])) != 1:
         raise UserError("only SELECT, FROM, WITH, VALUES, DESCRIBE, SHOW and SUMMARIZE can be read or explained here")
-    for name in _tables(tree):
-        if _FILE.search(name):
-            raise UserError(f"{name!r} is no table: a query reads the warehouse and no files")
-    for function, is_table in _functions(tree):
+    check_tables(tree)
+    for function, is_table in functions(tree):
         name = function.lower()
         if (is_table and name not in TABLE_FUNCTIONS) or (not is_table and name in _FORBIDDEN_SCALARS):
             raise UserError(f"the function {function} is not allowed here: a query reads the warehouse and nothing else")
-    return prefix + body
-
-
-def _tables(tree: object) -> Iterator[str]:
-    """The name of every table read anywhere in a serialised statement."""
-    stack = [tree]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, dict):
-            if node.get("type") == "BASE_TABLE" or node.get("type") == "SHOW_REF":
-                names = [str(node.get(key, "")).strip('"') for key in ("table_name", "schema_name", "catalog_name")]
-                yield _named(names)
-            elif node.get("type") == "TABLE_FUNCTION" and str(node["function"].get("function_name", "")).lower() in _NAMING:
-                for place, argument in enumerate(node["function"].get("children", [])):
-                    yield from _names(argument, is_table=argument["alias"].lower() == "source" or (place == 0 and not argument["alias"]))
-            stack += list(node.values())
-        elif isinstance(node, list):
-            stack += node
-
-
-def _named(names: list[str]) -> str:
-    """A table's own name; of DuckLake's own tables one that is refused: in PostgreSQL whatever else the role may read lies beside them."""
-    return f"catalog:{names[0]}" if any("__ducklake_metadata" in name.lower() for name in names) else names[0]
-
-
-def _names(argument: dict[str, Any], *, is_table: bool) -> Iterator[str]:
-    """What an argument may name as a table: a name or a text, as they stand."""
-    value = (argument.get("value") or {}).get("value")
-    if argument.get("class") == "COLUMN_REF":
-        yield _named([str(name) for name in reversed(argument["column_names"])])
-    elif argument.get("class") == "CONSTANT" and isinstance(value, str):
-        yield _named([value])
-    elif is_table:
-        raise UserError("a table is named as it stands, and this name is computed; for example: FROM histogram(ping_sample, rtt_ns)")
-
-
-def _functions(node: object) -> Iterator[tuple[str, bool]]:
-    """(name, is a table function) of every function called anywhere in a serialised statement."""
-    stack = [node]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, dict):
-            if node.get("type") == "TABLE_FUNCTION":
-                function = node.get("function") or {}
-                yield str(function.get("function_name", "")), True
-                # Its arguments may hold subqueries; its own name is not a scalar function.
-                stack += [value for key, value in node.items() if key != "function"]
-                stack += list(function.get("children", []))
-                continue
-            if "function_name" in node:
-                yield str(node["function_name"]), False
-            stack += list(node.values())
-        elif isinstance(node, list):
-            stack += node
+    return prefix + body, kind == duckdb.StatementType.EXPLAIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from warehouse_builders import ping, put, trace
 
 from records.errors import UserError
 from warehouse import Warehouse, open_warehouse
+from warehouse.reach import OWN_VIEWS
 from warehouse.workbench import bounded_process, run, schema
 
 ALLOWED = {
@@ -35,7 +37,16 @@ ALLOWED = {
     "macros": "SELECT rtt_bucket(1000000)",
     "dictionary": "SELECT * FROM data_dictionary",
     "pivot with IN": "SELECT * FROM (PIVOT ping_sample ON outcome IN ('reply', 'timeout') USING count(*) GROUP BY dst)",
-    "current_setting": "SELECT current_setting('TimeZone')",
+    "what there is": "FROM information_schema.tables",
+    "what there is, by its whole name": "SELECT column_name FROM system.information_schema.columns WHERE table_name = 'links'",
+    "what there is, by DuckDB": "SELECT table_name FROM duckdb_tables",
+    "all tables": "SHOW ALL TABLES",
+    "tables of": "SHOW TABLES FROM wh.main",
+    "describe all": "DESCRIBE",
+    "a whole name": "FROM wh.main.links LIMIT 1",
+    "a schema before": "FROM main.links AS pg LIMIT 1",
+    "summarize a query": "SUMMARIZE FROM wh.links",
+    "filename as a text": "SELECT 'filename' = 'filename'",
 }
 
 FORBIDDEN = [
@@ -62,6 +73,40 @@ FORBIDDEN = [
     "SELECT * FROM query_table('site')",
     "SELECT getenv('HOME')",
     "SELECT * FROM duckdb_secrets()",
+    # Settings, and where catalog and files are.
+    "FROM pg_catalog.pg_settings",
+    "FROM pg_settings",
+    "FROM 'pg_settings'",
+    'FROM "PG_Settings"',
+    "TABLE pg_settings",
+    "FROM system.pg_catalog.pg_settings",
+    "SUMMARIZE pg_settings",
+    "DESCRIBE pg_catalog.pg_settings",
+    "SELECT (SELECT count(*) FROM pg_settings)",
+    "FROM (WITH pg_settings AS (SELECT 1) FROM pg_settings), pg_settings",
+    "WITH a AS (FROM pg_settings), pg_settings AS (SELECT 1) FROM a",
+    "FROM histogram('pg_settings', name)",
+    "FROM histogram('pg_\"settings\"', name)",
+    "FROM histogram(pg_catalog.pg_settings, name)",
+    "FROM pragma_show('duckdb_databases')",
+    "SELECT current_setting('TimeZone')",
+    "SELECT current_setting('allowed_paths')",
+    "SELECT pg_catalog.Current_Setting('secret_directory')",
+    "SELECT 'allowed_directories'.current_setting()",
+    "FROM duckdb_settings()",
+    "FROM duckdb_databases()",
+    "FROM duckdb_databases",
+    "FROM main.duckdb_databases",
+    "FROM system.duckdb_databases",
+    "FROM system.main.duckdb_databases",
+    "FROM pragma_database_list",
+    "FROM duckdb_logs",
+    "SHOW TABLES FROM pg_catalog",
+    "SELECT filename FROM ping_sample",
+    'SELECT p."FileName" FROM ping_sample AS p',
+    "FROM ping_sample FULL JOIN (SELECT '' AS filename) USING (filename)",
+    "PIVOT ping_sample ON outcome IN ('reply') USING count(*) GROUP BY filename",
+    "FROM histogram(ping_sample, filename)",
     "SELECT * FROM which_secret('s3://x', 's3')",
     # The catalog behind the warehouse's back.
     "SELECT * FROM sqlite_scan('{catalog}', 'ducklake_snapshot')",
@@ -158,6 +203,38 @@ def test_nothing_else_is_allowed(filled: Warehouse, query: str, tmp_path: Path) 
         run(filled, query.replace("{catalog}", str(filled.location / "catalog.sqlite")).replace("{data}", str(filled.location / "data")))
     assert filled.snapshot_id() == before
     assert run(filled, "SELECT count(*) AS n FROM ping_sample").table.to_pylist() == [{"n": 100}]
+
+
+def test_of_duckdbs_own_views_none_tells_a_path_or_a_setting(filled: Warehouse) -> None:
+    """Every one that there is, by each name it has: it is refused, or shows neither where the warehouse is nor how it is set."""
+    with filled.workbench_connection() as cursor:
+        found = cursor.execute("SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = 'system'").fetchall()
+    assert len(found) > 40
+    may_be_read = set()
+    for schema_name, name in found:
+        for spelled in (name, f"{schema_name}.{name}", f"system.{schema_name}.{name}", f'"{schema_name}"."{name.upper()}"'):
+            if schema_name == "information_schema" and spelled == name:
+                continue
+            try:
+                said = str(run(filled, f"FROM {spelled}").table.to_pylist())
+            except UserError as error:
+                assert "is not to be read here" in str(error)  # noqa: PT017 - those that are not refused are looked at
+                continue
+            may_be_read.add(f"{schema_name}.{name}")
+            assert str(filled.location) not in said
+            assert "allowed_directories" not in said
+    assert {name for name in may_be_read if not name.startswith("information_schema.")} == {f"main.{name}" for name in OWN_VIEWS}
+
+
+@pytest.mark.parametrize(
+    "how", ["ANALYZE", "(ANALYZE, FORMAT json)", "(ANALYZE, FORMAT html)", "(ANALYZE, FORMAT graphviz)", "(FORMAT json)"]
+)
+def test_a_plan_does_not_say_where_files_are(filled: Warehouse, how: str) -> None:
+    """In no format; in boxes a path is broken over lines, beside others."""
+    plan = str(run(filled, f"EXPLAIN {how} SELECT count(*) FROM ping_sample JOIN traceroute USING (src)").table["explain_value"][0])  # noqa: S608
+    assert "ping_sample" in plan
+    assert str(filled.location) not in plan
+    assert how != "ANALYZE" or ".parquet" not in re.sub(r"[^\w.]", "", plan)
 
 
 def test_the_connection_itself_is_closed_to_files(filled: Warehouse, tmp_path: Path) -> None:
