@@ -63,7 +63,14 @@ def post(webhook: Webhook, body: bytes, notice_id: str, now: datetime) -> Answer
         status = asyncio.run(_status(webhook, body, headers, verify))
     except ConfigError as error:
         return Answer(str(error))
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+    except (httpx.ProtocolError, httpx.InvalidURL, ValueError) as error:  # whose texts repeat what was sent, or what was answered
+        is_theirs = isinstance(error, httpx.RemoteProtocolError)
+        return Answer(
+            "it answered nothing, or what is no HTTP"
+            if is_theirs
+            else f"the request cannot be made ({type(error).__name__}); look at its url"
+        )
+    except (httpx.HTTPError, OSError) as error:
         return Answer(f"{type(error).__name__}: {error}".replace(webhook.url, "its URL"))
     if status is None:
         return Answer(f"no answer within {webhook.timeout_s:g} s (timeout_s)")

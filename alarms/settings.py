@@ -215,8 +215,16 @@ class Webhook:
         return None if self.secret_file is None else _secret(self.name, "secret_file", self.secret_file)
 
     def token(self) -> str | None:
-        """The bearer token; None: it has none."""
-        return None if self.token_file is None else _secret(self.name, "token_file", self.token_file).decode("latin-1")
+        """The bearer token; None: it has none. Raises ConfigError where it should have one, or has what no header can carry."""
+        if self.token_file is None:
+            return None
+        token = _secret(self.name, "token_file", self.token_file)
+        if any(not 0x21 <= byte <= 0x7E for byte in token):  # no header can carry it, and the refusal of one would repeat it
+            raise ConfigError(
+                f"webhook {self.name}: token_file {self.token_file} must hold one token and nothing else: "
+                "letters, digits and marks of ASCII, no blank and no second line"
+            )
+        return token.decode("ascii")
 
 
 def _secret(name: str, key: str, path: Path) -> bytes:

@@ -100,7 +100,7 @@ class SecretFile:
             raise ConfigError(f"{self._key} {path} must hold one token and nothing else") from None
         except OSError as error:
             raise ConfigError(f"{self._key} {path} cannot be read: {error.strerror}") from error
-        if not secret or any(character.isspace() for character in secret):
+        if not secret or not all("!" <= character <= "~" for character in secret):  # no header can carry another
             raise ConfigError(f"{self._key} {path} must hold one token and nothing else")
         return secret
 

@@ -62,14 +62,14 @@ def receiving() -> Iterator[Receiver]:
 
 @contextlib.contextmanager
 def answering(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
-    """The URL of a server that answers each request, once its headers are there, by `answer(connection, ended)`, whatever that is."""
+    """The URL of a server that answers each request, once it is there, by `answer(connection, ended)`, whatever that is."""
     ended = threading.Event()
 
     def serve(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):  # whoever asked is gone
-            asked = b""
-            while b"\r\n\r\n" not in asked:
-                asked += connection.recv(65536)
+            asked = connection.makefile("rb")
+            headers = dict(line.lower().split(b": ") for line in iter(asked.readline, b"\r\n") if b": " in line)
+            asked.read(int(headers[b"content-length"]))
             answer(connection, ended)
 
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -77,9 +77,37 @@ print(answer.error, (most_kb() - before) // 1024)
 """
     with answering(lambda connection, _: connection.sendall(head + packed)) as url:
         done = subprocess.run([sys.executable, "-c", script, url], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
-    error, grown_mb = done.stdout.split()
+    error, grown_mb = done.stdout.rsplit(maxsplit=1)
     assert error == "None"
     assert int(grown_mb) < 100
+
+
+@pytest.mark.parametrize("token", ["q7x\nret", "q7x ret", "q7x\x01ret", "q7x\x7fret", "q7xr\u00e9t", "q7x\x00ret"])
+def test_a_token_that_no_header_carries_is_named_and_not_shown(tmp_path: Path, token: str) -> None:
+    """Two lines, a blank, a control character, an accent: refused by file, in words that hold nothing of it."""
+    file = tmp_path / "token"
+    file.touch(mode=0o600)
+    file.write_text(token)
+    with receiving() as server:
+        answer = post(Webhook(name="ops", url=server.url, token_file=file), b"{}", "n-1", NOW)
+        assert server.posted == []
+        assert answer.error is not None
+        assert f"webhook ops: token_file {file} must hold one token and nothing else" in answer.error
+        assert "q7x" not in answer.error.replace(str(file), "")
+        file.write_text("s3cret-\u007e!\n")
+        assert post(Webhook(name="ops", url=server.url, token_file=file), b"{}", "n-1", NOW) == Answer(None)
+        assert server.posted[0][0]["Authorization"] == "Bearer s3cret-~!"
+
+
+@pytest.mark.parametrize("echo", [b"Bearer s3cret!\r\n\r\n", b"HTTP/1.1 400 s3cret!\r\n\r\n", b"HTTP/1.1 200 OK\r\ns3cret!\r\n\r\n"])
+def test_a_webhook_that_repeats_the_token_is_not_repeated(tmp_path: Path, echo: bytes) -> None:
+    """In a line that is no HTTP, in the words beside a status: neither gets into log and warehouse."""
+    file = tmp_path / "token"
+    file.touch(mode=0o600)
+    file.write_text("s3cret!")
+    with answering(lambda connection, _: connection.sendall(echo)) as url:
+        answer = post(Webhook(name="ops", url=url, token_file=file), b"{}", "n-1", NOW)
+    assert answer.error in {"it answered nothing, or what is no HTTP", "it answered 400 Bad Request"}
 
 
 def _notice(name: str, receiver: str) -> dict[str, object]:
