@@ -234,11 +234,13 @@ def silence(
                 raise UserError(f"no silence {end_id!r} holds; `isochrone alarms silence --list` names those that do")
         else:
             if alarm_id is not None:
-                _the(found, alarm_id)
+                chosen["alarm"] = _the(found, alarm_id).id  # whole: a silence compares ids, and knows no beginnings
             changed = [Silence(id=token_hex(4), until=until, created_at=now, created_by=by or _user(), reason=reason, **chosen)]
         if not is_list:
             with kept.changing(wh) as cursor:
                 kept.put_silences(cursor, [silence_row(one) for one in changed])
+    if not is_list and end_id is None and not any(changed[0].covers(alarm, now) for alarm in found):
+        note(f"of the alarms that are open now it covers none: {_what(changed[0])}; it holds for what comes, unless a name is misspelt")
     if as_json:
         emit_json([silence_row(one) for one in changed])
         return

@@ -93,6 +93,29 @@ def test_list_show_ack_and_silence(run: Run, place: Path) -> None:
         assert {alarm_of(row).acknowledged_by for row in alarms.alarm_rows(wh)} == {"ada", None}
 
 
+def test_a_silence_by_the_beginning_of_an_id_holds(run: Run, place: Path) -> None:
+    """What is kept is the whole id, by which alarms are silenced; ended again, nothing is."""
+    name = next(one["id"] for one in run("list") if one["dst"] == "nrt")
+    (silence,) = run("silence", "--alarm", name[:5])
+    assert silence["alarm_id"] == name
+    assert {one["id"]: one["silenced"] for one in run("list")}[name]
+    assert sum(one["silenced"] for one in run("list")) == 1
+    run("silence", "--end", silence["id"])
+    assert not any(one["silenced"] for one in run("list"))
+
+
+@pytest.mark.parametrize("what", [("--agent", "typo-agent"), ("--site", "nosuch"), ("--kind", "path_change"), ("--site", "sin")])
+def test_a_silence_that_covers_nothing_now_says_so(run: Run, place: Path, what: tuple[str, str]) -> None:
+    """It is made, for what it is about may come, and says on standard error that no open alarm is among it."""
+    argv = ["alarms", "silence", *what, "--warehouse", str(place)]
+    made = CliRunner().invoke(root, argv)
+    (silence,) = run("silence", "--list")
+    run("silence", "--end", silence["id"])
+    assert made.exit_code == 0
+    assert ("of the alarms that are open now it covers none" in made.stderr) == (what != ("--site", "sin"))
+    assert made.stdout == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
