@@ -82,18 +82,35 @@ class RosterFile:
                 self.trouble = None
             return self._kept[1]
 
-    def change(self, make: Callable[[Roster], Roster], *, is_new_allowed: bool = False) -> Roster:
+    def change(self, make: Callable[[Roster], Roster], *, is_new_allowed: bool = False, is_lost_allowed: bool = False) -> Roster:
         """Put what `make` makes of the roster in its place, with no other change in between; on disk when it returns.
 
-        Nothing is written when `make` raises or gives back what it got. Raises ConfigError as `read`, OutsideError when
-        the file cannot be written or somebody else holds its lock for ten seconds.
+        is_new_allowed   where there is no file it begins with nobody in it, unless the lock beside it says that there was one
+        is_lost_allowed  then too
+
+        Nothing is written when `make` raises or gives back what it got. Raises ConfigError as `read` and for a file that is lost,
+        OutsideError when the file cannot be written or somebody else holds its lock for ten seconds.
         """
+        is_new_allowed = is_new_allowed or is_lost_allowed
+        had_lock = self._lock.exists()
+        if not is_new_allowed and not self.path.exists():
+            self.read()  # which raises: a lock beside a name that was mistyped would say that there was a file
         with self._locked():
-            roster = Roster() if is_new_allowed and not self.path.exists() else self.read()
+            is_there = self.path.exists()
+            if not is_there and is_new_allowed and had_lock and not is_lost_allowed:
+                raise ConfigError(
+                    f"token file {self.path} is not there, and {self._lock} says that it was: a new one would refuse every agent "
+                    "that was in it; put it back or mend the name, or begin anew with --new"
+                )
+            roster = Roster() if is_new_allowed and not is_there else self.read()
             changed = make(roster)
             if changed is not roster:
                 self._write(changed)
             return changed
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.lock")
 
     def _read(self) -> tuple[_Version | None, Roster]:
         try:
@@ -115,7 +132,7 @@ class RosterFile:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        path = self.path.with_name(f"{self.path.name}.lock")
+        path = self._lock
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:

@@ -36,6 +36,9 @@ _tokens = click.option(
     metavar="FILE",
     help="The collector's token file (mode 0600); a running collector heeds the change at once.",
 )
+_new = click.option(
+    "--new", "is_new", is_flag=True, help="Begin a new token file where the one before is lost: agents that were in it are refused."
+)
 config_option = click.option(
     "--config",
     "path",
@@ -61,8 +64,9 @@ insecure_option = click.option(
 @click.option("--agent", metavar="ID", help="Only for this agent; one that is enrolled gets a new secret by it.  [default: any free id]")
 @click.option("--expires", default="24h", show_default=True, metavar="TIME", help="For how long it is good.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write it there (mode 0600) instead of standard output.")
+@_new
 @_tokens
-def invite(site: str, agent: str | None, expires: str, out: Path | None, path: Path) -> None:
+def invite(site: str, agent: str | None, expires: str, out: Path | None, path: Path, *, is_new: bool) -> None:
     """Make an invitation: one agent can enrol with it, once, from this site. It is shown this once; the file keeps its digest.
 
     Example: isochrone agent invite sin --tokens tokens.json --out invitation
@@ -81,6 +85,7 @@ def invite(site: str, agent: str | None, expires: str, out: Path | None, path: P
         path,
         lambda roster: roster.invited(digest(invitation), site=site, agent=agent, expires_at=expires_at, now=now),
         is_new_allowed=True,
+        is_lost_allowed=is_new,
     )
     who = "any free agent id" if agent is None else f"agent {agent}"
     if out is None:
@@ -200,8 +205,9 @@ def revoke(agent: str, path: Path) -> None:
 @click.command()
 @click.argument("version", required=False)
 @click.option("--any", "is_any", is_flag=True, help="Take batches from agents of every version again.")
+@_new
 @_tokens
-def require(version: str | None, path: Path, *, is_any: bool) -> None:
+def require(version: str | None, path: Path, *, is_any: bool, is_new: bool) -> None:
     """Take batches only from agents of this version or newer, from now on; an older one keeps what it measures until it is upgraded.
 
     Example: isochrone agent require 0.2.0 --tokens tokens.json
@@ -212,7 +218,7 @@ def require(version: str | None, path: Path, *, is_any: bool) -> None:
         raise UserError("give the oldest VERSION to take batches from, or --any")
     if version is not None and is_older(version, "0"):
         raise UserError(f"{version!r} is no version; give one such as 0.2.0")
-    _change(path, lambda roster: roster.requiring(version), is_new_allowed=True)
+    _change(path, lambda roster: roster.requiring(version), is_new_allowed=True, is_lost_allowed=is_new)
     note(f"batches are taken from agents of {'every version' if version is None else f'version {version} or newer'}")
 
 
@@ -295,15 +301,28 @@ def _cells(rows: list[dict[str, object]]) -> list[list[object]]:
     return [[f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else value for value in row.values()] for row in rows]
 
 
-def _change(path: Path, make: Callable[[Roster], Roster], *, is_new_allowed: bool = False) -> Roster:
-    """Change a token file; what a roster does not allow is the user's mistake or the answer no."""
+def _change(path: Path, make: Callable[[Roster], Roster], *, is_new_allowed: bool = False, is_lost_allowed: bool = False) -> Roster:
+    """Change a token file; what a roster does not allow is the user's mistake or the answer no. That a file is new is said."""
     from warehouse.roster import Refused
     from warehouse.roster_file import RosterFile
 
+    was_there = True
+
+    def noted(roster: Roster) -> Roster:
+        nonlocal was_there
+        was_there = path.exists()  # asked under the file's lock
+        return make(roster)
+
     try:
-        return RosterFile(path).change(make, is_new_allowed=is_new_allowed)
+        changed = RosterFile(path).change(noted, is_new_allowed=is_new_allowed, is_lost_allowed=is_lost_allowed)
     except Refused as why:
         raise NoAnswer(f"token file {path}: {why.detail}") from None
+    if not was_there and path.exists():
+        note(
+            f"token file {path} was not there, and a new one was made, with no agent in it: a collector that reads it refuses every agent "
+            "but those that enrol from now on; if another file was meant, remove this one and give that one's --tokens"
+        )
+    return changed
 
 
 def _seconds(name: str, text: str) -> float:

@@ -449,4 +449,37 @@ def test_a_name_or_a_token_file_that_is_not_there(tmp_path: Path, collector: Col
     assert "there is no agent 'nobody'" in str(refused.exception)
     refused = isochrone("agent", "list", "--tokens", tmp_path / "none.json")
     assert isinstance(refused.exception, ConfigError)
-    assert list(tmp_path.iterdir()) == []
+    refused = isochrone("agent", "revoke", "nobody", "--tokens", tmp_path / "none.json")
+    assert isinstance(refused.exception, ConfigError)
+    assert list(tmp_path.iterdir()) == [], "a lock would say that there was a file"
+
+
+def test_a_lost_token_file_is_not_made_anew_by_the_way(tmp_path: Path) -> None:
+    """A new file is said to be one; where its lock says that there was one, agents would be locked out: only with --new."""
+    lost = Collector(tmp_path / "c")
+    lost.folder.mkdir()
+    new = "a new one was made, with no agent in it"
+    assert new in done("agent", "invite", "sin", "--tokens", lost.tokens).stderr
+    assert new not in done("agent", "invite", "sin", "--tokens", lost.tokens, "--new").stderr, "there is one"
+    lost.start()
+    try:
+        config = pop(tmp_path, lost.url, "locked-1")
+        enrol(lost, config)
+        assert identity(lost, config) == (200, "locked-1")
+        before = lost.tokens.read_bytes()
+        lost.tokens.unlink()
+        for words in (["invite", "ams"], ["require", "0.1.0"]):
+            refused = isochrone("agent", *words, "--tokens", lost.tokens)
+            assert isinstance(refused.exception, ConfigError)
+            assert str(refused.exception) == (
+                f"token file {lost.tokens} is not there, and {lost.tokens}.lock says that it was: a new one would refuse every agent "
+                "that was in it; put it back or mend the name, or begin anew with --new"
+            )
+        assert not lost.tokens.exists()
+        assert identity(lost, config) == (200, "locked-1"), "who was known goes on"
+        assert new in done("agent", "invite", "ams", "--tokens", lost.tokens, "--new").stderr
+        assert identity(lost, config)[0] == 401, "that is what --new is asked for"
+        lost.tokens.write_bytes(before)
+        assert identity(lost, config) == (200, "locked-1")
+    finally:
+        lost.kill()
