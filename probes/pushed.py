@@ -12,6 +12,7 @@ What the PoP's own file says is law here. A pushed configuration says what is me
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import tomllib
@@ -30,7 +31,7 @@ __all__ = ["PushedFile", "key_text", "merged", "pin", "verified"]
 
 _TABLES = ("limits", "mesh", "probe", "target")
 _LOCAL_KEYS = ("_file", "_dir", "_env")
-_FILE = "config.json"
+_FILE, _GENERATION_FILE = "config.json", "config-generation.json"
 #: What bounds the spending of a probe type: numbers (0: no bound), or numbers by cloud.
 _BUDGETS = ("bytes_per_day", "usd_per_day", "daily_requests", "daily_tokens", "max_bytes", "estimate_max_bytes")
 #: What belongs to a budget and comes with it.
@@ -165,24 +166,58 @@ def _entries(value: object) -> Sequence[Mapping[str, object]]:
 
 
 class PushedFile:
-    """The last good configuration, as it was signed, in the spool's folder: it holds again after a restart, and older ones do not."""
+    """The last good configuration, as it was signed, in the spool's folder: it holds again after a restart, and older ones do not.
+
+    How new it is stands in a file of its own too: what damages the one does not open the way for an older one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / _FILE
+        self._generation_path = folder / _GENERATION_FILE
 
     def read(self) -> bytes | None:
         """What was kept; None where there is nothing. Raises ConfigError when it cannot be read."""
-        try:
-            with self.path.open("rb") as file:
-                return file.read(2 * MAX_PUSHED_BYTES + 1)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise ConfigError(f"{self.path} cannot be read: {error.strerror}") from None
+        return _content(self.path, 2 * MAX_PUSHED_BYTES + 1)
 
-    def write(self, document: bytes) -> None:
-        """Keep it, whole or not at all; on disk when it returns. Raises OutsideError."""
+    def generation(self, key: str) -> int:
+        """The newest generation that was taken by this key; 0 where there was none. Raises ConfigError where that cannot be told."""
+        content = _content(self._generation_path, 1000)
+        if content is None:
+            return 0
+        try:
+            kept = json.loads(content)
+            signer, generation = kept["key"], kept["generation"]
+        except (ValueError, RecursionError, KeyError, TypeError):
+            signer = generation = None
+        if not isinstance(signer, str) or not isinstance(generation, int):
+            raise ConfigError(f"{self._generation_path} is damaged")
+        return generation if signer == _signer(key) else 0  # another key counts anew
+
+    def write(self, document: bytes, generation: int, key: str) -> None:
+        """Keep it, whole or not at all, and before it how new it is; both on disk when it returns. Raises OutsideError."""
+        self.remember(generation, key)
         _replace(self.path, document, 0o600, "the pushed configuration")
+
+    def remember(self, generation: int, key: str) -> None:
+        """Keep how new the newest is; on disk when it returns. Raises OutsideError."""
+        newest = json.dumps({"generation": generation, "key": _signer(key)}).encode()
+        _replace(self._generation_path, newest, 0o600, "the generation of the pushed configuration")
+
+
+def _content(path: Path, most_bytes: int) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(most_bytes)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _signer(key: str) -> str:
+    """A key's own 32 bytes in hexadecimal: however its file is written, it is the same one."""
+    made: bytes = _key(key).public_bytes_raw()
+    return made.hex()
 
 
 def pin(path: Path, key: str) -> None:

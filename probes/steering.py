@@ -2,7 +2,7 @@
 
 Whatever is wrong with a pushed configuration (signature, addressee, age, text, what this PoP allows), the running one goes on, and the
 agent's next status says what was refused and why. The last good one is on disk and holds again after a restart. Where the own file
-no longer lets it hold, the own file alone does.
+no longer lets it hold, or it is damaged, the own file alone does; none that is older is taken all the same.
 """
 
 from __future__ import annotations
@@ -70,9 +70,26 @@ class Steering:
     def resume(self, own: AgentConfig) -> AgentConfig:
         """At the start: the own file as it was read, with the last good pushed configuration on top."""
         with contextlib.suppress(ConfigError):
-            if pinned_key(own) is not None and self._kept.read() is not None:
-                return self.load()
+            key = pinned_key(own)
+            if key is not None:
+                self._recall(key)
+                if self._kept.read() is not None:
+                    return self.load()
         return own
+
+    def _recall(self, key: str, kept: int = 0) -> None:
+        """How new the newest was that this agent took, by a file of its own; `kept`, by the configuration, where that knows less."""
+        noted = 0
+        try:
+            noted = self._kept.generation(key)
+        except ConfigError as error:
+            log.error("%s; how new it was is known from the configuration that was kept, if at all", error)  # noqa: TRY400  no fault of ours
+        if noted < kept:  # damaged, or kept by a version that had no such file
+            try:
+                self._kept.remember(kept, key)
+            except OutsideError as error:
+                log.error("%s; it is tried again at the next start", error)  # noqa: TRY400  no fault of ours
+        self._newest = max(self._newest, noted, kept)
 
     def load(self) -> AgentConfig:
         """Read the own file again, with the last good pushed configuration on top. Raises ConfigError for the own file."""
@@ -84,7 +101,7 @@ class Steering:
             if key is None or document is None:
                 return own
             pushed = verified(document, key, agent=own.agent.id, site=own.agent.site)
-            self._newest = max(self._newest, pushed.generation)
+            self._recall(key, pushed.generation)
             config = parse_config(text, self._path, pushed)
         except ConfigError as error:
             self._refuse(f"the configuration that was kept: {error}; {self._path} alone holds")
@@ -150,7 +167,7 @@ class Steering:
             one_line(pushed.audience),
         )
         try:
-            await asyncio.to_thread(self._kept.write, document)
+            await asyncio.to_thread(self._kept.write, document, pushed.generation, key)
         except OutsideError as error:
             log.error("%s; it is asked for again after a restart", error)  # noqa: TRY400  no fault of ours
 

@@ -100,6 +100,38 @@ def test_a_configuration_reaches_the_agent_and_the_last_good_one_survives(steere
     assert measurement_counts(wh)["ping"] > 0
 
 
+@pytest.mark.alone
+@pytest.mark.waits
+def test_a_damaged_configuration_opens_no_way_to_an_older_one(steered: Collector, wh: Warehouse, tmp_path: Path) -> None:
+    """Killed, what it kept cut short, and the collector offers the one from before: refused by its number, and the own file alone runs."""
+    config = pop(tmp_path, steered.url, "damaged-1")
+    config.write_text(config.read_text().replace("[collector]", "[collector]\nconfig_interval_s = 0.2"))
+    enrol(steered, config)
+    configs = steered.folder / "configs"
+    older = publish(steered, PUSHED, "--agent", "damaged-1")
+    first = {path.name: path.read_bytes() for path in configs.iterdir()}
+    newer = publish(steered, PUSHED, "--agent", "damaged-1")
+    process = agent_of(config)
+    try:
+        await_it(lambda: said(wh, "damaged-1").get("config_generation") == newer, "the newer one")
+    finally:
+        process.kill()
+        process.wait()
+    spooled = tmp_path / "spool-damaged-1" / "config.json"
+    await_it(spooled.exists, "what is kept", 1)
+    spooled.write_bytes(spooled.read_bytes()[:-20])
+    for path in {path for path in configs.iterdir() if path.name not in first}:
+        path.unlink()
+    process = agent_of(config)
+    try:
+        refusal = f"generation {older}: it is older than {newer}"
+        await_it(lambda: refusal in str(said(wh, "damaged-1").get("config_refused")), "the refusal")
+        assert said(wh, "damaged-1")["config_generation"] is None
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 def test_a_configuration_is_for_its_agent_alone(steered: Collector, tmp_path: Path) -> None:
     """With no token 401, with another agent's 403; the same one again is 304; what is in the folder and not signed goes to nobody."""
     secret = enrol(steered, pop(tmp_path, steered.url, "own-1"))

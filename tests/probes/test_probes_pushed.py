@@ -237,8 +237,47 @@ def test_the_own_file_wins_over_what_was_kept(pop: Path) -> None:
     whole = kept.read()
     assert whole is not None
     for damaged in (whole[:-20], whole.replace(b"60", b"61"), b"", b"\0" * 100):
-        kept.write(damaged)
-        assert Steering(own).resume(own).generation is None
-    kept.write(whole)
+        kept.path.write_bytes(damaged)
+        again = Steering(own)
+        run = Run(again.resume(own))
+        assert run.config.generation is None
+        take(again, run, signed(pushed(PING, 6)))
+        assert "generation 6: it is older than 7" in str(again.refused), "damage opens no way to an older one"
+        take(again, run, whole)
+        assert (run.config.generation, kept.read()) == (7, whole), "the same one is taken again"
+    kept.path.unlink()
+    again = Steering(own)
+    again.resume(own)
+    take(again, run := Run(own), signed(pushed(PING, 6)))
+    assert (run.config.generation, kept.read()) == (None, None)
+    take(again, run, whole)
     pin(pop.parent / "token.config-key", public(OTHER))
     assert Steering(own).resume(own).generation is None
+
+
+def test_how_new_the_newest_was_has_a_file_of_its_own(pop: Path) -> None:
+    """On disk before the configuration; made or mended from that where it is not there or damaged; and each key counts for itself."""
+    own = load_config(pop)
+    file = own.agent.spool_dir / "config-generation.json"
+    kept = PushedFile(own.agent.spool_dir)
+    kept.path.mkdir()  # nothing can take its place: the configuration cannot be kept
+    take(Steering(own), run := Run(own), signed(pushed(PING + NRT)))
+    assert (run.config.generation, kept.generation(public(SIGNER))) == (7, 7)
+    kept.path.rmdir()
+    take(Steering(own), Run(own), signed(pushed(PING + NRT)))
+    for content in (None, b"", b"[]", b'{"generation": "8"}', b"[" * 900, b"\0" * 40):
+        file.unlink()
+        if content is not None:
+            file.write_bytes(content)
+        again = Steering(own)
+        assert again.resume(own).generation == 7
+        take(again, Run(own), signed(pushed(PING, 6)))
+        assert "it is older than 7" in str(again.refused)
+        assert kept.generation(public(SIGNER)) == 7, "mended"
+    take(Steering(own), Run(own), signed(pushed(PING, 8)))
+    assert kept.generation(public(SIGNER).replace("\n", "\r\n")) == 8
+    pin(pop.parent / "token.config-key", public(OTHER))
+    again = Steering(own)
+    run = Run(again.resume(own))
+    asyncio.run(again.take(signed(pushed(PING, 1), OTHER), public(OTHER), run.config, run.change))
+    assert (run.config.generation, kept.generation(public(OTHER)), kept.generation(public(SIGNER))) == (1, 1, 0), "a new key begins anew"
