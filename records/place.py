@@ -10,7 +10,7 @@ from typing import Literal
 from records.errors import UserError
 from records.units import FIBRE_KM_PER_S, SECOND
 
-__all__ = ["EARTH_RADIUS_KM", "PROVIDERS", "Site", "SiteKind", "fibre_floor_ns", "great_circle_km"]
+__all__ = ["EARTH_RADIUS_KM", "PROVIDERS", "SLUG", "Site", "SiteKind", "fibre_floor_ns", "great_circle_km"]
 
 SiteKind = Literal["pop", "region", "metro"]
 
@@ -27,7 +27,8 @@ PROVIDERS = {
     "oracle": "Oracle Cloud",
 }
 
-_SITE_ID = re.compile(r"[a-z0-9][a-z0-9._-]*(:[a-z0-9][a-z0-9._-]*)?")
+#: What the id of a site or an agent looks like, whole.
+SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*(:[a-z0-9][a-z0-9._-]*)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Site:
     metro: str | None = None
 
     def __post_init__(self) -> None:
-        if not _SITE_ID.fullmatch(self.id):
+        if not SLUG.fullmatch(self.id):
             raise UserError(
                 f"site id {self.id!r} is not a slug; use lower-case letters, digits, '.', '_', '-', as in 'sin' or 'aws:us-east-1'"
             )

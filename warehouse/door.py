@@ -29,6 +29,7 @@ from starlette.responses import JSONResponse, Response
 
 from records.batch import HEADER_VERSION
 from records.errors import ConfigError, OutsideError
+from records.place import SLUG
 from warehouse.publications import Publications
 from warehouse.refusal import Refusal
 from warehouse.roster import DIGEST_LENGTH, MAX_GRACE, Refused, Roster, digest
@@ -115,6 +116,9 @@ class Door:
         file = self._file()
         body = await _body(request, {"invitation": _INVITATION, "agent": _NAME, "site": _NAME, "secret_sha256": _DIGEST})
         invitation, agent, site = str(body["invitation"]), str(body["agent"]), str(body["site"])
+        for name in ("agent", "site"):  # who was let in under another name before goes on
+            if not SLUG.fullmatch(str(body[name])):
+                raise Refusal(400, "unreadable", f"{name} must be a slug such as 'sin-1' or 'aws:us-east-1' (a-z, 0-9, '.', '_', '-')")
         now = datetime.now(UTC)
 
         def make(roster: Roster) -> Roster:

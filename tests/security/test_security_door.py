@@ -67,6 +67,11 @@ FORBIDDEN: dict[str, tuple[str, str, dict[str, str], Any, int, str]] = {
     "a used invitation": ("POST", ENROLL, {}, enrolment(USED), 403, "invitation"),
     "a used invitation under its agent's name": ("POST", ENROLL, {}, enrolment(USED, "used-1"), 403, "invitation"),
     "an invitation at another site": ("POST", ENROLL, {}, enrolment(OPEN, site="fra"), 403, "invitation"),
+    **{
+        f"an enrolment as {name!r}": ("POST", ENROLL, {}, enrolment(OPEN, name), 400, "unreadable")
+        for name in ("a/../b", "../b", ".", "A", "a\\b", "a:b:c", "-a", "a%2f", "<a>", "a'b")
+    },
+    "an enrolment at a site that is none": ("POST", ENROLL, {}, enrolment(OPEN, site="sin/../fra"), 400, "unreadable"),
     "another agent's name": ("POST", ENROLL, {}, enrolment(OPEN, "sin-1"), 409, "taken"),
     "a revoked agent's name": ("POST", ENROLL, {}, enrolment(OPEN, "mallory-1"), 409, "taken"),
     "another agent's secret as one's own": ("POST", ENROLL, {}, enrolment(OPEN, secret=digest(SECRETS["fra-1"])), 409, "taken"),
