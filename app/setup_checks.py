@@ -13,6 +13,7 @@ from typing import Literal
 
 from probes.client import check_collector_url
 from probes.config import AgentConfig, load_config
+from probes.secret import is_credential
 from records.errors import IsochroneError, UserError
 
 __all__ = ["Finding", "Level", "agent_findings", "collector_findings", "disk", "warehouse_findings"]
@@ -200,7 +201,7 @@ def _secret(key: str, file: Path) -> Finding:
     except OSError as error:
         remedy = "run doctor as the agent's user, or as root"
         return Finding(area="agent", name=key, works=False, found=f"{file}: {error.strerror}", remedy=remedy)
-    is_closed = not mode & 0o077
+    is_closed = not mode & 0o077 or is_credential(file)
     readable = os.access(file, os.R_OK)
     remedy = "" if is_closed else f"chmod 600 {file}, and replace the secret: others could read it (`isochrone agent rotate`)"
     if not readable:

@@ -18,7 +18,7 @@ from pathlib import Path
 from probes.segment import fsync_folder
 from records.errors import ConfigError, OutsideError
 
-__all__ = ["SecretFile", "digest"]
+__all__ = ["SecretFile", "digest", "is_credential"]
 
 
 def digest(secret: str) -> str:
@@ -34,7 +34,7 @@ class SecretFile:
         self._next = path.with_name(f"{path.name}.next")
 
     def read(self) -> str:
-        """The secret in use. Raises ConfigError when it cannot be read or is no single word."""
+        """The secret in use. Raises ConfigError when it cannot be read, others can read it too, or it is no single word."""
         try:
             return self._read(self.path)
         except FileNotFoundError:
@@ -93,7 +93,12 @@ class SecretFile:
 
     def _read(self, path: Path) -> str:
         try:
-            secret = path.read_text(encoding="ascii").strip()
+            with path.open(encoding="ascii") as file:
+                if os.fstat(file.fileno()).st_mode & 0o077 and not is_credential(path):
+                    raise ConfigError(
+                        f"{self._key} {path} can be read by others; chmod 600 {path}, and replace the secret (`isochrone agent rotate`)"
+                    )
+                secret = file.read().strip()
         except FileNotFoundError:
             raise
         except UnicodeDecodeError:  # whose text would carry what was read
@@ -120,6 +125,12 @@ class SecretFile:
             if draft is not None:
                 draft.unlink(missing_ok=True)
             raise OutsideError(f"{self._key} {path} cannot be written: {error.strerror}") from error
+
+
+def is_credential(path: Path) -> bool:
+    """Whether systemd handed it over: the mode of such a file shows the mask of its access list, which names this unit alone."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and Path(str(folder)) in path.absolute().parents
 
 
 def _give_to_owner_of(fd: int, path: Path) -> None:

@@ -152,6 +152,7 @@ def test_a_wrong_token_keeps_the_data_and_the_right_one_delivers_it(tmp_path: Pa
     tokens, token = tmp_path / "tokens.json", tmp_path / "token"
     tokens.write_text(json.dumps({"sin-1": "a-token-of-many-letters"}))
     tokens.chmod(0o600)
+    token.touch(mode=0o600)
     token.write_text("not-the-token-of-this-agent")
     config = write_config(tmp_path, f"http://127.0.0.1:{port}", token_file=token, drain_s=3)
     with collector(warehouse, port, "--tokens", str(tokens)):
@@ -181,6 +182,26 @@ def test_check_passes_with_everything_in_place(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert [check["name"] for check in json.loads(done.stdout)["checks"] if not check["ok"]] == ["collector"]
     assert "1 of" in done.stderr
+
+
+def test_a_token_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+    """`check` fails and `run` sends nothing, both with the command that mends it; what was measured goes out after that."""
+    port, warehouse, token = free_port(), tmp_path / "wh", tmp_path / "token"
+    token.write_text("a-token-of-many-letters")
+    config = write_config(tmp_path, f"http://127.0.0.1:{port}", token_file=token, drain_s=10)
+    said = f"collector.token_file {token} can be read by others; chmod 600 {token}"
+    with collector(warehouse, port):
+        token.chmod(0o644)
+        checked = isochrone("agent", "check", "--config", str(config), "--json")
+        assert checked.returncode == 1
+        (failed,) = [check for check in json.loads(checked.stdout)["checks"] if not check["ok"]]
+        assert said in failed["detail"]
+        token.chmod(0o666)
+        assert said in isochrone("agent", "run", "--config", str(config), "--seconds", "1").stderr
+        token.chmod(0o600)
+        assert isochrone("agent", "check", "--config", str(config)).returncode == 0
+        assert "none wait" in isochrone("agent", "run", "--config", str(config), "--seconds", "1").stderr
+        assert rows(warehouse, "SELECT count(DISTINCT boot) AS boots FROM ping_sample")[0]["boots"] == 2
 
 
 @pytest.mark.parametrize(("offset_s", "said"), [(3600, "ahead of the collector's: from ten minutes on"), (-3600, "behind the collector's")])

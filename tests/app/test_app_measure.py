@@ -261,6 +261,7 @@ def collector(status: int) -> Iterator[tuple[str, list[tuple[dict[str, str], byt
 
 def test_store_sends_one_batch_under_the_given_names(tmp_path: Path) -> None:
     """--store: a gzip batch of the same measurements that were printed, with agent, sites, medium and token."""
+    (tmp_path / "token").touch(mode=0o600)
     (tmp_path / "token").write_text("s3cret")
     names = ["--agent", "laptop", "--src", "ber", "--dst", "fra", "--medium", "backbone", "--token-file", str(tmp_path / "token")]
     with reflector() as port, collector(200) as (url, got):

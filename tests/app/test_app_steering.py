@@ -215,6 +215,7 @@ def test_no_secret_goes_to_another_host_without_tls(tmp_path: Path, command: lis
     """Refused before anything is sent; a key of the configuration and an option allow it; loopback and sockets need neither."""
     config = pop(tmp_path, "http://collector.example:8600", "far-1")
     config.write_text(config.read_text().replace("[collector]", "drain_s = 0\n[collector]"))
+    (tmp_path / "far-1.token").touch(mode=0o600)
     (tmp_path / "far-1.token").write_text("secret-of-far-1")
     refused = isochrone("agent", *command, "--config", config)
     assert isinstance(refused.exception, UserError)

@@ -16,6 +16,7 @@ from probes_collector import Collector, served, served_on_a_socket
 
 from probes.client import Answer, CollectorClient, check_collector_url
 from probes.clock import wall_offset_ns
+from probes.secret import SecretFile
 from probes.spool import QUARANTINE, Spool
 from probes.uplink import Backoff, Uplink, Verdict, judge
 from records.batch import HEADER_AGENT, HEADER_BOOT, HEADER_CLOCK_SET, HEADER_SENT_AT, HEADER_SEQUENCE, BatchName
@@ -58,6 +59,7 @@ def drain(*args: object, **kwargs: object) -> tuple[Uplink, list[float | None]]:
 
 def test_a_batch_arrives_with_its_name_its_token_and_its_lines(collector: Collector, spool: Spool, tmp_path: Path) -> None:
     """Headers name (agent, boot, sequence), the bearer token is the file's, the body is the gzipped lines; then it is deleted."""
+    (tmp_path / "token").touch(mode=0o600)
     (tmp_path / "token").write_text("s3cret\n")
     fill(spool, 3)
     uplink, pauses = drain(spool, collector.url, tmp_path / "token")
@@ -273,16 +275,35 @@ def test_a_cancelled_send_is_sent_again_the_same(collector: Collector, spool: Sp
 
 
 def test_a_token_that_cannot_be_read_keeps_the_batch(collector: Collector, spool: Spool, tmp_path: Path) -> None:
-    """Missing, empty or two-word token files: the batch waits and the trouble names the file; no request goes out."""
+    """Missing, empty, two words, a control character, open to others: the batch waits, the trouble names the file, no request goes out."""
     fill(spool, 1)
-    for content in (None, "", "two words"):
-        path = tmp_path / "token"
+    path = tmp_path / "token"
+    for content in (None, "", "two words", "q7x\x01ret", "q7x\x7fret", "q7xr\u00e9t"):
         if content is not None:
+            path.touch(mode=0o600)
             path.write_text(content)
         uplink, _ = drain(spool, collector.url, path)
         assert uplink.trouble is not None
         assert str(path) in uplink.trouble
+        assert "q7x" not in uplink.trouble
+    path.write_text("s3cret")
+    for mode in (0o644, 0o666, 0o640, 0o602):
+        path.chmod(mode)
+        uplink, _ = drain(spool, collector.url, path)
+        assert f"{path} can be read by others; chmod 600 {path}" in str(uplink.trouble)
     assert (spool.waiting, collector.requests) == (1, [])
+
+
+def test_a_credential_of_the_unit_is_the_agents_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd shows the mask of an access list as the group's mode; beside its folder that is refused."""
+    for folder in ("credentials", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "token").write_text("s3cret")
+        (tmp_path / folder / "token").chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert SecretFile(tmp_path / "credentials" / "token").read() == "s3cret"
+    with pytest.raises(ConfigError, match="chmod 600"):
+        SecretFile(tmp_path / "elsewhere" / "token").read()
 
 
 def test_send_raises_when_there_is_no_answer(unused_port: int) -> None:
