@@ -18,7 +18,7 @@ import re
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from warehouse.faults import outside
 from warehouse.reach import check_tables, functions, without_paths
 from warehouse.statements import statement
 
-__all__ = ["MEMORY_MB", "TABLE_FUNCTIONS", "ColumnDoc", "SqlResult", "TableDoc", "bounded_process", "run", "schema"]
+__all__ = ["MEMORY_MB", "TABLE_FUNCTIONS", "ColumnDoc", "SqlResult", "TableDoc", "bounded_process", "distinct", "run", "schema"]
 
 #: Table functions a query may use; all of them only compute, or list what the schema already says.
 TABLE_FUNCTIONS = frozenset(
@@ -160,6 +160,8 @@ def bounded_process(memory_mb: int, *, spare_mb: int = 512) -> Iterator[None]:
 def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float = 10.0, memory_mb: int = MEMORY_MB) -> SqlResult:
     """The answer to one statement (SELECT, WITH, FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN) in at most `row_limit` rows.
 
+    Its columns have names that differ (`distinct`).
+
     Raises UserError when it is not one such statement, does not hold, takes longer than `timeout_s` or needs more than
     `memory_mb`, for its work or for its answer; OutsideError when a file of the warehouse cannot be read.
     """
@@ -184,6 +186,7 @@ def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float 
         row = cursor.execute("FROM wh.current_snapshot()").fetchone()
         assert row is not None
         table, truncated = _fetch(cursor.execute(text), row_limit, memory_mb << 20)
+        table = table.rename_columns(distinct(table.column_names))
         if is_plan:
             table = _plan(table, wh.data_path)
     except (duckdb.OutOfMemoryException, MemoryError) as error:
@@ -199,6 +202,22 @@ def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float 
         timer.join()
         cursor.close()
     return SqlResult(table=table, truncated=truncated, snapshot_id=int(row[0]), elapsed_s=time.perf_counter() - began)
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names, a later one that was there before with a number: grids, dictionaries and files have one column of a name.
+
+    >>> distinct(["src", "dst", "src", "src_2", "src"])
+    ['src', 'dst', 'src_2', 'src_2_2', 'src_3']
+    """
+    found: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in found:
+            number += 1
+            free = f"{name}_{number}"
+        found.append(free)
+    return found
 
 
 def _told(error: duckdb.Error) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -13,6 +12,7 @@ from app import data, frame, text
 from app.charts import quick
 from app.components import complete
 from app.sql_examples import SQL_EXAMPLES, SQL_IMPORTED
+from warehouse import output
 
 ROW_LIMIT = 10_000
 TIMEOUT_S = 10.0
@@ -46,13 +46,6 @@ def tree_of(tables: Sequence[Any]) -> str:
     return "".join(f"<h4>{escape(shelf)}</h4>{''.join(found)}" for shelf, found in shelves.items() if found)
 
 
-def parquet_of(table: Any) -> bytes:
-    """A result as a Parquet file."""
-    out = io.BytesIO()
-    table.to_pandas().to_parquet(out, index=False)
-    return out.getvalue()
-
-
 def _result(result: Any) -> None:
     table = result.table
     size = f"{text.plural(table.num_rows, 'row')}, {text.plural(table.num_columns, 'column')}"
@@ -72,7 +65,7 @@ def _result(result: Any) -> None:
         )
         st.download_button(
             "Parquet",
-            lambda: parquet_of(table),
+            lambda: output.encode(table, "parquet"),
             file_name="result.parquet",
             mime="application/vnd.apache.parquet",
             on_click="ignore",

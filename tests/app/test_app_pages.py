@@ -18,7 +18,7 @@ import streamlit as st
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
-from app import data
+from app import data, frame
 from app.dashboard import SCRIPT
 from warehouse import open_warehouse
 
@@ -251,6 +251,14 @@ def test_sql_runs_and_refuses(opened: Open, world: Path) -> None:
     at.button[0].click().run()
     assert at.error
     assert not at.exception
+
+
+def test_sql_shows_columns_of_one_name_as_two(opened: Open, world: Path) -> None:
+    """Two columns called a are two, each with its own value, as `isochrone sql` names them; no field of the CSV is lost."""
+    at = opened(world, "sql", q="SELECT 1 AS a, 2 AS a")
+    at.button[0].click().run()
+    assert at.dataframe[0].value.to_dict("records") == [{"a": 1, "a_2": 2}]
+    assert frame.csv_of(at.session_state["result"].table.to_pydict())() == "a,a_2\r\n1,2\r\n"
 
 
 def test_every_sql_example_runs(world: Path) -> None:

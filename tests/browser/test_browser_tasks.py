@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 from test_browser_pages import (  # noqa: F401  fixtures
     MAP,
@@ -106,6 +107,14 @@ def test_the_main_tasks(served: str, browser: tuple[Any, list[str]], tmp_path: P
     rows = saved.read_text().split()
     assert rows[0] == "n"
     assert int(rows[1]) == 14  # the sites of the test world
+
+    page.goto(f"{served}/sql?q=SELECT%201%20AS%20a,%202%20AS%20a")
+    page.get_by_role("button", name="Run").click()
+    page.get_by_text("1 row, 2 columns").wait_for(timeout=15_000)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Parquet", exact=True).click()
+    waiting.value.save_as(tmp_path / "result.parquet")
+    assert pq.read_table(tmp_path / "result.parquet").to_pylist() == [{"a": 1, "a_2": 2}]
 
     assert leaks == []
     assert errors == []

@@ -14,6 +14,7 @@ from warehouse_builders import ping, put, trace
 
 from records.errors import UserError
 from warehouse import Warehouse, open_warehouse
+from warehouse.output import rows
 from warehouse.reach import OWN_VIEWS
 from warehouse.workbench import bounded_process, run, schema
 
@@ -252,6 +253,13 @@ def test_rows_are_limited_and_said_to_be(filled: Warehouse) -> None:
     result = run(filled, "FROM range(11)", row_limit=10)
     assert (result.table.num_rows, result.truncated) == (10, True)
     assert run(filled, "FROM range(100000000000)", row_limit=5000).table.num_rows == 5000
+
+
+def test_columns_of_one_name_are_told_apart(filled: Warehouse) -> None:
+    """A self-join's second `src` is `src_2`, and a name that is taken by a column of its own is not given again."""
+    result = run(filled, "SELECT 1 AS src, 2 AS dst, 3 AS src, 4 AS src_2, 5 AS src")
+    assert result.table.to_pylist() == [{"src": 1, "dst": 2, "src_2": 3, "src_2_2": 4, "src_3": 5}]
+    assert rows(result.table) == result.table.to_pylist()
 
 
 def test_time_is_limited(filled: Warehouse) -> None:
