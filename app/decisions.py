@@ -16,7 +16,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import answers, data, whatif, worked_cases
+from app import answers, data, text, whatif, worked_cases
 from app.data import Source
 from app.memory import memory_of
 from app.placing import place_answer, placement_json
@@ -279,5 +279,5 @@ def scenario_problem(document: object, known: Sequence[str]) -> str | None:
     try:
         parse(document, known=known)
     except IsochroneError as error:
-        return str(error)
+        return text.sentence(str(error))
     return None

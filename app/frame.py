@@ -40,6 +40,7 @@ __all__ = [
     "strip",
     "strip_html",
     "styles",
+    "tell",
     "theme",
     "usual_pair",
     "view",
@@ -100,18 +101,19 @@ def guard() -> Iterator[None]:
     """Show an error made on purpose as its one sentence; a "no" is information, not a fault."""
     try:
         yield
-    except NoAnswer as error:
-        st.info(_sentence(str(error)), icon=":material/info:")
     except IsochroneError as error:
-        words, _, drawing = str(error).partition("\n")
-        st.error(_sentence(words), icon=":material/error:")
-        if drawing.strip():  # a database's own drawing of where a query went wrong keeps its columns
-            st.code(drawing.strip("\n"), language=None)
+        tell(error)
 
 
-def _sentence(words: str) -> str:
-    words = words.strip()
-    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "`")) else ".")
+def tell(problem: IsochroneError | str) -> None:
+    """Show an error made on purpose, or its words, as every page does: one sentence."""
+    words, _, drawing = str(problem).partition("\n")
+    if isinstance(problem, NoAnswer):
+        st.info(text.sentence(words), icon=":material/info:")
+    else:
+        st.error(text.sentence(words), icon=":material/error:")
+    if drawing.strip():  # a database's own drawing of where a query went wrong keeps its columns
+        st.code(drawing.strip("\n"), language=None)
 
 
 def head(title: str, caption: str) -> None:

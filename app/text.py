@@ -32,6 +32,7 @@ __all__ = [
     "milliseconds",
     "percent",
     "plural",
+    "sentence",
     "site_label",
     "usd",
     "window_of",
@@ -247,6 +248,18 @@ def clock(at: datetime | None) -> str:
     '2026-05-04 03:02:01 UTC'
     """
     return UNKNOWN if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def sentence(words: str) -> str:
+    """An error's message as it reads on a page: errors start small and have no full stop (records.errors).
+
+    >>> sentence("unknown site 'nosuch'; did you mean nou")
+    "Unknown site 'nosuch'; did you mean nou."
+    >>> sentence("Table with name nosuch does not exist!")
+    'Table with name nosuch does not exist!'
+    """
+    words = words.strip()
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?", "…", "`")) else ".")
 
 
 def site_label(site: Site | None, site_id: str) -> str:

@@ -261,6 +261,27 @@ def test_sql_shows_columns_of_one_name_as_two(opened: Open, world: Path) -> None
     assert frame.csv_of(at.session_state["result"].table.to_pydict())() == "a,a_2\r\n1,2\r\n"
 
 
+def test_every_error_reads_alike() -> None:
+    """An error that is raised, one that is told, and words that a form gives: a sentence with a capital and one full stop."""
+
+    def script() -> None:
+        from app import decisions, frame
+        from records.errors import NoAnswer, UserError
+
+        with frame.guard():
+            raise UserError("no site; name one\n  here\n  ^")
+        frame.tell(UserError("no site; name one"))
+        frame.tell(NoAnswer("no route keeps 1 ms"))
+        frame.tell(decisions.scenario_problem({"name": "new", "edits": [{"op": "fail_site", "site": "nosuch"}]}, ["nou"]) or "")
+
+    at = AppTest.from_function(script).run()
+    assert not at.exception
+    told = "No site; name one."
+    assert [error.value for error in at.error] == [told, told, "Unknown site 'nosuch'; did you mean nou."]
+    assert [info.value for info in at.info] == ["No route keeps 1 ms."]
+    assert [code.value for code in at.code] == ["  here\n  ^"]
+
+
 def test_every_sql_example_runs(world: Path) -> None:
     """Each example of the SQL page runs against the schema as it is and gives at least one row."""
     from app.sql_examples import SQL_EXAMPLES, SQL_IMPORTED
