@@ -193,7 +193,10 @@ def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float 
         raise UserError(f"the query needs more memory than the {memory_mb} MB a query may use; aggregate or narrow it") from error
     except duckdb.Error as error:
         if expired.is_set() or isinstance(error, duckdb.InterruptException):
-            raise UserError(f"the query took longer than {timeout_s:g} s; narrow its window or its sites, or raise the limit") from error
+            raise UserError(
+                f"the query took longer than {timeout_s:g} s, the limit here; narrow its window or its sites, or give it more time with "
+                "`isochrone sql --timeout SECONDS`"
+            ) from error
         if (fault := outside(error)) is not None:
             raise fault from error
         raise UserError(_told(error)) from error

@@ -16,6 +16,8 @@ from warehouse import output
 
 ROW_LIMIT = 10_000
 TIMEOUT_S = 10.0
+#: A larger answer is not drawn: the browser would stand still, and Streamlit sends no more than 200 MB at once.
+SHOWN_BYTES = 50_000_000
 
 
 def _example() -> None:
@@ -56,7 +58,7 @@ def _result(result: Any) -> None:
         st.caption(note)
         st.download_button(
             "CSV",
-            frame.csv_of(table.to_pydict()),
+            lambda: frame.csv_of(table.to_pydict())(),
             file_name="result.csv",
             mime="text/csv",
             on_click="ignore",
@@ -72,6 +74,13 @@ def _result(result: Any) -> None:
             icon=":material/download:",
             type="tertiary",
         )
+    if table.nbytes > SHOWN_BYTES:
+        st.info(
+            f"The answer has {text.bytes_(table.nbytes)}, and this page shows {text.bytes_(SHOWN_BYTES)} at most: save it as CSV or Parquet, "
+            "or narrow the query.",
+            icon=":material/info:",
+        )
+        return
     st.dataframe(table, hide_index=True, height=min(420, 37 * (max(1, table.num_rows) + 1)), placeholder="NULL")
     axes = quick.axes(table)
     if axes is not None and table.num_rows > 1:

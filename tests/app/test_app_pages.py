@@ -261,6 +261,35 @@ def test_sql_shows_columns_of_one_name_as_two(opened: Open, world: Path) -> None
     assert frame.csv_of(at.session_state["result"].table.to_pydict())() == "a,a_2\r\n1,2\r\n"
 
 
+def test_sql_says_what_it_cannot_show(opened: Open, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer too large to be drawn, a table that is not there, too little time: one sentence each, that ends once and can be followed."""
+
+    def asked(query: str) -> AppTest:
+        at = opened(world, "sql", q=query)
+        at.button[0].click().run()
+        assert not at.exception
+        assert not at.dataframe
+        return at
+
+    at = asked("SELECT repeat('x', 60000000) AS a")
+    assert [info.value for info in at.info] == [
+        "The answer has 60.0 MB, and this page shows 50.0 MB at most: save it as CSV or Parquet, or narrow the query."
+    ]
+    assert [button.label for button in at.get("download_button")] == ["CSV", "Parquet"]
+    at = asked("FROM nosuch")
+    assert at.error[0].value.endswith("does not exist!")
+    monkeypatch.setattr(data.workbench, "run", functools.partial(_hurried, data.workbench.run))
+    at = asked("SELECT sum(a.i * b.i % 7) FROM range(1000000) AS a (i), range(1000000) AS b (i)")
+    assert at.error[0].value == (
+        "The query took longer than 0.2 s, the limit here; narrow its window or its sites, or give it more time with "
+        "`isochrone sql --timeout SECONDS`"
+    )
+
+
+def _hurried(run: Callable[..., Any], *arguments: Any, **limits: Any) -> Any:
+    return run(*arguments, **{**limits, "timeout_s": 0.2})
+
+
 def test_every_error_reads_alike() -> None:
     """An error that is raised, one that is told, and words that a form gives: a sentence with a capital and one full stop."""
 
