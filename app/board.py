@@ -1,12 +1,13 @@
-"""Where the picture of the Overview hangs that a new visit gets with its page (app.poster makes it).
+"""What is added to Streamlit's page as it goes out: how the browser's history counts pages, and a picture of the Overview.
 
-It is added to the answer to a visit that would open the Overview as it opens by itself, and nowhere else.
+The picture (app.poster makes it) hangs here for a visit that would open the Overview as it opens by itself, and for no other.
 """
 
 from __future__ import annotations
 
 import gzip
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
@@ -70,19 +71,20 @@ class Home:
 
 
 class Poster:
-    """ASGI middleware: adds the board's picture to the page at the root of the server."""
+    """ASGI middleware: adds `history.js` to the page, whose name is any without a dot, and the board's picture at the root of the server."""
 
     def __init__(self, app: ASGIApp, board: Board) -> None:
         self.app = app
         self._board = board
+        self._script = b"<script>" + (Path(__file__).parent / "components" / "history.js").read_bytes() + b"</script>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, and add to the answer where it is the page."""
-        wanted = scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == "/" and not scope.get("root_path")
-        html = self._board.shown(scope["query_string"]) if wanted else None
-        if html is None:
+        wanted = scope["type"] == "http" and scope["method"] == "GET" and not scope.get("root_path")
+        if not wanted or "." in scope["path"] or scope["path"].startswith("/_stcore/"):
             await self.app(scope, receive, send)
             return
+        html = self._script + ((self._board.shown(scope["query_string"]) or b"") if scope["path"] == "/" else b"")
         # The whole page, as it is on the disk: what the browser has kept of it has another picture.
         asked = scope["headers"]
         scope = {**scope, "headers": [(name, value) for name, value in asked if name not in _CONDITIONS]}

@@ -20,6 +20,7 @@ from records.link import LinkEstimate
 from records.place import Site
 
 __all__ = [
+    "FOCUSED",
     "PAIR_PAGE",
     "PATHS_PAGE",
     "PLOTLY",
@@ -51,6 +52,8 @@ __all__ = [
 REFRESH_S = 15
 PAIR_PAGE = "app_pages/pair.py"
 PATHS_PAGE = "app_pages/paths.py"
+#: Where a session keeps the site that the Overview was focused on: pages that start from a site start from this one.
+FOCUSED = "focused"
 
 #: No logo and no button that would need another host; the wheel is left to the page.
 PLOTLY = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "toImage"], "scrollZoom": False}
@@ -247,7 +250,10 @@ def usual_pair(seen: View) -> tuple[str | None, str | None]:
 
 
 def pick_site(label: str, options: Sequence[str], sites: Mapping[str, Site], *, key: str, usual: str | None = None, **settings: Any) -> str:
-    """A list of sites to choose from, kept in the address under `key`."""
+    """A list of sites to choose from, kept in the address under `key`; one to start from (``src``) starts with the Overview's focus."""
+    focused = st.session_state.get(FOCUSED)
+    if key == "src" and focused in options:
+        usual = focused
     return address.choose(
         label,
         options,

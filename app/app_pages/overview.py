@@ -151,6 +151,7 @@ def _picture(seen: View) -> None:
                 titles=lambda site: text.site_label(seen.sites.get(site), site) if site else "All sites",
                 width=200,
             )
+            st.session_state[frame.FOCUSED] = focus
         frame.strip(picture.kpis(seen))
         if not seen.all_links:
             frame.need_links(seen)

@@ -204,6 +204,17 @@ def test_a_site_nobody_knows_in_the_address_is_named(opened: Open, world: Path) 
     assert at.session_state["src"] != "atlantis"
 
 
+def test_routes_start_from_the_site_that_was_focused(opened: Open, world: Path) -> None:
+    """From the Overview with a site in focus to Routes: from that site; without a focus from where a page opens by itself."""
+    at = opened(world, "overview", site="gru")
+    at.query_params.clear()
+    at.switch_page("app_pages/routes.py").run()
+    assert at.session_state["src"] == "gru"
+    at = opened(world, "overview")
+    at.switch_page("app_pages/routes.py").run()
+    assert at.session_state["src"] != "gru"
+
+
 def test_paths_keeps_silent_hops(opened: Open, world: Path) -> None:
     """The hop table has every TTL, the silent fifth among them, and the strip counts the change of path."""
     src, dst = dashboard_seed.FAULTS["changed"]

@@ -295,6 +295,27 @@ def test_a_link_shows_the_pair_it_names(served: str, browser: tuple[Any, list[st
     _until(lambda: "src=fra" in page.url and "dst=sin" in page.url, "the turned address", page)
 
 
+@pytest.mark.parametrize("browser", ["light"], indirect=True)
+def test_back_leads_to_the_page_before_as_it_was_left(served: str, browser: tuple[Any, list[str]]) -> None:
+    """Through pages that write their state into their address, and back: one step for each page, with the very address it had."""
+    context, _ = browser
+    page = _open(context, served, "?window=all&site=gru")
+    _until(lambda: _is_drawn(page, MAP), "the map", page)
+    left = [page.url]
+    for path, sign in (("routes", "src=gru"), ("scenario", "s="), ("mesh", "grid=")):
+        page.locator(f"[data-testid=stSidebarNav] a[href$='/{path}']").click()
+        _until(lambda path=path, sign=sign: f"/{path}?" in page.url and f"&{sign}" in page.url, f"the state of /{path}", page)
+        _settled(page)
+        left.append(page.url)
+    for address in reversed(left[:-1]):
+        page.go_back()
+        _until(lambda address=address: page.url == address, address, page)
+        _settled(page)
+        page.wait_for_timeout(500)
+        assert page.url == address
+    assert page.get_by_role("combobox", name="Focus").input_value().startswith("gru")
+
+
 @pytest.mark.parametrize("browser", ["dark"], indirect=True)
 def test_an_empty_warehouse_says_what_to_do(browser: tuple[Any, list[str]], tmp_path: Path) -> None:
     """Without a warehouse every page names the command that makes one, and none shows an exception box."""
