@@ -2,7 +2,8 @@
 
 Streamlit can bind a widget to the address itself, but writes what the list *reads* ("sin · Singapore"), which breaks when a
 title changes and cannot be typed. Here the value goes in (``?src=sin``). An address wins when a page is entered;
-after that the widget does. A value that is not among the options is named, and the usual one is shown.
+after that the widget does. A value that is not among the options is named, and the usual one is shown; so is what Streamlit's own binding
+(numbers, switches, lists of several) had to drop.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-__all__ = ["choose", "enter"]
+__all__ = ["choose", "enter", "entered"]
 
 T = TypeVar("T", str, int)
 
@@ -24,6 +25,45 @@ def enter(page: str) -> None:
         st.session_state["_taken"] = set()
     st.session_state["_entered"] = entered
     st.session_state["_page"] = page
+    st.session_state["_asked"] = {key: st.query_params.get_all(key) for key in st.query_params} if entered else {}
+
+
+def entered() -> None:
+    """At the end of the run that entered a page: name what its address asked for and none of its bound widgets could take."""
+    taken: set[str] = st.session_state.get("_taken", set())
+    for key, asked in st.session_state.pop("_asked", {}).items():
+        if key not in taken and key in st.session_state and not _is_kept(asked, st.session_state[key]):
+            _refuse(key, ", ".join(asked), _written(st.session_state[key]))
+
+
+def _is_kept(asked: Sequence[str], value: object) -> bool:
+    """Whether a widget's value is what an address asked for; free text is whatever was asked."""
+    if isinstance(value, list | tuple):
+        return {str(one) for one in value} >= {one for one in asked if one}
+    if isinstance(value, bool):
+        return asked[-1].lower() in (("true", "1", "on", "yes") if value else ("false", "0", "off", "no", ""))
+    if value is None or isinstance(value, int | float):
+        try:
+            return float(asked[-1]) == value
+        except ValueError:
+            return value is None and not asked[-1]
+    return True
+
+
+def _written(value: object) -> str:
+    """A widget's value in words."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _refuse(key: str, asked: str, shown: str) -> None:
+    """Name a value of the address that cannot be had; as code, since whoever made the link chose its text."""
+    said = f"{key}={asked}".replace("`", "'").replace("\n", " ")
+    said = said if len(said) <= 80 else f"{said[:79]}…"
+    st.toast(f"`{said}` in the address is not among the choices here; showing {shown}", icon=":material/error:", duration="long")
 
 
 def choose(
@@ -50,9 +90,7 @@ def choose(
         if asked in known:
             st.session_state[key] = known[asked]
         elif asked is not None:
-            st.toast(
-                f"{key}={asked} in the address is not among the choices here; showing {usual}", icon=":material/error:", duration="long"
-            )
+            _refuse(key, asked, titles(usual))
     if st.session_state.get(key) not in options:
         st.session_state[key] = usual
     if widget == "segmented_control":

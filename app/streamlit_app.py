@@ -60,3 +60,4 @@ with frame.guard():
     with turns.click():
         frame.sidebar()
         page.run()
+        address.entered()

@@ -215,6 +215,40 @@ def test_routes_start_from_the_site_that_was_focused(opened: Open, world: Path) 
     assert at.session_state["src"] != "gru"
 
 
+@pytest.mark.parametrize(
+    ("page", "asked", "shown"),
+    [
+        ("overview", {"site": "nosuch"}, "All sites"),
+        ("routes", {"to": "nosuch"}, "Best place"),
+        ("routes", {"objective": "foo"}, "First token"),
+        ("routes", {"budget": "-5"}, "none"),
+        ("routes", {"rules": "zzz"}, "none"),
+        ("placement", {"k": "999999"}, "8"),
+        ("cost", {"cameras": "-1"}, "1000"),
+        ("mesh", {"table": "perhaps"}, "off"),
+    ],
+)
+def test_what_an_address_cannot_have_is_named(opened: Open, world: Path, page: str, asked: dict[str, str], shown: str) -> None:
+    """Whichever widget takes it: the value as it was asked, and as it reads on the page what is shown instead."""
+    at = opened(world, page, **asked)
+    ((key, value),) = asked.items()
+    assert [toast.value for toast in at.toast] == [f"`{key}={value}` in the address is not among the choices here; showing {shown}"]
+
+
+@pytest.mark.parametrize(
+    ("page", "asked"),
+    [
+        ("routes", {"src": "gru", "budget": "900", "measured": "true", "objective": "ttft"}),
+        ("placement", {"k": "8", "prove": "false"}),
+        ("cost", {"cameras": "300"}),
+        ("inventory", {"find": "sing", "utm": "x"}),
+    ],
+)
+def test_what_an_address_can_have_is_shown_without_a_word(opened: Open, world: Path, page: str, asked: dict[str, str]) -> None:
+    """Values that are taken, usual ones that need not be said, free text, and what no widget is called."""
+    assert not opened(world, page, **asked).toast
+
+
 def test_paths_keeps_silent_hops(opened: Open, world: Path) -> None:
     """The hop table has every TTL, the silent fifth among them, and the strip counts the change of path."""
     src, dst = dashboard_seed.FAULTS["changed"]
