@@ -97,6 +97,11 @@ class Current(Background, Generic[S]):
             if known is not None:
                 known.windows[window] = self._clock()
 
+    def forget(self, place: str) -> None:
+        """Nothing is there any more: who asks next reads."""
+        with self._change:
+            self._places.pop(place, None)
+
     def refresh(self) -> float:
         """Read every place that is watched; how long that took, in seconds."""
         began = self._clock()
@@ -115,8 +120,7 @@ class Current(Background, Generic[S]):
                     self.prepare(source, window)
             except IsochroneError:  # who asks next reads, and is told what is wrong
                 log.debug("%s could not be read ahead", place, exc_info=True)
-                with self._change:
-                    self._places.pop(place, None)
+                self.forget(place)
             else:
                 self._put(place, source, self._clock() - start)
             finally:

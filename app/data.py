@@ -41,6 +41,7 @@ from routing.request import Request
 from routing.scenario import MatrixChange, compare_matrices
 from routing.served import Failure, Serving, State
 from warehouse import Warehouse, open_warehouse, queries, workbench
+from warehouse.connect import catalog_of
 from warehouse.moments import link_moments
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "failure",
     "failure_effects",
     "first",
+    "fresh",
     "inference",
     "inference_latest",
     "known",
@@ -113,20 +115,34 @@ def location() -> str:
     return os.environ.get("ISOCHRONE_WAREHOUSE") or DEFAULT_WAREHOUSE
 
 
-@st.cache_resource(show_spinner=False, max_entries=4)
 def opened(place: str) -> Warehouse:
-    """The warehouse at a place, opened once for the process."""
+    """The warehouse at a place, opened once for the process, and anew when there is another catalog than before.
+
+    Raises WarehouseMissing where there is none any more: what is open goes on without its files, and fails in words of its own.
+    """
+    return _opened(place, catalog_of(place))
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _opened(place: str, _catalog: tuple[int, int] | None) -> Warehouse:
     return open_warehouse(place)
 
 
 def source() -> Source | None:
-    """The newest snapshot of the warehouse as of the last tick; None where there is no warehouse yet."""
+    """The newest snapshot of the warehouse as of the last tick; None where there is no warehouse, yet or any more."""
     place = location()
     try:
         opened(place)
+        return CURRENT.of(place)
     except WarehouseMissing:
+        CURRENT.forget(place)
         return None
-    return CURRENT.of(place)
+
+
+def fresh(at: Source) -> Source:
+    """The newest source of a page that goes on looking. Raises WarehouseMissing where there is no warehouse any more."""
+    opened(at.location)
+    return source() or at
 
 
 def _newest(place: str) -> Source:

@@ -141,7 +141,8 @@ def sidebar() -> None:
     at = data.source()
     if at is None:
         st.session_state["view"] = None
-        st.sidebar.caption(f"No warehouse at `{data.location()}`")
+        with st.sidebar:
+            _missing()
         return
     newest = data.newest(at)
     usual = text.default_window(newest, at.now)
@@ -159,15 +160,31 @@ def sidebar() -> None:
             titles=text.MEDIUM_TITLES.__getitem__,
             help="What joins two sites. *Fastest of all* takes, for each pair, the medium with the least median RTT.",
         )
-        _provenance(at, newest)
+        _provenance(newest)
     st.session_state["view"] = View(at, window, medium, links, data.sites(at))
 
 
 @st.fragment(run_every=REFRESH_S)
-def _provenance(at: data.Source, newest: datetime | None) -> None:
+def _missing() -> None:
+    """That there is no warehouse, until there is one: then the page is drawn anew by itself."""
+    with guard():
+        if data.source() is not None:
+            st.rerun()
+        _say_missing()
+
+
+def _say_missing() -> None:
+    st.caption(f"No warehouse at `{data.location()}`")
+
+
+@st.fragment(run_every=REFRESH_S)
+def _provenance(newest: datetime | None) -> None:
     turns.give_way()
     with guard():
-        fresh = data.source() or at
+        fresh = data.source()
+        if fresh is None:
+            _say_missing()
+            return
         newest = data.newest(fresh) or newest
         told = f"newest sample **{text.age(data.age_s(newest))}** ago" if newest else "imports without a date"
         st.caption(f"Snapshot **{fresh.snapshot}** · {told}  \n`{fresh.location}`")

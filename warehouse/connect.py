@@ -36,7 +36,7 @@ from warehouse.place import CATALOG, DATA, Place, place, quoted
 if TYPE_CHECKING:
     from warehouse.stored import StoredNames
 
-__all__ = ["CATALOG", "DATA", "Mode", "Place", "Warehouse", "attach", "check_folder", "open_warehouse", "place"]
+__all__ = ["CATALOG", "DATA", "Mode", "Place", "Warehouse", "attach", "catalog_of", "check_folder", "open_warehouse", "place"]
 
 #: DuckLake asks PostgreSQL itself for the statistics by which it chooses files, if they have an index; else it copies all of them, for each
 #: column of a query. It makes none.
@@ -97,14 +97,21 @@ class Warehouse:
         return None if "://" in folder else NewFiles(Path(folder))
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own over the same database, for one thread; times come out in UTC."""
-        cursor = self._connection.cursor()
-        cursor.execute("USE wh")
+        """A connection of its own over the same database, for one thread; times come out in UTC.
+
+        Raises OutsideError where its catalog does not answer.
+        """
+        with reported():
+            cursor = self._connection.cursor()
+            cursor.execute("USE wh")
         return cursor
 
     def snapshot_id(self) -> int:
-        """The version of the whole warehouse: grows with every commit; an answer names the one it came from."""
-        with self.cursor() as cursor:
+        """The version of the whole warehouse: grows with every commit; an answer names the one it came from.
+
+        Raises OutsideError where its catalog does not answer.
+        """
+        with reported(), self.cursor() as cursor:
             row = cursor.execute("FROM wh.current_snapshot()").fetchone()
         assert row is not None
         return int(row[0])
@@ -185,7 +192,8 @@ class Warehouse:
                 connection.execute("SET lock_configuration = true")
                 self._workbenches[memory_mb] = connection
             cursor = self._workbenches[memory_mb].cursor()
-        cursor.execute("USE wh")
+        with reported():
+            cursor.execute("USE wh")
         return cursor
 
     def close(self) -> None:
@@ -234,6 +242,22 @@ def check_folder(location: Path) -> None:
         raise OutsideError(
             f"the warehouse {location} has its catalog but not its files: there is no folder {location / DATA}; put it back, or take a copy"
         )
+
+
+def catalog_of(location: str | Path) -> tuple[int, int] | None:
+    """Which catalog there is at a place now, told apart by its file: another after a warehouse was put in another's place.
+
+    None where no file says so: the warehouse is scaled out. Raises what `check_folder` does for a folder that is none, or none any more.
+    """
+    folder = place(location).folder
+    if folder is None:
+        return None
+    try:
+        seen = (folder / CATALOG).stat()
+    except OSError:
+        check_folder(folder)  # says what is wrong
+        raise WarehouseMissing(f"there is no warehouse at {folder}; {MAKE}") from None  # gone, and back, between the two
+    return seen.st_dev, seen.st_ino
 
 
 def _make_folder(location: Path) -> None:

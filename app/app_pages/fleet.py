@@ -106,7 +106,7 @@ def report_figure(found: Mapping[str, Sequence[Any]], theme: Theme) -> go.Figure
 def _live(seen: View) -> None:
     turns.give_way()
     with frame.guard():
-        fleet = data.agents(data.source() or seen.at)
+        fleet = data.agents(data.fresh(seen.at))
         frame.strip(_kpis(fleet))
         st.dataframe(
             fleet_table(fleet),

@@ -162,7 +162,7 @@ def _picture(seen: View) -> None:
 def _live(seen: View) -> None:
     turns.give_way()
     with frame.guard():
-        fresh = data.source() or seen.at
+        fresh = data.fresh(seen.at)
         seen = replace(seen, at=fresh, all_links=data.links(fresh, seen.window), sites=data.sites(fresh))
         _picture(seen)
         alarm_panel.panel(seen)

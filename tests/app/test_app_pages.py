@@ -18,8 +18,9 @@ import streamlit as st
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
-from app import data, frame
+from app import data, frame, text
 from app.dashboard import SCRIPT
+from records.errors import WarehouseMissing
 from warehouse import open_warehouse
 
 #: Needs nothing but the inventory.
@@ -390,6 +391,41 @@ def test_files_that_are_gone_are_one_sentence(opened: Open, world: Path, tmp_pat
     at = opened(tmp_path / "kept", page)
     assert len(at.error) == 1
     assert f"there is no folder {tmp_path / 'kept' / 'data'}; put it back, or take a copy" in at.error[0].value
+
+
+@pytest.mark.parametrize("page", ["overview", "sql", "inventory"])
+def test_a_warehouse_that_is_gone_is_one_sentence_until_it_is_back(opened: Open, world: Path, tmp_path: Path, page: str) -> None:
+    """Moved away under an open page: said as if there had never been one, with nothing kept forgotten; moved back, all is as it was."""
+    shutil.copytree(world, tmp_path / "kept")
+    at = opened(tmp_path / "kept", page)
+    (tmp_path / "kept").rename(tmp_path / "away")
+    for _ in range(2):
+        at.run()
+        assert not at.exception
+        assert not at.error
+        assert [info.value for info in at.info] == ([] if page in ALONE else [text.NO_DATA["warehouse"].format(location=tmp_path / "kept")])
+        assert any(f"No warehouse at `{tmp_path / 'kept'}`" in caption.value for caption in at.sidebar.caption)
+        st.cache_data.clear()
+    (tmp_path / "away").rename(tmp_path / "kept")
+    at.run()
+    assert not at.exception
+    assert not at.error
+    assert not at.info
+    assert any("Snapshot" in caption.value for caption in at.sidebar.caption)
+
+
+def test_what_goes_on_looking_is_told_that_the_warehouse_is_gone(opened: Open, world: Path, tmp_path: Path) -> None:
+    """A part of a page that refreshes by itself has no page around it that says so; what is put in the place of another is read."""
+    shutil.copytree(world, tmp_path / "kept")
+    opened(tmp_path / "kept")
+    seen = data.source()
+    assert seen is not None
+    (tmp_path / "kept").rename(tmp_path / "away")
+    with pytest.raises(WarehouseMissing, match=f"there is no warehouse at {tmp_path / 'kept'}"):
+        data.fresh(seen)
+    assert data.source() is None
+    shutil.copytree(tmp_path / "away", tmp_path / "kept")
+    assert data.fresh(seen).location == str(tmp_path / "kept")
 
 
 def test_sql_that_would_take_all_memory_is_one_sentence(opened: Open, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

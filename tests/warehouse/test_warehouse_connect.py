@@ -16,6 +16,7 @@ from warehouse_builders import NOW, ping, put
 
 from records.errors import NotPermitted, OutsideError, UserError, WarehouseMissing
 from warehouse import Warehouse, extensions, open_warehouse
+from warehouse.connect import catalog_of
 from warehouse.extensions import extension_path
 from warehouse.lock import FolderLock
 from warehouse.queries import measurement_counts
@@ -168,6 +169,24 @@ def test_a_catalog_without_its_files(own: Warehouse) -> None:
     with pytest.raises(OutsideError, match=r"not its files"):
         open_warehouse(place, mode="write")
     assert not (place / "data").exists()
+
+
+def test_a_folder_that_is_gone_while_it_is_open_is_said(kept: Path) -> None:
+    """Moved away under a reader: an error made on purpose, whatever is asked; which catalog is there is told by its file."""
+    before = catalog_of(kept)
+    with open_warehouse(kept) as wh:
+        assert wh.snapshot_id() >= 0
+        kept.rename(kept.with_name("away"))
+        with pytest.raises(OutsideError, match="the warehouse's catalog cannot be used"):
+            wh.snapshot_id()
+        with pytest.raises(OutsideError, match="the warehouse's catalog cannot be used"):
+            measurement_counts(wh)
+    with pytest.raises(WarehouseMissing, match="there is no warehouse at"):
+        catalog_of(kept)
+    kept.with_name("away").rename(kept)
+    assert catalog_of(kept) == before
+    shutil.copytree(kept, kept.with_name("copy"))
+    assert catalog_of(kept.with_name("copy")) != before
 
 
 def test_a_newer_warehouse_is_left_alone(kept: Path) -> None:
