@@ -71,7 +71,7 @@ class Home:
 
 
 class Poster:
-    """ASGI middleware: adds `history.js` to the page, whose name is any without a dot, and the board's picture at the root of the server."""
+    """ASGI middleware: adds `history.js` to the page (any name without a dot), and the board's picture at the root of the server."""
 
     def __init__(self, app: ASGIApp, board: Board) -> None:
         self.app = app

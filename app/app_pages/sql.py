@@ -48,6 +48,11 @@ def tree_of(tables: Sequence[Any]) -> str:
     return "".join(f"<h4>{escape(shelf)}</h4>{''.join(found)}" for shelf, found in shelves.items() if found)
 
 
+def csv_text(table: Any) -> str:
+    """A result as CSV, made when it is asked for: a large one takes a while."""
+    return frame.csv_of(table.to_pydict())()
+
+
 def _result(result: Any) -> None:
     table = result.table
     size = f"{text.plural(table.num_rows, 'row')}, {text.plural(table.num_columns, 'column')}"
@@ -58,7 +63,7 @@ def _result(result: Any) -> None:
         st.caption(note)
         st.download_button(
             "CSV",
-            lambda: frame.csv_of(table.to_pydict())(),
+            lambda: csv_text(table),
             file_name="result.csv",
             mime="text/csv",
             on_click="ignore",
@@ -76,8 +81,8 @@ def _result(result: Any) -> None:
         )
     if table.nbytes > SHOWN_BYTES:
         st.info(
-            f"The answer has {text.bytes_(table.nbytes)}, and this page shows {text.bytes_(SHOWN_BYTES)} at most: save it as CSV or Parquet, "
-            "or narrow the query.",
+            f"The answer has {text.bytes_(table.nbytes)}, and this page shows {text.bytes_(SHOWN_BYTES)} at most: save it as CSV or "
+            "Parquet, or narrow the query.",
             icon=":material/info:",
         )
         return

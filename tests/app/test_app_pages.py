@@ -308,7 +308,7 @@ def test_sql_shows_columns_of_one_name_as_two(opened: Open, world: Path) -> None
 
 
 def test_sql_says_what_it_cannot_show(opened: Open, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer too large to be drawn, a table that is not there, too little time: one sentence each, that ends once and can be followed."""
+    """An answer too large to be drawn, a table that is not there, too little time: one sentence each that can be followed."""
 
     def asked(query: str) -> AppTest:
         at = opened(world, "sql", q=query)
