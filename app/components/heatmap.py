@@ -18,12 +18,12 @@ from records.link import LinkEstimate
 from records.place import Site
 from records.units import ms
 
-__all__ = ["Grid", "draw", "grid", "heat_spec"]
+__all__ = ["HTML", "SCRIPTS", "Grid", "draw", "grid", "heat_spec"]
 
 _STEPS = 254
 _HERE = Path(__file__).parent
 #: One script of several files, each for one thing.
-_SCRIPTS = ("canvas.js", "heatmap_draw.js", "heatmap.js")
+SCRIPTS = ("canvas.js", "heatmap_draw.js", "heatmap.js")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def _groups(sites: Sequence[Site]) -> list[dict[str, Any]]:
     return groups
 
 
-_HTML = """<div class="heat"><canvas class="cells" tabindex="0" role="application" aria-label="Heat map"></canvas>
+HTML = """<div class="heat"><canvas class="cells" tabindex="0" role="application" aria-label="Heat map"></canvas>
 <div class="tip" aria-live="polite"></div>
 <div class="legend"><span class="title"></span><span class="low"></span>
 <canvas class="bar" aria-hidden="true"></canvas><span class="high"></span>
@@ -156,9 +156,9 @@ _HTML = """<div class="heat"><canvas class="cells" tabindex="0" role="applicatio
 def _component() -> Any:
     return st.components.v2.component(
         "isochrone_heatmap",
-        html=_HTML,
+        html=HTML,
         css=(_HERE / "heatmap.css").read_text("utf-8"),
-        js="\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS),
+        js="\n".join((_HERE / name).read_text("utf-8") for name in SCRIPTS),
     )
 
 

@@ -13,7 +13,8 @@ function painter(state) {
     const { data } = state;
     context.font = `12px ${data.font}`;
     const widest = (labels) => labels.reduce((most, item) => Math.max(most, context.measureText(item.label).width), 0);
-    const left = Math.min(190, Math.ceil(widest(data.rows)) + (data.row_groups.length > 1 ? 26 : 14));
+    const band = data.row_groups.length > 1 ? 18 : 0;
+    const left = Math.min(190, Math.ceil(widest(data.rows)) + 14 + band);
     const longest = widest(data.columns);
     const available = state.canvas.clientWidth - left - 8;
     const tilt = longest + 10 > Math.min(available / data.columns.length, 132);
@@ -24,7 +25,7 @@ function painter(state) {
     // Rows stay readable up to about 40; beyond that the picture is the message and a cell may be one pixel high.
     const rowHeight = clamp(Math.min(cell * 0.5, 640 / data.rows.length), data.rows.length > 120 ? 2 : 13, 38);
     const right = left + cell * data.columns.length;
-    return { left, top, cell, rowHeight, tilt, right, height: Math.ceil(top + rowHeight * data.rows.length + 4) };
+    return { left, top, band, cell, rowHeight, tilt, right, height: Math.ceil(top + rowHeight * data.rows.length + 4) };
   }
 
   const shorten = (text, room) => {
@@ -91,7 +92,7 @@ function painter(state) {
     data.rows.forEach((row, r) => {
       if (r % everyRow && !(hot && hot.r === r)) return;
       context.fillStyle = hot && hot.r === r ? colours.text : colours.muted;
-      context.fillText(shorten(row.label, left - 12), left - 7, top + (r + 0.5) * rowHeight);
+      context.fillText(shorten(row.label, left - place.band - 12), left - 7, top + (r + 0.5) * rowHeight);
     });
     const everyColumn = Math.ceil(11 / cell);
     data.columns.forEach((column, c) => {
@@ -112,20 +113,32 @@ function painter(state) {
     });
     context.textAlign = "left";
     context.font = `600 11px ${data.font}`;
+    // One style down and across: the name at the start of a group, a line along it, a line between groups, through the cells alone.
+    context.fillStyle = colours.text;
     if (data.column_groups.length > 1) {
-      data.column_groups.forEach((group) => {
-        const x = left + group.from * cell;
-        const room = (group.to - group.from) * cell;
-        context.fillStyle = colours.text;
-        context.fillText(shorten(group.name, room - 4), x, 8);
-        context.fillStyle = colours.line;
-        context.fillRect(x, 16, room - 4, 1);
-        if (group.from > 0) context.fillRect(x - 1, 16, 1, state.height - 18);
+      data.column_groups.forEach((group) => context.fillText(shorten(group.name, (group.to - group.from) * cell - 4), left + group.from * cell, 8));
+    }
+    if (place.band) {
+      data.row_groups.forEach((group) => {
+        context.save();
+        context.translate(8, top + group.from * rowHeight + 2);
+        context.rotate(-Math.PI / 2);
+        context.textAlign = "right";
+        context.fillText(shorten(group.name, (group.to - group.from) * rowHeight - 4), 0, 0);
+        context.restore();
       });
     }
-    if (data.row_groups.length > 1) {
+    context.fillStyle = colours.muted;
+    if (data.column_groups.length > 1) {
+      data.column_groups.forEach((group) => {
+        context.fillRect(left + group.from * cell, 16, (group.to - group.from) * cell - 4, 1);
+        if (group.from > 0) context.fillRect(left + group.from * cell - 1, top, 1, rowHeight * rows);
+      });
+    }
+    if (place.band) {
       data.row_groups.forEach((group) => {
-        if (group.from > 0) { context.fillStyle = colours.text; context.fillRect(0, top + group.from * rowHeight - 1, left + columns * cell, 1); }
+        context.fillRect(16, top + group.from * rowHeight + 2, 1, (group.to - group.from) * rowHeight - 4);
+        if (group.from > 0) context.fillRect(left, top + group.from * rowHeight - 1, cell * columns, 1);
       });
     }
     for (const at of [state.cursor, hot]) {

@@ -15,7 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
+from app import metrics
+from app.components import heatmap
 from app.dashboard import argv, environment
+from app.theme import LIGHT
+from inventory.load import load
+from records.link import LinkEstimate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "app"))
 import dashboard_seed
@@ -293,6 +298,47 @@ def test_a_link_shows_the_pair_it_names(served: str, browser: tuple[Any, list[st
     assert "dst=fra" in page.url
     page.get_by_role("button", name="Reverse").click()
     _until(lambda: "src=fra" in page.url and "dst=sin" in page.url, "the turned address", page)
+
+
+def test_groups_of_a_heat_map_are_named_and_parted_alike_down_and_across(chromium: Any) -> None:
+    """All PoPs and regions against each other: names beside rows and over columns, lines of one colour, none through a label."""
+    places = [load().sites[name] for name in ("sin", "fra", "aws:eu-central-1", "aws:us-east-1", "azure:westeurope", "azure:eastus")]
+    links = [LinkEstimate(src=a.id, dst=b.id, medium="internet", rtt_p50_ns=10**7) for a in places for b in places if a is not b]
+    grid = heatmap.grid(places, links, "any", "any")
+    spec = heatmap.heat_spec(grid, metrics.METRICS["p50"], LIGHT)
+    folder = Path(heatmap.__file__).parent
+    script = "\n".join((folder / name).read_text("utf-8") for name in heatmap.SCRIPTS).replace(
+        "export default function", "const show = function"
+    )
+    page = chromium.new_page(viewport={"width": 1000, "height": 700})
+    page.set_content(heatmap.HTML)
+    drawn = page.evaluate(
+        """([script, data]) => {
+            const drawn = { rules: [], texts: [] };
+            const { fillRect, fillText } = CanvasRenderingContext2D.prototype;
+            CanvasRenderingContext2D.prototype.fillRect = function (x, y, width, height) {
+                if (Math.min(width, height) === 1 && Math.max(width, height) > 20) drawn.rules.push([this.fillStyle, x, y, width, height]);
+                return fillRect.call(this, x, y, width, height);
+            };
+            CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+                const at = this.getTransform().transformPoint({ x, y });
+                drawn.texts.push([text, at.x, at.y]);
+                return fillText.call(this, text, x, y);
+            };
+            document.querySelector('canvas.cells').style.width = '900px';
+            new Function(`${script}; return show;`)()({ data, parentElement: document.body, setTriggerValue: () => {} });
+            return drawn;
+        }""",
+        [script, spec],
+    )
+    page.close()
+    for group in ("PoPs", "AWS", "Azure"):
+        assert len({(x, y) for text, x, y in drawn["texts"] if text == group}) == 2, group
+    assert len({colour for colour, *_ in drawn["rules"]}) == 1
+    label = next(x for text, x, _ in drawn["texts"] if text == "azure:westeurope")  # only rows say the whole id; it ends here
+    parting = [(x, y) for _, x, y, width, _ in drawn["rules"] if width > 1 and y > 16]
+    assert len(parting) == 2
+    assert all(x > label for x, _ in parting)
 
 
 @pytest.mark.parametrize("browser", ["light"], indirect=True)
