@@ -330,6 +330,7 @@ def rules(colours: Theme) -> str:
         "[data-testid=stSidebarNavItems]{gap:0}[data-testid=stSidebarNavItems]>*{margin-top:0;padding-top:1px;padding-bottom:2px}"
         "[data-testid=stSidebarNavItems] li{margin-top:0;margin-bottom:0}[data-testid=stSidebarNavLinkContainer]{margin:0}"
         "[data-testid=stSidebarNavLink]{min-height:0;padding-top:0;padding-bottom:0;margin:0;align-items:center}"
+        f"[data-testid=stSidebarNavLink]:focus-visible{{outline:2px solid {colours.accent};outline-offset:-2px;box-shadow:none}}"
         "[data-testid=stSidebarNavSeparator]{padding-top:5px}"
         "[data-testid=stSidebarUserContent]{padding-bottom:10px}[data-testid=stSidebarUserContent] [data-testid=stVerticalBlock]{gap:7px}"
         "[data-testid=stMainBlockContainer]{padding-left:2.2rem;padding-right:2.2rem}"

@@ -300,6 +300,19 @@ def test_a_link_shows_the_pair_it_names(served: str, browser: tuple[Any, list[st
     _until(lambda: "src=fra" in page.url and "dst=sin" in page.url, "the turned address", page)
 
 
+def test_the_keyboard_is_seen_in_the_list_of_pages(served: str, browser: tuple[Any, list[str]]) -> None:
+    """The page that the Tab key has come to has an outline that stands out, in light and in dark."""
+    context, _ = browser
+    page = _open(context, served, "inventory")
+    link = page.locator("[data-testid=stSidebarNavLink]")
+    link.first.wait_for(timeout=30_000)
+    link.first.focus()
+    page.keyboard.press("Tab")
+    seen = page.evaluate("() => { const look = getComputedStyle(document.activeElement); return [look.outlineStyle, look.outlineWidth]; }")
+    assert page.evaluate("() => document.activeElement.dataset.testid") == "stSidebarNavLink"
+    assert seen == ["solid", "2px"]
+
+
 def test_groups_of_a_heat_map_are_named_and_parted_alike_down_and_across(chromium: Any) -> None:
     """All PoPs and regions against each other: names beside rows and over columns, lines of one colour, none through a label."""
     places = [load().sites[name] for name in ("sin", "fra", "aws:eu-central-1", "aws:us-east-1", "azure:westeurope", "azure:eastus")]
