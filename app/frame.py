@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -297,11 +298,21 @@ def strip(items: Sequence[tuple[str, str, str, bool]]) -> None:
 def strip_html(items: Sequence[tuple[str, str, str, bool]]) -> str:
     """The row of `strip` as HTML; what is said is escaped."""
     cells = "".join(
-        f'<div class="iso-kpi{" iso-alert" if alert else ""}"><div class="n">{escape(name)}</div>'
-        f'<div class="v{" long" if len(value) > 13 else ""}">{escape(value)}</div><div class="r">{escape(remark)}</div></div>'
+        f'<div class="iso-kpi{" iso-alert" if alert else ""}" title="{escape(f"{name}: {value}" + (f" · {remark}" if remark else ""))}">'
+        f'<div class="n">{escape(name)}</div>'
+        f'<div class="v{" long" if len(value) > 13 else ""}">{_breakable(value)}</div><div class="r">{escape(remark)}</div></div>'
         for name, value, remark, alert in items
     )
     return f'<div class="iso-strip">{cells}</div>'
+
+
+def _breakable(words: str) -> str:
+    """Words as HTML, where a line may end after the provider of a region too."""
+    return _REGION.sub(r"\1<wbr>", escape(words))
+
+
+#: The colon within a region's id, as in azure:westeurope.
+_REGION = re.compile(r"(?<=[a-z]{2})(:)(?=[a-z]{2})")
 
 
 def styles() -> None:
@@ -315,13 +326,14 @@ def rules(colours: Theme) -> str:
         ".iso-strip{display:grid;grid-template-columns:repeat(auto-fit,minmax(98px,1fr));overflow:hidden;"
         f"border:1px solid {colours.line};border-radius:6px}}"
         f".iso-kpi{{padding:9px clamp(9px,1vw,14px) 8px;box-shadow:-1px 0 0 {colours.line},0 -1px 0 {colours.line};min-width:0}}"
-        f".iso-kpi .n{{font-size:.76rem;color:{colours.muted};white-space:nowrap;overflow:hidden;text-overflow:ellipsis}}"
-        ".iso-kpi .v{font-size:clamp(1.12rem,1.55vw,1.42rem);overflow:hidden;text-overflow:ellipsis;"
-        "font-weight:600;line-height:1.3;letter-spacing:-.01em;"
-        "font-variant-numeric:tabular-nums;white-space:nowrap}"
-        f".iso-kpi .r{{font-size:.76rem;color:{colours.muted};white-space:nowrap;overflow:hidden;text-overflow:ellipsis}}"
+        # What does not fit goes on below, on two lines more at most; the whole of it is the cell's title.
+        ".iso-kpi>*{display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:2;overflow:hidden;overflow-wrap:anywhere}"
+        f".iso-kpi .n{{font-size:.76rem;color:{colours.muted}}}"
+        ".iso-kpi .v{font-size:clamp(1.12rem,1.55vw,1.42rem);font-weight:600;line-height:1.3;letter-spacing:-.01em;"
+        "font-variant-numeric:tabular-nums}"
+        f".iso-kpi .r{{font-size:.76rem;line-height:1.35;color:{colours.muted};-webkit-line-clamp:3}}"
         f".iso-alert .v{{color:{colours.warning}}}"
-        ".iso-kpi .v.long{font-size:1.02rem;line-height:1.82}"
+        ".iso-kpi .v.long{font-size:1.02rem;line-height:1.3;padding:.22em 0 .3em}"
         ".iso-head{display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 16px;padding:2px 0 4px}"
         ".iso-head h1{font-size:1.5rem;font-weight:600;margin:0;padding:0;line-height:1.3}"
         f".iso-head p{{margin:0;color:{colours.muted};font-size:.92rem}}"

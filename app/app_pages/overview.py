@@ -112,12 +112,14 @@ def _fleet(seen: View) -> None:
         st.dataframe(
             gates,
             hide_index=True,
+            column_order=["gate", "links"],
             column_config={
                 "gate": st.column_config.TextColumn("Gate"),
-                "links": st.column_config.NumberColumn("Links", width=64),
-                "why": st.column_config.TextColumn("Why", width="large"),
+                "links": st.column_config.NumberColumn("Links"),
             },
         )
+        # Sentences, which a cell would cut.
+        st.caption("  \n".join(f"**{row['gate']}**: {row['why']}" for row in gates.to_pylist()))
     refused = data.rejects(seen.at)
     if refused:
         st.caption("Rows refused on arrival: " + ", ".join(f"{text.count(number)} {reason}" for reason, number in refused.items()))

@@ -151,6 +151,15 @@ def test_overview_counts_what_is_there(opened: Open, world: Path) -> None:
     assert dict(zip(gates["gate"], gates["links"], strict=True)) == {"faster than light": 1, "degraded agent": (count - 1) + (pops - 1)}
 
 
+def test_overview_says_the_whole_of_why_links_are_kept_out(opened: Open, world: Path) -> None:
+    """Each gate's reason as text that wraps; every figure's cell has all it says as its title."""
+    at = opened(world)
+    gates = at.dataframe[-1].value
+    said = " ".join(caption.value for caption in at.caption)
+    assert all(f"**{gate}**: {why}" in said for gate, why in zip(gates["gate"], gates["why"], strict=True))
+    assert f'title="Agents silent: {_kpis(at)["Agents silent"]} · ' in _html(at)
+
+
 def test_mesh_leaves_out_what_a_gate_keeps_out(opened: Open, world: Path) -> None:
     """The impossible link is no data by default and comes back with the switch; the table holds the known cells."""
     src, dst = dashboard_seed.FAULTS["impossible"]

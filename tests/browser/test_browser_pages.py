@@ -300,6 +300,26 @@ def test_a_link_shows_the_pair_it_names(served: str, browser: tuple[Any, list[st
     _until(lambda: "src=fra" in page.url and "dst=sin" in page.url, "the turned address", page)
 
 
+@pytest.mark.parametrize("browser", ["light"], indirect=True)
+def test_no_figure_is_cut(served: str, browser: tuple[Any, list[str]]) -> None:
+    """On a tablet and on a phone every figure is whole: names of regions and remarks go on below, and the cell's title says it all."""
+    context, _ = browser
+    page = context.new_page()
+    for width, height in ((1024, 768), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        for path in ("routes?src=gru", "isochrones"):
+            page.goto(f"{served}/{path}")
+            page.locator(".iso-kpi").first.wait_for(timeout=60_000)
+            _settled(page)
+            cut = page.evaluate(
+                """() => [...document.querySelectorAll('.iso-kpi > *')]
+                    .filter((part) => part.scrollWidth > part.clientWidth || part.scrollHeight > part.clientHeight + 1
+                        || !part.parentElement.title.includes(part.innerText))
+                    .map((part) => part.innerText)"""
+            )
+            assert cut == [], f"{path} at {width}"
+
+
 def test_the_keyboard_is_seen_in_the_list_of_pages(served: str, browser: tuple[Any, list[str]]) -> None:
     """The page that the Tab key has come to has an outline that stands out, in light and in dark."""
     context, _ = browser
