@@ -17,7 +17,6 @@ from records.units import ms
 
 #: One request a second in all the world: no queue anywhere.
 IDLE_RPS = 1.0
-_SIZES = (2.2, 2.5, 2.9, 3.4, 4.0)
 _LOADS = {"idle": "Idle", "half": "Half of capacity"}
 
 
@@ -26,26 +25,14 @@ def _dots(found: Sequence[Reached], p95: bool) -> dict[str, netmap.Dot]:
     dots = {}
     for one in found:
         time_ms = one.p95_ms if p95 else one.p50_ms
-        grade = None if time_ms is None else figures.class_of(time_ms)
         rows = [
             ["first token", text.milliseconds(time_ms) if time_ms is not None else "not served"],
             ["served at", one.served_at or text.UNKNOWN],
             ["people", text.count(round(one.people))],
             ["measured legs", text.percent(one.measured)],
         ]
-        dots[one.metro] = netmap.Dot(
-            colours.no_data if grade is None else colours.classes[grade], 2.0 if grade is None else _SIZES[grade], rows
-        )
+        dots[one.metro] = figures.dot_of(time_ms, colours, rows)
     return dots
-
-
-def _legend() -> netmap.Legend:
-    colours = frame.theme()
-    items = [
-        {"colour": colour, "width": 0, "dash": False, "dot": size, "text": words}
-        for colour, size, words in zip(colours.classes, _SIZES, figures.class_titles(), strict=True)
-    ]
-    return netmap.Legend("", items)
 
 
 def _map(seen: View, mode: str, found: Sequence[Reached], p95: bool) -> None:
@@ -58,7 +45,7 @@ def _map(seen: View, mode: str, found: Sequence[Reached], p95: bool) -> None:
         {name: seen.sites[name] for name in names if name in seen.sites},
         [],
         frame.theme(),
-        legend=_legend(),
+        legend=netmap.Legend("", figures.legend_items(frame.theme(), "not served")),
         dots=_dots(found, p95),
         height=300,
         alt=f"Map of metros by time to first token, served in mode {mode}",

@@ -21,7 +21,6 @@ from records.errors import IsochroneError
 from records.place import PROVIDERS
 from routing.request import OBJECTIVES
 
-_SIZES = (2.2, 2.5, 2.9, 3.4, 4.0)
 #: Scenarios kept side by side in one session.
 MOST_KEPT = 12
 _FIRST = "pop-cut-off"
@@ -228,15 +227,12 @@ def _dots(answer: Mapping[str, Any], side: str) -> dict[str, netmap.Dot]:
     dots = {}
     for row in answer["per_metro"]:
         time_ms = row["ttft_p95_ms"][side]
-        grade = None if time_ms is None else reach.class_of(time_ms)
         tip = [
             ["TTFT p95", text.milliseconds(time_ms) if time_ms is not None else "lost"],
             ["served by", ", ".join(part["pool"] for part in row["served"][side]) or "nobody"],
             ["enters at", ", ".join(row["ingress"][side]) or text.UNKNOWN],
         ]
-        dots[row["site"]] = netmap.Dot(
-            colours.warning if grade is None else colours.classes[grade], 3.6 if grade is None else _SIZES[grade], tip
-        )
+        dots[row["site"]] = reach.dot_of(time_ms, colours, tip)
     return dots
 
 
@@ -244,10 +240,7 @@ def _maps(seen: View, document: Mapping[str, Any], answer: Mapping[str, Any]) ->
     colours = frame.theme()
     failed = [str(edit.get("site")) for edit in _edits(document) if edit.get("op") in ("fail_site", "remove_site")]
     pools = {pool["site"] for side in ("baseline", "proposed") for pool in answer[side]["pools"]}
-    items = [
-        {"colour": colour, "width": 0, "dash": False, "dot": size, "text": words}
-        for colour, size, words in zip(colours.classes, _SIZES, reach.class_titles(), strict=True)
-    ]
+    items = reach.legend_items(colours, "lost")
     for column, title, side, gone in zip(st.columns(2, gap="small"), ("Before", "After"), ("before", "after"), ((), failed), strict=True):
         names = {row["site"] for row in answer["per_metro"]} | pools | set(gone)
         spec = netmap.map_spec(

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from app import text
 from app.charts.uprights import uprights
+from app.components.netmap import Dot
 from app.decisions import MODES, Reached
 from app.theme import Theme
 
-__all__ = ["CLASSES_MS", "class_of", "class_titles", "reach_figure", "reach_table", "share_within"]
+__all__ = ["CLASSES_MS", "class_of", "class_titles", "dot_of", "legend_items", "reach_figure", "reach_table", "share_within"]
 
 #: The isochrones: upper bounds in ms of TTFT.
 CLASSES_MS = (20.0, 50.0, 100.0, 200.0)
 _DASHES = ("solid", "dash", "dot")
+#: The dot of each class; who is not served has a shape of its own, since a colour more would be taken for a class.
+_SIZES = (2.2, 2.5, 2.9, 3.4, 4.0)
+_RING = 4.0
 
 
 def class_of(ttft_ms: float) -> int:
@@ -36,6 +41,23 @@ def class_titles() -> list[str]:
     ['≤ 20 ms', '≤ 50 ms', '≤ 100 ms', '≤ 200 ms', '> 200 ms']
     """
     return [*(f"≤ {bound:g} ms" for bound in CLASSES_MS), f"> {CLASSES_MS[-1]:g} ms"]
+
+
+def dot_of(ttft_ms: float | None, theme: Theme, tip: list[list[str]]) -> Dot:
+    """A place on the map by its time to first token; None is nobody to serve it, and a ring."""
+    if ttft_ms is None:
+        return Dot(theme.warning, _RING, tip, ring=True)
+    grade = class_of(ttft_ms)
+    return Dot(theme.classes[grade], _SIZES[grade], tip)
+
+
+def legend_items(theme: Theme, unserved: str) -> list[dict[str, Any]]:
+    """What the dots of a map mean, and after them the ring: `unserved` is what it is called."""
+    graded = zip(theme.classes, _SIZES, class_titles(), strict=True)
+    items: list[dict[str, Any]] = [
+        {"colour": colour, "width": 0, "dash": False, "dot": size, "text": words} for colour, size, words in graded
+    ]
+    return [*items, {"colour": theme.warning, "width": 0, "dash": False, "dot": _RING, "ring": True, "text": unserved}]
 
 
 def share_within(found: Sequence[Reached], bound_ms: float, *, p95: bool = False) -> float | None:

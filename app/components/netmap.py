@@ -74,11 +74,12 @@ class DrawnLink:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """How one site is painted instead of by its kind: a filled circle of `size` pixels across half; more rows for its tip."""
+    """How one site is painted instead of by its kind: a circle of `size` pixels across half, filled or a ring; more rows for its tip."""
 
     colour: str
     size: float
     tip: list[list[str]] = field(default_factory=list)
+    ring: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ class MapClick:
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """What the lines mean: a title and items of colour, width, text, dash; or of dots, where an item has a `dot` size."""
+    """What the lines mean: a title and items of colour, width, text, dash; or of dots, where an item has a `dot` size (a hollow
+    one where it says `ring`)."""
 
     title: str = ""
     items: list[dict[str, Any]] = field(default_factory=list)
@@ -262,7 +264,7 @@ def _site(site: Site, failed: bool = False, dot: Dot | None = None) -> dict[str,
         "x": x,
         "y": y,
         "failed": failed,
-        "dot": None if dot is None else {"colour": dot.colour, "size": dot.size},
+        "dot": None if dot is None else {"colour": dot.colour, "size": dot.size, "ring": dot.ring},
         "tip": tip,
     }
 

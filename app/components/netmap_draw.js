@@ -85,8 +85,8 @@ function painter(state, view) {
     context.setLineDash([]);
     context.globalAlpha = 1;
 
-    // What failed is drawn over its neighbours.
-    const over = (site) => (site.failed ? 2 : site.dot ? 0 : 1);
+    // What failed is drawn over its neighbours, and so is what stands out among dots.
+    const over = (site) => (site.failed ? 2 : site.dot ? (site.dot.ring ? 0.5 : 0) : 1);
     const order = scene.sites.map((site, i) => [site, i]).sort((a, b) => over(a[0]) - over(b[0]));
     order.forEach(([site, i]) => {
       const x = site.x * v.k + v.x;
@@ -112,6 +112,14 @@ function painter(state, view) {
       context.beginPath();
       if (site.dot) {
         context.arc(x, y, site.dot.size * (i === lit ? 1.35 : 1), 0, 7);
+        if (site.dot.ring) {
+          context.fillStyle = colours.page;
+          context.fill();
+          context.strokeStyle = site.dot.colour;
+          context.lineWidth = 1.6;
+          context.stroke();
+          return;
+        }
         context.fillStyle = site.dot.colour;
         context.fill();
         context.strokeStyle = colours.land;

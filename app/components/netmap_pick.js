@@ -63,7 +63,8 @@ function legend(parent, data) {
     const line = document.createElement("i");
     if (item.dot) {
       const size = `${item.dot * 2}px`;
-      Object.assign(line.style, { width: size, height: size, border: "0", borderRadius: "50%", background: item.colour });
+      const border = item.ring ? `1.6px solid ${item.colour}` : "0";
+      Object.assign(line.style, { width: size, height: size, border, borderRadius: "50%", background: item.ring ? "none" : item.colour });
     } else {
       line.style.borderTopColor = item.colour;
       line.style.borderTopWidth = `${item.width}px`;
