@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from app import text
 from records.errors import UserError
 
 __all__ = ["EDITS", "EditForm", "Field", "from_address", "rows_of", "sentence", "to_address", "with_values"]
@@ -65,8 +66,10 @@ EDITS: dict[str, EditForm] = {
         "Demand bursts",
         (
             Field("factor", "Demand times", "number", 3.0),
+            Field("start_s", "Begins after (s)", "number", 600.0),
             Field("rise_s", "Rises within (s)", "number", 300.0),
             Field("hold_s", "Holds (s)", "number", 1800.0),
+            Field("fall_s", "Falls within (s)", "number", 300.0),
             _ANY_SITE,
         ),
     ),
@@ -110,17 +113,57 @@ def sentence(edit: Mapping[str, Any]) -> str:
 
     >>> sentence({"op": "fail_site", "site": "sin"})
     'A site fails: sin'
-    >>> sentence({"op": "burst", "factor": 3})
-    'Demand bursts: factor 3'
+    >>> sentence({"op": "burst", "factor": 3, "hold_s": 1800})
+    'Demand bursts: 3 times, holds 30 min'
     """
     form = EDITS.get(str(edit.get("op")))
     title = form.title if form else str(edit.get("op"))
-    given = {name: value for name, value in edit.items() if name != "op"}
-    words = [
-        str(value) if name in ("site", "provider", "country", "mode", "workload") else f"{name} {_words(value)}"
-        for name, value in given.items()
-    ]
+    named = [(field.name, edit[field.name]) for field in _fields(edit) if field.name in edit]  # an address has them by their names
+    words = [_PHRASES.get(name, f"{name} {{}}").format(_said(name, value)) for name, value in named]
     return f"{title}: {', '.join(words)}" if words else title
+
+
+#: How a field of an edit is said, by its name in the file; one that has no words is said by its name.
+_PHRASES: dict[str, str] = {
+    **dict.fromkeys(("site", "provider", "country", "mode", "workload", "rules", "scope", "accelerator", "group", "name"), "{}"),
+    "factor": "{} times",
+    "rps": "{} requests/s",
+    "start_s": "begins after {}",
+    "rise_s": "rises within {}",
+    "hold_s": "holds {}",
+    "fall_s": "falls within {}",
+    "src": "from {}",
+    "dst": "to {}",
+    "to": "to {}",
+    "share": "{} of it",
+    "medium": "over {}",
+    "rtt_factor": "RTT {} times",
+    "add_ms": "RTT {} ms more",
+    "loss_ratio": "loss {}",
+    "throughput_factor": "throughput {} times",
+    "lat": "latitude {}",
+    "lon": "longitude {}",
+    "radius_km": "within {} km",
+    "devices": "{} devices",
+    "usd": "{} USD",
+    "usd_per_hour": "{} USD an hour",
+    "hit_ratio": "{} of the prompt",
+    "model": "model {}",
+    "quantisation": "quantised as {}",
+    "origin": "model pushed from {}",
+    "model_gb": "model of {} GB",
+    "pushes_per_month": "pushed {} times a month",
+}
+_SHARES = frozenset({"share", "loss_ratio", "hit_ratio"})
+
+
+def _said(name: str, value: Any) -> str:
+    """A value with the unit that its name has; whole minutes as such."""
+    if name in _SHARES and _is_number(value):
+        return text.percent(value)
+    if name.endswith("_s") and _is_number(value):
+        return text.age(value) if value >= 60 and value % 60 == 0 else f"{_words(value)} s"
+    return _words(value)
 
 
 def _words(value: Any) -> str:
@@ -145,7 +188,7 @@ def rows_of(edits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The edits as a table: a row for each value, with the number of its change, both titles and the value as text ("" is not given).
 
     >>> [row["value"] for row in rows_of([{"op": "burst", "factor": 3.0}])]
-    ['3', '', '', '']
+    ['3', '', '', '', '', '']
     """
     rows = []
     for number, edit in enumerate(edits, start=1):

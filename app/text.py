@@ -35,6 +35,7 @@ __all__ = [
     "sentence",
     "site_label",
     "usd",
+    "wait",
     "window_of",
 ]
 
@@ -123,6 +124,17 @@ def milliseconds(value_ms: float | None, *, unit: bool = True) -> str:
     size = abs(value_ms)
     digits = 1 if size >= 100 else 2 if size >= 1 else 3
     return f"{value_ms:,.{digits}f}{' ms' if unit else ''}"
+
+
+def wait(value_ms: float | None) -> str:
+    """How long one waits, in the unit that is counted in: ms, then seconds, then minutes.
+
+    >>> wait(12.5), wait(42_000), wait(165_000), wait(None)
+    ('12.50 ms', '42.0 s', '2 min 45 s', '–')
+    """
+    if value_ms is None or not math.isfinite(value_ms) or value_ms < 1000:
+        return milliseconds(value_ms)
+    return f"{value_ms / 1000:.1f} s" if value_ms < 59_950 else age(value_ms / 1000)
 
 
 def delta_ms(value_ms: float | None) -> str:

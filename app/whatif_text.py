@@ -8,7 +8,10 @@ import click
 
 from app.output import table
 
-__all__ = ["show_case", "show_comparison", "show_ranking"]
+__all__ = ["IN_TIME", "show_case", "show_comparison", "show_ranking"]
+
+#: What sets a burst's timeline apart from the totals beside it, which are of another moment and another rule.
+IN_TIME = "In time (the comparison above is of the peak, at rest)"
 
 _WORST = 10
 
@@ -93,7 +96,7 @@ def show_ranking(found: list[dict[str, Any]]) -> None:
 
 def _burst(steps: list[dict[str, Any]]) -> None:
     """At most a dozen moments of a burst."""
-    click.echo("\nIn time (the comparison above is of the peak, at rest):")
+    click.echo(f"\n{IN_TIME}:")
     every = max(1, len(steps) // 12)
     table(
         ["minute", "requests/s", "over capacity %", "mean wait ms", "worst pool", "its wait ms", "waiting"],

@@ -16,6 +16,7 @@ from app.components import netmap
 from app.frame import View
 from app.scenario_form import EDITS, Field, from_address, rows_of, sentence, to_address, with_values
 from app.whatif import case_names, read_document
+from app.whatif_text import IN_TIME
 from inventory.load import load
 from records.errors import IsochroneError
 from records.place import PROVIDERS
@@ -268,7 +269,14 @@ def _burst(seen: View, document: Mapping[str, Any], workload: str) -> None:
     steps = decisions.in_time(
         seen.at, seen.window, dict(document), workload, progress=frame.progress_of("Following every queue through the burst")
     )
-    st.plotly_chart(figures.burst_figure(steps, frame.theme()), key="burst", config=frame.PLOTLY, alt="Demand and wait over time")
+    st.caption(
+        f"{IN_TIME}: what no pool is given room for is lost there; here it waits at the pools until the burst is over, "
+        "so that the waits below are in no figure above."
+    )
+    frame.strip(figures.burst_strip(steps))
+    st.plotly_chart(
+        figures.burst_figure(steps, frame.theme()), key="burst", config=frame.PLOTLY, alt="Demand, over capacity and wait in time"
+    )
 
 
 def _details(answer: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from app import text
 from app.theme import Theme
 
-__all__ = ["burst_figure", "compare_table", "headline", "metro_table", "pool_table", "ranking_table"]
+__all__ = ["burst_figure", "burst_strip", "compare_table", "headline", "metro_table", "pool_table", "ranking_table"]
 
 Answer = Mapping[str, Any]
 
@@ -100,13 +100,43 @@ def pool_table(answer: Answer) -> dict[str, list[Any]]:
     }
 
 
+def burst_strip(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, bool]]:
+    """A burst in five figures, each of the moment when it is greatest."""
+
+    def most(column: str) -> Mapping[str, Any]:
+        return max(steps, key=lambda step: step[column] or 0.0)
+
+    def when(step: Mapping[str, Any]) -> str:
+        return f"at most, minute {step['t_s'] / 60:.0f}"
+
+    over, wait, worst, waiting = (most(column) for column in ("over_capacity_share", "wait_ms", "worst_wait_ms", "waiting"))
+    return [
+        ("Requests/s", f"{most('rps')['rps']:,.0f}", when(most("rps")), False),
+        ("Over capacity", text.percent(over["over_capacity_share"]), when(over), over["over_capacity_share"] > 0),
+        ("Mean wait", text.wait(wait["wait_ms"]), when(wait), False),
+        ("Worst pool", worst["worst_pool"] or text.UNKNOWN, f"waits {text.wait(worst['worst_wait_ms'])}", False),
+        ("Waiting", text.count(round(waiting["waiting"])), f"requests, {when(waiting)}", False),
+    ]
+
+
+def _wait_unit(longest_ms: float) -> tuple[str, float]:
+    """The unit that an axis of waits up to `longest_ms` has, and how many ms it is.
+
+    >>> _wait_unit(800), _wait_unit(165_000), _wait_unit(3_600_000)
+    (('ms', 1.0), ('s', 1000.0), ('min', 60000.0))
+    """
+    return ("ms", 1.0) if longest_ms < 1000 else ("s", 1000.0) if longest_ms < 600_000 else ("min", 60_000.0)
+
+
 def burst_figure(steps: Sequence[Mapping[str, Any]], theme: Theme) -> go.Figure:
-    """A burst in time: requests a second above, the mean wait and the share over capacity below."""
+    """A burst in time: requests a second, the share over capacity below, then the mean wait in a unit that fits it."""
     minutes = [step["t_s"] / 60 for step in steps]
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.12)
-    for row, column, title, colour, factor in (
-        (1, "rps", "requests/s", theme.accent, 1.0),
-        (2, "wait_ms", "mean wait (ms)", theme.reverse, 1.0),
+    unit, unit_ms = _wait_unit(max((step["wait_ms"] for step in steps), default=0.0))
+    figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.08)
+    for row, column, title, colour, factor, said in (
+        (1, "rps", "requests/s", theme.accent, 1.0, "%{y:,.1f} requests/s"),
+        (2, "over_capacity_share", "over cap. (%)", theme.warning, 100.0, "%{y:.1f} % over capacity"),
+        (3, "wait_ms", f"mean wait ({unit})", theme.reverse, 1 / unit_ms, "%{customdata[0]} mean wait; %{customdata[1]} %{customdata[2]}"),
     ):
         figure.add_trace(
             go.Scatter(
@@ -115,14 +145,17 @@ def burst_figure(steps: Sequence[Mapping[str, Any]], theme: Theme) -> go.Figure:
                 mode="lines",
                 line={"color": colour, "width": 2},
                 name=title,
-                hovertemplate=f"minute %{{x:.0f}}: <b>%{{y:,.2f}}</b> {title}<extra></extra>",
+                customdata=[
+                    [text.wait(step["wait_ms"]), step["worst_pool"] or "worst pool", text.wait(step["worst_wait_ms"])] for step in steps
+                ],
+                hovertemplate=f"minute %{{x:.0f}}: <b>{said}</b><extra></extra>",
             ),
             row=row,
             col=1,
         )
         figure.update_yaxes(title_text=title, gridcolor=theme.line, rangemode="tozero", row=row, col=1)
-    figure.update_xaxes(title_text="minutes", row=2, col=1)
-    figure.update_layout(height=320, margin={"l": 8, "r": 16, "t": 12, "b": 8}, showlegend=False)
+    figure.update_xaxes(title_text="minutes", row=3, col=1)
+    figure.update_layout(height=420, margin={"l": 8, "r": 16, "t": 12, "b": 8}, showlegend=False)
     return figure
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from streamlit.testing.v1 import AppTest
-from test_app_pages import Open, opened, world  # noqa: F401  fixtures
+from test_app_pages import Open, _figures, _kpis, opened, world  # noqa: F401  fixtures
 
+from app import whatif_text
 from app.charts import reach
-from app.scenario_form import to_address
+from app.charts.scenario import burst_figure, burst_strip
+from app.scenario_form import EDITS, sentence, to_address
 from app.theme import DARK, LIGHT
 
 #: Ten times all demand: more than all pools take, so that places are lost.
@@ -39,16 +43,48 @@ def test_who_is_not_served_has_a_shape_of_its_own() -> None:
             assert (dot.ring, dot.colour, dot.size) == (False, item["colour"], item["dot"])
 
 
-def test_lost_places_are_rings_in_the_legend_of_a_burst(opened: Open, world: Path) -> None:  # noqa: F811
-    """Of ten times the demand places are lost: rings on the map after, none before, and both legends say what a ring is."""
-    before, after = maps(opened(world, "scenario", s=to_address(RUSH)))
-    for spec, is_lossy in ((before, False), (after, True)):
+def test_isochrones_name_who_is_not_served(opened: Open, world: Path) -> None:  # noqa: F811
+    """All three legends."""
+    assert [spec["legend"]["items"][-1]["text"] for spec in maps(opened(world, "isochrones"))] == ["not served"] * 3
+
+
+def test_a_burst_says_who_is_lost_and_what_its_waits_are_of(opened: Open, world: Path) -> None:  # noqa: F811
+    """Of ten times the demand places are lost: rings after, none before, and both legends say what a ring is.
+
+    Its waits come with the command's own sentence, how far over capacity, who waits longest and how many; no thousands of ms.
+    """
+    at = opened(world, "scenario", s=to_address(RUSH))
+    for spec, is_lossy in zip(maps(at), (False, True), strict=True):
         rings = [site for site in spec["sites"] if site["dot"] and site["dot"]["ring"]]
         assert bool(rings) is is_lossy
         assert all(["TTFT p95", "lost"] in site["tip"] for site in rings)
         assert spec["legend"]["items"][-1]["text"] == "lost"
+    assert whatif_text.IN_TIME in said(at)
+    kpis = _kpis(at)
+    assert {"Over capacity", "Mean wait", "Worst pool", "Waiting"} <= set(kpis)
+    assert kpis["Over capacity"] != "0 %"
+    (figure,) = _figures(at)
+    titles = [axis["title"]["text"] for name, axis in sorted(figure["layout"].items()) if name.startswith("yaxis")]
+    assert titles[:2] == ["requests/s", "over cap. (%)"]
+    assert titles[2] in ("mean wait (s)", "mean wait (min)")
+    assert "Demand bursts: 10 times, begins after 10 min, rises within 2 min, holds 10 min, falls within 2 min" in said(at)
 
 
-def test_isochrones_name_who_is_not_served(opened: Open, world: Path) -> None:  # noqa: F811
-    """All three legends."""
-    assert [spec["legend"]["items"][-1]["text"] for spec in maps(opened(world, "isochrones"))] == ["not served"] * 3
+def test_waits_are_told_in_the_unit_that_fits() -> None:
+    """Two and three quarter minutes are no 165,000 ms, on the axis nor in the strip; a short wait stays in ms."""
+    step = {"t_s": 600.0, "rps": 640.0, "over_capacity_share": 0.13, "worst_pool": "sin-l40s", "worst_wait_ms": 200_000.0, "waiting": 17.4}
+    figure = burst_figure([step | {"wait_ms": 165_000.0}], LIGHT)
+    assert (figure.data[-1].name, list(figure.data[-1].y)) == ("mean wait (s)", [165.0])
+    assert list(figure.data[1].y) == [13.0]
+    assert burst_figure([step | {"wait_ms": 12.0}], LIGHT).data[-1].name == "mean wait (ms)"
+    shown = {name: (value, remark) for name, value, remark, _ in burst_strip([step | {"wait_ms": 165_000.0}])}
+    assert shown["Mean wait"] == ("2 min 45 s", "at most, minute 10")
+    assert shown["Worst pool"] == ("sin-l40s", "waits 3 min 20 s")
+    assert (shown["Over capacity"][0], shown["Waiting"][0]) == ("13.0 %", "17")
+
+
+@pytest.mark.parametrize("op", list(EDITS))
+def test_no_field_of_a_form_is_said_by_its_name_in_the_file(op: str) -> None:
+    """Words, not `start_s`: of every edit with every field it may have."""
+    edit = {"op": op} | {field.name: field.usual if field.usual is not None else ["x"] for field in EDITS[op].fields}
+    assert not re.search(r"[a-z]_[a-z]", sentence(edit)), sentence(edit)
