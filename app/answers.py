@@ -58,6 +58,7 @@ __all__ = [
     "require_links",
     "residency_rules",
     "route_answer",
+    "rules_not_in_force",
     "serving_of",
     "site_id",
     "unmeasured",
@@ -173,6 +174,16 @@ def residency_rules(names: Iterable[str], inventory: Inventory | None = None) ->
                 f"no residency rule {name!r}; " + (f"did you mean {', '.join(near)}" if near else "`isochrone inventory list rules`")
             )
     return tuple(known[name] for name in dict.fromkeys(names))
+
+
+def rules_not_in_force(request: Request, sites: Mapping[str, Site]) -> list[str]:
+    """The rules asked for that do nothing, one sentence each: they do not hold for the people whose data it is."""
+    country = request.subject_country or (sites[request.source].country if request.source in sites else None)
+    return [
+        f"{rule.id} does not hold for data of people in {country}"
+        for rule in request.residency
+        if country is not None and country not in rule.applies_to
+    ]
 
 
 def availabilities(settings: Iterable[str], known: Links) -> dict[str, float]:

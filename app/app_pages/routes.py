@@ -29,6 +29,22 @@ def _usual_source(seen: View, sources: list[str], served: list[str]) -> str:
     return worst if worst in away else next(iter(away), sources[0])
 
 
+def _subject(seen: View, source: str) -> str:
+    """Whose data it is, which says what rules hold; "" is where the request comes from."""
+    inventory = load()
+    named = {site.country for site in (*inventory.pops, *inventory.regions, *inventory.metros) if site.country}
+    countries = sorted(named.union(*(rule.applies_to for rule in inventory.rules.values())))
+    own = seen.sites[source].country if source in seen.sites else None
+    return address.choose(
+        "Whose data",
+        ["", *countries],
+        key="subject",
+        usual="",
+        titles=lambda country: f"of people in {country or own or 'no known country'}" + ("" if country else ", as From"),
+        width=260,
+    )
+
+
 def _ask(seen: View) -> Request:
     """The controls; every one of them is in the address."""
     inventory = load()
@@ -83,6 +99,7 @@ def _ask(seen: View) -> Request:
                 width=260,
                 help="Rules that hold for this request; dated readings of laws, and counsel decides",
             )
+            subject = _subject(seen, source) if rules else ""
         workload = inventory.workloads[name]
         st.caption(
             f"{workload.title}: {workload.input_tokens:,} tokens in, {workload.output_tokens:,} out, "
@@ -100,6 +117,7 @@ def _ask(seen: View) -> Request:
         connection="warm" if connection == "warm" else "cold",
         measured_only=measured_only,
         residency=answers.residency_rules(rules),
+        subject_country=subject or None,
     )
 
 
@@ -253,6 +271,8 @@ def page() -> None:
     seen = frame.view()
     frame.need_links(seen)
     request = _ask(seen)
+    for idle in answers.rules_not_in_force(request, seen.sites):
+        st.info(f"{idle}: it changes nothing here. Whose data, above, names another country.", icon=":material/info:")
     answer = data.plan(seen.at, seen.window, request)
     if answer["infeasible"]:
         _infeasible(answer["infeasible"])
@@ -306,6 +326,8 @@ def command(request: Request) -> str:
         words += ["--budget-ms", f"{request.budget_ms:g}"]
     for rule in request.residency:
         words += ["--residency", rule.id]
+    if request.subject_country:
+        words += ["--subject-country", request.subject_country]
     return " ".join(words)
 
 

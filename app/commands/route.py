@@ -154,10 +154,8 @@ def route(
         answer = answers.route_answer(
             known, request, seed=seed, availability=answers.availabilities(availability, known), groups=more, moments=opening.moments
         )
-    country = subject_country or (known.sites[request.source].country if request.source in known.sites else None)
-    for rule in request.residency:
-        if country is not None and country.upper() not in rule.applies_to:
-            note(f"{rule.id} does not hold for data of people in {country.upper()}; --subject-country names another country")
+    for said in answers.rules_not_in_force(request, known.sites):
+        note(f"{said}; --subject-country names another country")
     if as_json:
         from routing.answer import to_json
 
