@@ -19,9 +19,8 @@ import streamlit as st
 from app import answers, data, text, whatif, worked_cases
 from app.data import Source
 from app.memory import memory_of
-from app.placing import place_answer, placement_json
+from app.placing import candidates_of, place_answer, placement_json
 from app.whatif import Progress
-from inventory.candidates import Candidate
 from inventory.load import load
 from records.errors import IsochroneError
 from records.units import ms
@@ -225,13 +224,11 @@ def _placed(
     proven: bool,
 ) -> dict[str, Any]:
     known = data.known(Source(*key, now), window)
-    inventory = load()
-    candidates = [Candidate(id=site.id) for site in (*inventory.pops, *inventory.regions) if kinds in ("any", site.kind)]
     return placement_json(
         place_answer(
             k,
             objective=objective,  # type: ignore[arg-type]
-            candidates=candidates,
+            candidates=candidates_of(kinds, load()),
             keep=keep,
             budget_ms=budget_ms,
             proven=proven,
@@ -244,7 +241,7 @@ def _placed(
 def placed(
     at: Source, window: str, k: int, *, objective: str, budget_ms: float, keep: Sequence[str], kinds: str, proven: bool
 ) -> dict[str, Any]:
-    """Where k sites pay most, as `isochrone place --json` gives it; `kinds` is pop, region or any."""
+    """Where k sites pay most, as `isochrone place --json` gives it; `kinds` is one of placing.KINDS."""
     return _placed(at.key, data.clock(at), window, k, objective, budget_ms, tuple(keep), kinds, proven)
 
 

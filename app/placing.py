@@ -19,7 +19,10 @@ from routing.placement import Objective, Placement, Problem, place
 from routing.placement_limits import quick_limited
 from routing.placement_proof import prove
 
-__all__ = ["UNITS", "Placed", "place_answer", "placement_json"]
+__all__ = ["KINDS", "UNITS", "Placed", "candidates_of", "place_answer", "placement_json"]
+
+#: What of the inventory may be placed at; any is both.
+KINDS = ("pop", "region", "any")
 
 #: What the value of an objective is counted in.
 UNITS: dict[str, str] = {"p50": "ms", "p95": "ms", "within-budget": "share of people"}
@@ -41,6 +44,11 @@ class Placed:
         """The share of people whose RTT to their site was measured (or assumed from its reverse), 0..1."""
         served = self.distances.known[np.arange(len(self.metros)), self.placement.serves]
         return float(served @ self.problem.weights / self.problem.weights.sum())
+
+
+def candidates_of(kinds: str, inventory: Inventory) -> list[Candidate]:
+    """The inventory's sites of one of KINDS."""
+    return [Candidate(id=site.id) for site in (*inventory.pops, *inventory.regions) if kinds in ("any", site.kind)]
 
 
 def place_answer(
@@ -67,7 +75,7 @@ def place_answer(
     """
     inventory = inventory or load()
     sites = dict(inventory.sites) if known is None else inventory.sites | dict(known.sites)
-    asked = list(candidates) if candidates is not None else [Candidate(id=site.id) for site in (*inventory.pops, *inventory.regions)]
+    asked = list(candidates) if candidates is not None else candidates_of("any", inventory)
     chosen: dict[str, Candidate] = {}
     for candidate in asked:
         site = candidate.site or _known(candidate.id, sites, inventory)

@@ -7,13 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-from app import address, decisions, frame, text
+from app import address, command_words, decisions, frame, text
 from app.components import netmap
 from app.frame import View
+from app.placing import KINDS as PLACED_KINDS
 from app.theme import Theme
 
 OBJECTIVES = {"p50": "Mean RTT of people", "p95": "RTT that 95 % keep", "within-budget": "People within a budget"}
-KINDS = {"pop": "PoPs", "region": "Regions", "any": "Both"}
+KINDS = dict(zip(PLACED_KINDS, ("PoPs", "Regions", "Both"), strict=True))
 _SIZES = (2.6, 3.4, 4.2, 5.0, 6.0)
 
 
@@ -124,6 +125,8 @@ def page() -> None:
         "Click a dot to keep it among the sites."
     )
     _tables(seen, answer, objective)
+    command = command_words.placing(answer, kinds, proven=proven, location=seen.at.location, window=seen.window)
+    st.caption(f"From a shell: `{command}` · snapshot {answer['snapshot']}")
 
 
 def _tables(seen: View, answer: Mapping[str, Any], objective: str) -> None:
@@ -175,16 +178,6 @@ def _tables(seen: View, answer: Mapping[str, Any], objective: str) -> None:
             height="auto",
             column_config={"site": "Site", "place": "Place", "gain": digits(f"Gain ({unit})", format="%.3f")},
         )
-    st.caption(f"From a shell: `{command(answer)}` · snapshot {answer['snapshot']}")
-
-
-def command(answer: Mapping[str, Any]) -> str:
-    """The same question for the command line (over all candidates)."""
-    words = [f"isochrone place -k {answer['k']} --objective {answer['objective']}"]
-    if answer["budget_ms"]:
-        words.append(f"--budget-ms {answer['budget_ms']:g}")
-    words += [f"--keep {site}" for site in answer["keep"]]
-    return " ".join(words)
 
 
 page()

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import address, answers, data, frame, text
+from app import address, answers, command_words, data, frame, text
 from app.charts import routes as figures
 from app.components import netmap
 from app.frame import View
@@ -313,22 +313,8 @@ def page() -> None:
             figures.pareto_figure(routes, answer["pareto"], frame.theme()), key="pareto", config=frame.PLOTLY, alt="Routes by TTFT and cost"
         )
     _measured(seen, request.source)
-    st.caption(f"Snapshot {answer['snapshot']}. The same from a shell: `{command(request)}`")
-
-
-def command(request: Request) -> str:
-    """The same question for the command line."""
-    words = ["isochrone route --from", request.source]
-    if request.destination:
-        words += ["--to", request.destination]
-    words += ["--workload", request.workload.name, "--objective", request.objective, "--relays", str(request.relays), "-k", str(request.k)]
-    if request.budget_ms:
-        words += ["--budget-ms", f"{request.budget_ms:g}"]
-    for rule in request.residency:
-        words += ["--residency", rule.id]
-    if request.subject_country:
-        words += ["--subject-country", request.subject_country]
-    return " ".join(words)
+    command = command_words.routing(request, seen.at.location, seen.window)
+    st.caption(f"Snapshot {answer['snapshot']}. The same from a shell: `{command}`")
 
 
 page()

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import address, ahead, decisions, frame, text
+from app import address, ahead, command_words, decisions, frame, text
 from app.charts import reach
 from app.charts import scenario as figures
 from app.components import netmap
@@ -396,7 +396,8 @@ def _ranking(seen: View, workload: str) -> None:
     )
     st.caption(
         f"{text.plural(len(found), 'loss', 'losses')} looked at, load settled again after each; {noticed:,} noticed by any request, "
-        f"the worst {len(table['rank'])} shown. Snapshot {seen.at.snapshot}. From a shell: `isochrone whatif --all-single-failures --json`"
+        f"the worst {len(table['rank'])} shown. Snapshot {seen.at.snapshot}. "
+        f"From a shell: `{command_words.ranking(workload, least, seen.at.location, seen.window)}`"
     )
 
 
@@ -444,7 +445,7 @@ def page() -> None:
         f"{answer['workload']}, least {answer['objective']}, {answer['baseline']['rps']:.1f} requests/s by people; "
         f"{text.percent(answer['proposed']['measured_share'])} of traffic crosses measured legs only. Snapshot {answer['snapshot']}, "
         f"seed {answer['seed']}, scenario `{answer['scenario_hash'][:16]}`. The address holds the scenario; "
-        "from a shell: save it, then `isochrone whatif FILE --json`."
+        f"from a shell: save it, then `{command_words.scenario(workload, seen.at.location, seen.window)}`."
     )
     if burst is not None:
         with burst:

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from app import ahead, data, frame, metrics, text
+from app import ahead, command_words, data, frame, metrics, text
 from app.components import netmap
 from app.frame import View
 from app.theme import Theme
@@ -196,7 +196,7 @@ def page() -> None:
     _serving(seen, site)
     st.caption(
         f"Over all media together, at most one relay, each adding 0.5 ms. Snapshot {seen.at.snapshot}. "
-        f"From a shell: `isochrone matrix --relays 1 --fail {site}`"
+        f"From a shell: `{command_words.failing(site, seen.at.location, seen.window)}`"
     )
     ahead.soon("whatif", [partial(data.failure_effects, seen.at, seen.window, site, name) for name in load().workloads])
 

@@ -10,9 +10,10 @@ import click
 
 from app.commands.routes import evidence_options, load_links
 from app.output import emit_json, json_option, note, table
-from app.placing import UNITS, Placed, place_answer, placement_json
+from app.placing import KINDS, UNITS, Placed, candidates_of, place_answer, placement_json
 from inventory import candidates as candidate_file
-from records.errors import WarehouseMissing
+from inventory.load import load
+from records.errors import UserError, WarehouseMissing
 from routing.placement import Objective
 
 __all__ = ["place"]
@@ -29,6 +30,7 @@ _SHOWN = 10
     metavar="FILE",
     help="CSV: id, and optionally name,lat,lon,country,capacity,price_usd. Without it: every PoP and region.",
 )
+@click.option("--kinds", type=click.Choice(KINDS), help="Without --candidates: only PoPs, or only regions; else any.")
 @click.option(
     "--objective",
     type=click.Choice(get_args(Objective)),
@@ -52,6 +54,7 @@ def place(
     max_age_s: float,
     k: int,
     candidates: Path | None,
+    kinds: str | None,
     objective: Any,
     budget_ms: float,
     keep: tuple[str, ...],
@@ -70,9 +73,12 @@ def place(
     \b
     Examples:
       isochrone place -k 20 --prove
+      isochrone place -k 8 --kinds pop
       isochrone place -k 12 --objective within-budget --budget-ms 20 --keep sin --keep fra --json
     """
-    asked = None if candidates is None else candidate_file.read(candidates)
+    if candidates is not None and kinds is not None:
+        raise UserError("--kinds chooses among the inventory's sites and --candidates names others; take one")
+    asked = candidates_of(kinds or "any", load()) if candidates is None else candidate_file.read(candidates)
     given = ctx.get_parameter_source("warehouse") is not click.core.ParameterSource.DEFAULT
     try:
         known = load_links(warehouse, window_s, max_age_s)
