@@ -84,8 +84,13 @@ def _fail(site: str) -> None:
 
 
 def _widget(field: Field, seen: View, key: str) -> Any:
-    """The widget of one field; an optional one may be left empty."""
+    """The widget of one field; an optional one may be left empty. What has a name is found by it too, as on every page."""
     inventory = load()
+    titles: dict[str, Callable[[str], str]] = {
+        "site": lambda site: text.site_label(seen.sites.get(site), site),
+        "provider": PROVIDERS.__getitem__,
+        "workload": lambda name: inventory.workloads[name].title,
+    }
     options: dict[str, list[str]] = {
         "site": sorted(site.id for site in seen.sites.values() if site.kind != "metro"),
         "provider": list(PROVIDERS),
@@ -102,7 +107,26 @@ def _widget(field: Field, seen: View, key: str) -> Any:
         return st.multiselect(field.title, list(inventory.rules), key=key)
     if field.kind == "text":
         return st.text_input(field.title, value=field.usual, key=key)
-    return st.selectbox(field.title, options[field.kind], index=None if field.optional else 0, key=key)
+    return st.selectbox(
+        field.title, options[field.kind], index=None if field.optional else 0, key=key, format_func=titles.get(field.kind, str)
+    )
+
+
+def _workload(document: Mapping[str, Any]) -> str:
+    """The workload asked for: the list's, unless the scenario names its own, which counts; then the list says so."""
+    own = document.get("workload")
+    if not isinstance(own, str) or own not in load().workloads:  # a word that is no workload is refused where the scenario is worked
+        return frame.pick_workload(width=260)
+    st.selectbox(
+        "Workload, named by the scenario",
+        [own],
+        format_func=lambda name: load().workloads[name].title,
+        disabled=True,
+        key=f"workload_of_{own}",
+        width=260,
+        help="This scenario says what is asked; take `workload` out of its JSON to choose here.",
+    )
+    return own
 
 
 def _add(seen: View) -> None:
@@ -333,11 +357,11 @@ def _details(answer: Mapping[str, Any]) -> None:
         )
 
 
-def _kept(document: Mapping[str, Any], answer: Mapping[str, Any], workload: str) -> None:
+def _kept(document: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
     kept: list[tuple[str, Any]] = st.session_state.setdefault("kept", [])
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Keep to compare", icon=":material/bookmark_add:", disabled=len(kept) >= MOST_KEPT):
-            name = f"{document.get('name', 'scenario')} · {workload}"
+            name = f"{document.get('name', 'scenario')} · {answer['workload']}"
             if (name, answer) not in kept:
                 kept.append((name, answer))
         if kept and st.button("Forget them", type="tertiary"):
@@ -361,7 +385,7 @@ def _kept(document: Mapping[str, Any], answer: Mapping[str, Any], workload: str)
             "moved": number("Moved (%)", format="%.2f"),
             "usd": number("Known USD a month", format="dollar"),
             "points": number("New single points"),
-            "hash": "Scenario",
+            "hash": st.column_config.TextColumn("Hash", help="Of the scenario, the snapshot and the seed: the same, the same answer"),
         },
     )
 
@@ -405,7 +429,8 @@ def page() -> None:
     """Build, compare, rank: each in the address."""
     frame.head("Scenario", "A site fails, a burst comes, a price or a rule changes: who waits, what is lost, what does it cost?")
     seen = frame.view_of_minute()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    with row:
         part = address.choose(
             "Question",
             ["build", "rank"],
@@ -414,11 +439,14 @@ def page() -> None:
             titles={"build": "Build a scenario", "rank": "Rank every single failure"}.__getitem__,
             widget="segmented_control",
         )
-        workload = frame.pick_workload(width=260)
     if part == "rank":
+        with row:
+            workload = frame.pick_workload(width=260)
         _ranking(seen, workload)
         return
     document = _document()
+    with row:
+        workload = _workload(document)
     _build(seen, document)
     document = st.session_state["scenario"]
     st.query_params["s"] = to_address(document)
@@ -440,7 +468,7 @@ def page() -> None:
         st.markdown("#### The burst in time")
         burst = st.container()
     _details(answer)
-    _kept(document, answer, workload)
+    _kept(document, answer)
     st.caption(
         f"{answer['workload']}, least {answer['objective']}, {answer['baseline']['rps']:.1f} requests/s by people; "
         f"{text.percent(answer['proposed']['measured_share'])} of traffic crosses measured legs only. Snapshot {answer['snapshot']}, "

@@ -88,3 +88,17 @@ def test_no_field_of_a_form_is_said_by_its_name_in_the_file(op: str) -> None:
     """Words, not `start_s`: of every edit with every field it may have."""
     edit = {"op": op} | {field.name: field.usual if field.usual is not None else ["x"] for field in EDITS[op].fields}
     assert not re.search(r"[a-z]_[a-z]", sentence(edit)), sentence(edit)
+
+
+def test_a_scenario_that_names_its_workload_is_shown_and_kept_by_it(opened: Open, world: Path) -> None:  # noqa: F811
+    """The list shows the scenario's own and cannot be turned; the row side by side has its name; no two columns are called the same."""
+    at = opened(world, "scenario", s=to_address({"name": "x", "workload": "voice-agent", "rps": 20, "edits": []}))
+    (shown,) = [one for one in at.selectbox if one.label.startswith("Workload")]
+    assert (shown.label, shown.value, shown.disabled) == ("Workload, named by the scenario", "voice-agent", True)
+    next(button for button in at.button if button.label == "Keep to compare").click().run()
+    kept = at.dataframe[-1]
+    assert kept.value["scenario"].tolist() == ["x · voice-agent"]
+    labels = [column.get("label") for column in json.loads(kept.proto.columns).values()]
+    assert len(set(labels)) == len(labels)
+    sites = next(one for one in at.selectbox if one.key == "field_fail_site_site")
+    assert {"fra · Frankfurt", "sin · Singapore"} <= set(sites.options)
