@@ -16,6 +16,7 @@ __all__ = [
     "GROUPS",
     "MEDIUM_TITLES",
     "NO_DATA",
+    "OBJECTIVE_TITLES",
     "PART_TITLES",
     "UNKNOWN",
     "WINDOWS",
@@ -63,6 +64,9 @@ PART_TITLES = {
     "network": "Network back",
     "decode": "Decode",
 }
+
+#: What may be least, by its word in requests, files and addresses.
+OBJECTIVE_TITLES = {"ttft": "First token", "e2e": "Last token", "cost": "Cost"}
 
 #: Groups of sites in the order they are listed.
 GROUPS = ("PoPs", *PROVIDERS.values(), "Other regions", "Metros")

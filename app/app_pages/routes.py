@@ -16,7 +16,6 @@ from inventory.load import load
 from records.place import Site
 from routing.request import OBJECTIVES, Request
 
-OBJECTIVE_TITLES = {"ttft": "First token", "e2e": "Last token", "cost": "Cost"}
 RELAY_TITLES = {0: "none", 1: "at most 1", 2: "at most 2"}
 
 Route = Mapping[str, Any]
@@ -78,7 +77,12 @@ def _ask(seen: View) -> Request:
         )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             objective = address.choose(
-                "Least", list(OBJECTIVES), key="objective", usual="ttft", titles=OBJECTIVE_TITLES.__getitem__, widget="segmented_control"
+                "Least",
+                list(OBJECTIVES),
+                key="objective",
+                usual="ttft",
+                titles=text.OBJECTIVE_TITLES.__getitem__,
+                widget="segmented_control",
             )
             relays = address.choose("Relays", [0, 1, 2], key="relays", usual=1, titles=RELAY_TITLES.__getitem__, widget="segmented_control")
             connection = address.choose(

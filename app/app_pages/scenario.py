@@ -391,7 +391,9 @@ def _kept(document: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
 
 
 def _ranking(seen: View, workload: str) -> None:
-    least = address.choose("Least", list(OBJECTIVES), key="objective", usual="ttft", widget="segmented_control")
+    least = address.choose(
+        "Least", list(OBJECTIVES), key="objective", usual="ttft", titles=text.OBJECTIVE_TITLES.__getitem__, widget="segmented_control"
+    )
     found = decisions.ranked(
         seen.at,
         seen.window,
@@ -411,14 +413,15 @@ def _ranking(seen: View, workload: str) -> None:
             "rank": number("#", width=44),
             "name": "Loss of",
             "kind": "Kind",
-            "lost": number("Lost (%)", format="%.2f"),
-            "late": number("Late or lost, added (%)", format="%.2f"),
+            "lost": number("Lost (%)", format="%.3g"),  # significant digits: a key that decides must not read as 0
+            "late": number("Late or lost, added (%)", format="%.3g"),
             "ttft": number("TTFT p95 added (ms)", format="%+.1f"),
             "moved": number("Moved (%)", format="%.2f"),
             "full": "Then full",
         },
     )
     st.caption(
+        "Ordered by what is lost, then by what is late or lost, then by the added TTFT p95, then by what moves. "
         f"{text.plural(len(found), 'loss', 'losses')} looked at, load settled again after each; {noticed:,} noticed by any request, "
         f"the worst {len(table['rank'])} shown. Snapshot {seen.at.snapshot}. "
         f"From a shell: `{command_words.ranking(workload, least, seen.at.location, seen.window)}`"

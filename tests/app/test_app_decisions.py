@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import dashboard_seed
@@ -136,6 +137,10 @@ def test_every_single_failure_is_ranked(opened: Open, world: Path) -> None:  # n
     assert table["rank"].tolist() == sorted(table["rank"])
     assert table["lost"].tolist() == sorted(table["lost"], reverse=True)
     assert set(table["kind"]) == {"site", "provider"}
+    columns = json.loads(at.dataframe[0].proto.columns)
+    assert {columns[name]["type_config"]["format"] for name in ("lost", "late")} == {"%.3g"}  # a key that decides does not read as 0.00
+    assert any("Ordered by what is lost, then by what is late or lost" in caption.value for caption in at.caption)
+    assert next(one for one in at.button_group if one.key == "objective").options == ["First token", "Last token", "Cost"]
 
 
 def test_fleet_lists_what_is_wrong_first(opened: Open, world: Path) -> None:  # noqa: F811
