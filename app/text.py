@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 
 from records.place import PROVIDERS, Site
 
@@ -127,7 +128,18 @@ def milliseconds(value_ms: float | None, *, unit: bool = True) -> str:
         return UNKNOWN
     size = abs(value_ms)
     digits = 1 if size >= 100 else 2 if size >= 1 else 3
-    return f"{value_ms:,.{digits}f}{' ms' if unit else ''}"
+    return f"{_rounded(value_ms, digits)}{' ms' if unit else ''}"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """So many decimals, in the one rounding of strips, charts and tables, which browsers draw: of two as near the one further from 0.
+
+    >>> _rounded(172.25, 1), _rounded(473.45, 1), _rounded(1234.5, 1)
+    ('172.3', '473.4', '1,234.5')
+    """
+    if abs(value) >= 1e15:  # more digits than a float has
+        return f"{value:,.{digits}f}"
+    return f"{Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):,}"
 
 
 def wait(value_ms: float | None) -> str:
@@ -151,7 +163,7 @@ def delta_ms(value_ms: float | None) -> str:
         return UNKNOWN
     if abs(value_ms) < 0.05:
         return "±0 ms"
-    return f"{'+' if value_ms > 0 else '−'}{abs(value_ms):,.1f} ms"
+    return f"{'+' if value_ms > 0 else '−'}{_rounded(abs(value_ms), 1)} ms"
 
 
 def percent(ratio: float | None, *, unit: bool = True) -> str:

@@ -358,6 +358,7 @@ ROUTE = {
     "sites": ["fra", "sin"],
     "parts": {"connect": 10.0, "upload": 5.0, "relay": 0.0, "queue": None, "prefill": 20.0, "network": 15.0, "decode": 900.0},
     "ttft_ms": {"p50": 50.0},
+    "e2e_ms": {"p50": 950.0},
     "usd_per_1k": 1.0,
 }
 
@@ -370,6 +371,13 @@ def test_bars_add_up_to_the_time_asked_for() -> None:
     assert figure.layout.shapes[0].x0 == 60
     whole = routes.parts_figure([ROUTE], theme.LIGHT, objective="e2e")
     assert sum(trace.x[0] or 0 for trace in whole.data if trace.type == "bar") == 950.0
+
+
+def test_a_bar_and_the_strip_round_alike() -> None:
+    """473.45 is a little less than it reads, and its parts add up to a little more: one number, one rounding, in bar and strip."""
+    parts = {"connect": 473.4500001, "upload": 0.0, "relay": 0.0, "queue": None, "prefill": 0.0, "network": 0.0, "decode": 0.0}
+    figure = routes.parts_figure([{**ROUTE, "parts": parts, "ttft_ms": {"p50": 473.45}}], theme.LIGHT)
+    assert figure.data[-1].text[0].strip() == text.milliseconds(473.45) == "473.4 ms"
 
 
 def test_pareto_leaves_out_routes_without_a_price() -> None:
