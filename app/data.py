@@ -455,9 +455,13 @@ def _failure_effects(key: tuple[str, int], now: datetime, window: str, site: str
     places = serving.world.sites
     sources = sorted({link.src for link in serving.world.links if link.src in places and places[link.src].kind == "pop"})
     failed = _failed(key, now, window, site)
-    found = [failed.effect(Request(source=source, workload=asked, k=1)) for source in sources]
+    effects = {source: failed.effect(Request(source=source, workload=asked, k=1)) for source in sources}
+    # What changed first, the worst of it before the rest: among hundreds of PoPs one row may be all that matters.
+    order = list(reversed(_STATES))
+    sources.sort(key=lambda name: (order.index(effects[name].state), -(effects[name].delta_ns or 0), name))
+    found = [effects[source] for source in sources]
     return {
-        "from": list(sources),
+        "from": sources,
         "state": [_STATES[one.state] for one in found],
         "before": [None if one.before is None else one.before.sites[-1] for one in found],
         "after": [None if one.after is None else one.after.sites[-1] for one in found],
@@ -467,7 +471,7 @@ def _failure_effects(key: tuple[str, int], now: datetime, window: str, site: str
     }
 
 
-#: How the page names what became of a PoP's requests.
+#: How the page names what became of a PoP's requests, the worst last.
 _STATES: dict[State, str] = {
     "unchanged": "unchanged",
     "another way": "↝ other way",

@@ -127,7 +127,9 @@ def _serving(seen: View, site: str) -> None:
         st.caption("No PoP with measured links asks for anything here.")
         return
     hit = sum(state != "unchanged" for state in effects["state"])
-    st.caption(f"Of {text.plural(len(effects['from']), 'PoP')} that ask, {hit} served otherwise. Objective: first token, median.")
+    st.caption(
+        f"Of {text.plural(len(effects['from']), 'PoP')} that ask, {hit} served otherwise, listed first. Objective: first token, median."
+    )
     st.dataframe(
         effects,
         hide_index=True,

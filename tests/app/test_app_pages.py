@@ -295,6 +295,12 @@ def test_whatif_loses_no_pair_silently(opened: Open, world: Path) -> None:
     assert int(kpis["Re-routed"]) == len(rerouted)
     assert table["delta_ms"].tolist() == sorted(table["delta_ms"], reverse=True)
     assert at.query_params["fail"] in ("fra", ["fra"])
+    served = at.dataframe[-1].value
+    hit = [state != "unchanged" for state in served["state"]]
+    assert any(hit)
+    assert hit == sorted(hit, reverse=True)  # what changed stands above what did not
+    for _, rows in served.groupby("state"):
+        assert rows["delta_ms"].tolist() == sorted(rows["delta_ms"], reverse=True)
 
 
 def test_sql_runs_and_refuses(opened: Open, world: Path) -> None:
