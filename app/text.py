@@ -12,6 +12,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from records.place import PROVIDERS, Site
 
 __all__ = [
+    "ALL_MEDIA",
     "EVIDENCE_MARKS",
     "GATE_TITLES",
     "GROUPS",
@@ -68,6 +69,9 @@ PART_TITLES = {
 
 #: What may be least, by its word in requests, files and addresses.
 OBJECTIVE_TITLES = {"ttft": "First token", "e2e": "Last token", "cost": "Cost"}
+
+#: What pages say that look at every medium, whatever the list on the left says.
+ALL_MEDIA = "All media together, whatever Medium on the left says."
 
 #: Groups of sites in the order they are listed.
 GROUPS = ("PoPs", *PROVIDERS.values(), "Other regions", "Metros")

@@ -16,14 +16,38 @@ Columns = Mapping[str, Sequence[Any]]
 SHOWN = 24
 
 
+#: The parts of a bar: column, title, colour; setup is of cold connections only, and no part of the TTFT that is measured.
+_PARTS = (
+    ("setup_p50_ms", "Setup (DNS, TCP, TLS)", PARTS.index("connect")),
+    ("network_p50_ms", "Network (one round trip)", PARTS.index("network")),
+    ("machine_p50_ms", "Machine (queue and prefill)", PARTS.index("prefill")),
+)
+
+
+def _drawn(connection: str) -> tuple[tuple[str, str, int], ...]:
+    return _PARTS if connection == "cold" else _PARTS[1:]
+
+
+def _whole(rows: Columns, i: int) -> float | None:
+    """The TTFT of a row whose network and machine cannot be told apart; None where they can, or where nothing answered."""
+    if rows["network_p50_ms"][i] is not None or rows["machine_p50_ms"][i] is not None:
+        return None
+    found: float | None = rows["ttft_p50_ms"][i]
+    return found
+
+
 def chosen_rows(found: Columns, *, model: str, connection: str, by: str, site: str) -> dict[str, list[Any]]:
-    """The rows of a model and kind of connection that end (by "dst") or begin (by "src") at a site, least TTFT first."""
+    """The rows of a model and kind of connection that end (by "dst") or begin (by "src") at a site, the longest bar first.
+
+    A bar is as long as the parts that are known of it; where none is, the row comes last.
+    """
     keep = [
         i
         for i in range(len(found["src"]))
         if found["model"][i] == model and found["connection"][i] == connection and (not site or found[by][i] == site)
     ]
-    keep.sort(key=lambda i: (found["ttft_p50_ms"][i] is None, found["ttft_p50_ms"][i] or 0.0))
+    length = {i: sum(found[column][i] or 0.0 for column, _, _ in _drawn(connection)) + (_whole(found, i) or 0.0) for i in keep}
+    keep.sort(key=lambda i: (-length[i], found["src"][i], found["dst"][i]))
     return {name: [values[i] for i in keep] for name, values in found.items()}
 
 
@@ -32,21 +56,19 @@ def split_figure(rows: Columns, theme: Theme, *, cold: bool) -> go.Figure:
     names = [
         f"{src} → {dst} · {text.MEDIUM_TITLES[medium]}" for src, dst, medium in zip(rows["src"], rows["dst"], rows["medium"], strict=True)
     ][:SHOWN]
-    parts = [
-        ("network_p50_ms", "Network (one round trip)", PARTS.index("network")),
-        ("machine_p50_ms", "Machine (queue and prefill)", PARTS.index("prefill")),
-    ]
-    if cold:
-        parts.insert(0, ("setup_p50_ms", "Setup (DNS, TCP, TLS)", PARTS.index("connect")))
     figure = go.Figure()
-    for column, title, colour in parts:
+    bars = [(list(rows[column][:SHOWN]), title, theme.parts[colour]) for column, title, colour in _drawn("cold" if cold else "warm")]
+    whole = [_whole(rows, i) for i in range(len(names))]
+    if any(whole):
+        bars.append((whole, "Network and machine, not told apart", theme.quiet))
+    for sizes, title, colour in bars:
         figure.add_trace(
             go.Bar(
                 y=names,
-                x=rows[column][:SHOWN],
+                x=sizes,
                 orientation="h",
                 name=title,
-                marker={"color": theme.parts[colour], "line": {"color": theme.page, "width": 1}},
+                marker={"color": colour, "line": {"color": theme.page, "width": 1}},
                 hovertemplate=f"%{{y}}<br>{title}: <b>%{{x:.1f}} ms</b><extra></extra>",
             )
         )
@@ -55,7 +77,11 @@ def split_figure(rows: Columns, theme: Theme, *, cold: bool) -> go.Figure:
         height=110 + 24 * max(2, len(names)),
         bargap=0.3,
         margin={"l": 8, "r": 16, "t": 28, "b": 8},
-        xaxis={"title": "time to first token, medians of its parts (ms)", "gridcolor": theme.line, "zeroline": False},
+        xaxis={
+            "title": f"{'setup and ' if cold else ''}time to first token, medians of the parts (ms)",
+            "gridcolor": theme.line,
+            "zeroline": False,
+        },
         yaxis={"autorange": "reversed", "automargin": True, "showgrid": False},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
     )
@@ -107,7 +133,7 @@ def _kpis(found: Columns) -> list[tuple[str, str, str, bool]]:
             False,
         ),
         ("Failed", text.percent(errors / requests) if requests else text.UNKNOWN, f"{text.count(errors)} requests", bool(errors)),
-        ("Least first token", text.milliseconds(found["ttft_p50_ms"][best]) if best is not None else text.UNKNOWN, pair(best), False),
+        ("Least TTFT, setup apart", text.milliseconds(found["ttft_p50_ms"][best]) if best is not None else text.UNKNOWN, pair(best), False),
         ("Slowest machine", text.milliseconds(found["machine_p50_ms"][slow]) if slow is not None else text.UNKNOWN, pair(slow), False),
         ("Not streamed", text.count(silent), "answers in one piece", bool(silent)),
     ]
@@ -148,7 +174,10 @@ def page() -> None:
         more = len(rows["src"]) - SHOWN
         st.caption(
             "Network is one smoothed round trip of the request's own TCP connection (TCP_INFO); machine is what is left of the time to "
-            "first token after it; setup comes before. " + (f"The {SHOWN} soonest shown, {more} more in the table." if more > 0 else "")
+            "first token after it. "
+            + ("Setup comes before: it is in the bars, and in no TTFT of this page. " if connection == "cold" else "")
+            + (f"The {SHOWN} slowest shown, {more} more in the table. " if more > 0 else "Slowest first. ")
+            + text.ALL_MEDIA
         )
     else:
         st.caption("No request of this model over such a connection here.")
@@ -203,8 +232,8 @@ def page() -> None:
                 ("setup_p50", "Setup p50 (ms)"),
                 ("network_p50", "Network p50 (ms)"),
                 ("machine_p50", "Machine p50 (ms)"),
-                ("ttft_p50", "TTFT p50 (ms)"),
-                ("ttft_p95", "TTFT p95 (ms)"),
+                ("ttft_p50", "TTFT after setup p50 (ms)"),
+                ("ttft_p95", "p95 (ms)"),
                 ("tpot_p50", "Per token (ms)"),
             )
         },

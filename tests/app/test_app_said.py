@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app_page import page_functions
 from streamlit.testing.v1 import AppTest
 from test_app_pages import Open, _figures, _kpis, opened, world  # noqa: F401  fixtures
 
-from app import whatif_text
+from app import text, whatif_text
 from app.charts import reach
 from app.charts.scenario import burst_figure, burst_strip
 from app.scenario_form import EDITS, sentence, to_address
@@ -102,3 +103,50 @@ def test_a_scenario_that_names_its_workload_is_shown_and_kept_by_it(opened: Open
     assert len(set(labels)) == len(labels)
     sites = next(one for one in at.selectbox if one.key == "field_fail_site_site")
     assert {"fra · Frankfurt", "sin · Singapore"} <= set(sites.options)
+
+
+def _asked(src: str, setup: float | None, network: float | None, machine: float | None, ttft: float | None = 1.0) -> dict[str, Any]:
+    row: dict[str, Any] = {"src": src, "dst": "sin", "medium": "internet", "model": "m", "connection": "cold"}
+    return row | {"setup_p50_ms": setup, "network_p50_ms": network, "machine_p50_ms": machine, "ttft_p50_ms": ttft}
+
+
+def test_inference_orders_its_bars_by_what_is_drawn() -> None:
+    """The longest bar first, setup and all where it is drawn; who never answered last; and the axis says what is in."""
+    page = page_functions("inference")
+    rows = [_asked("a", 1.0, 20.0, 20.0), _asked("b", 50.0, 1.0, 1.0), _asked("c", None, None, None, None), _asked("d", 2.0, 30.0, 5.0)]
+    found = {name: [row[name] for row in rows] for name in rows[0]}
+    cold = page["chosen_rows"](found, model="m", connection="cold", by="dst", site="")
+    assert cold["src"] == ["b", "a", "d", "c"]
+    figure = page["split_figure"](cold, LIGHT, cold=True)
+    lengths = [sum(trace.x[i] or 0 for trace in figure.data) for i in range(len(rows))]
+    assert lengths == sorted(lengths, reverse=True)
+    assert figure.layout.xaxis.title.text.startswith("setup and time to first token")
+    warm = page["chosen_rows"](found | {"connection": ["warm"] * 4}, model="m", connection="warm", by="dst", site="")
+    assert warm["src"] == ["a", "d", "b", "c"]
+    assert page["split_figure"](warm, LIGHT, cold=False).layout.xaxis.title.text.startswith("time to first token")
+    apart = page["chosen_rows"](
+        {name: [*found[name], value] for name, value in _asked("e", 1.0, None, None, 45.0).items()},
+        model="m",
+        connection="cold",
+        by="dst",
+        site="",
+    )
+    assert apart["src"] == ["b", "e", "a", "d", "c"]  # a time whose parts nobody told apart is no short one
+    assert page["split_figure"](apart, LIGHT, cold=True).data[-1].x == (None, 45.0, None, None, None)
+
+
+def test_a_plan_says_what_it_holds_that_a_measurement_does_not() -> None:
+    """The plan without its Connect is what a request over an open connection is to be set beside; a warm plan has none."""
+    apart = page_functions("routes")["measured_apart"]
+    route = {"ttft_ms": {"p50": 466.4}, "parts": {"connect": 200.0}}
+    assert "begins with Connect, and without it route 1 takes 266.4 ms" in apart(route, "cold")
+    assert apart(route | {"parts": {"connect": 0.0}}, "warm").endswith("as the plan's does.")
+
+
+def test_inference_says_what_is_in_its_times_and_media(opened: Open, world: Path) -> None:  # noqa: F811
+    """Setup is in the bars and in no TTFT of tile and table; Medium on the left counts for nothing here, and it is said."""
+    at = opened(world, "inference", window="all")
+    assert "Least TTFT, setup apart" in _kpis(at)
+    assert text.ALL_MEDIA in said(at)
+    assert re.search(r"The 24 slowest shown, \d+ more in the table", said(at))
+    assert "Setup comes before: it is in the bars, and in no TTFT of this page." in said(at)
