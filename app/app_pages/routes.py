@@ -329,7 +329,7 @@ def page() -> None:
         )
     _measured(seen, request, routes[0])
     command = command_words.routing(request, seen.at.location, seen.window)
-    st.caption(f"Snapshot {answer['snapshot']}. The same from a shell: `{command}`")
+    st.caption(f"{text.ALL_MEDIA} Snapshot {answer['snapshot']}. The same from a shell: `{command}`")
 
 
 page()
