@@ -13,6 +13,7 @@ from records.place import PROVIDERS, Site
 
 __all__ = [
     "ALL_MEDIA",
+    "COLD_STARTS",
     "EVIDENCE_MARKS",
     "GATE_TITLES",
     "GROUPS",
@@ -69,6 +70,12 @@ PART_TITLES = {
 
 #: What may be least, by its word in requests, files and addresses.
 OBJECTIVE_TITLES = {"ttft": "First token", "e2e": "Last token", "cost": "Cost"}
+
+#: Why one city has two times to its first token (routing.evaluate): said wherever one of them is shown.
+COLD_STARTS = (
+    "A cold connection from a metro ends at the PoP where its people enter, and the way on from there is open already; one from a PoP "
+    "ends at the serving site itself: far from there the first token of a city comes sooner as a metro than as a PoP."
+)
 
 #: What pages say that look at every medium, whatever the list on the left says.
 ALL_MEDIA = "All media together, whatever Medium on the left says."

@@ -112,7 +112,7 @@ def page() -> None:
             + (f", budget {text.milliseconds(budget)}" if budget is not None else "")
             + f": {text.plural(len(titles), 'metro')}, {text.count(round(people))} people. Cold connection, at most one relay; "
             f"{text.percent(sum(measured) / people)} of people in hybrid cross measured legs only, the others a modelled access leg. "
-            "Hybrid serves each where the whole is soonest. Snapshot "
+            f"Hybrid serves each where the whole is soonest. {text.COLD_STARTS} Snapshot "
             f"{seen.at.snapshot}, {text.WINDOW_TITLES[seen.window].lower()}."
         )
     others = [name for name in load().workloads if name != workload]

@@ -110,6 +110,8 @@ def _ask(seen: View) -> Request:
             f"{text.bytes_(workload.upload_bytes)} up, model `{workload.model}`.",
             help=workload.note,
         )
+        if connection == "cold":
+            st.caption(text.COLD_STARTS)
     return Request(
         source=source,
         destination=destination or None,

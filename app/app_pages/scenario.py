@@ -280,7 +280,10 @@ def _maps(seen: View, document: Mapping[str, Any], answer: Mapping[str, Any]) ->
         )
         with column:
             netmap.draw(spec, f"scenario_{side}", on_site=_click)
-    st.caption("Click a serving site to fail it, and again to have it back. Metros are coloured by the first token their people get.")
+    st.caption(
+        "Click a serving site to fail it, and again to have it back. Metros are coloured by the first token their people get. "
+        + text.COLD_STARTS
+    )
 
 
 def _click(site: str) -> None:

@@ -128,7 +128,8 @@ def _serving(seen: View, site: str) -> None:
         return
     hit = sum(state != "unchanged" for state in effects["state"])
     st.caption(
-        f"Of {text.plural(len(effects['from']), 'PoP')} that ask, {hit} served otherwise, listed first. Objective: first token, median."
+        f"Of {text.plural(len(effects['from']), 'PoP')} that ask, {hit} served otherwise, listed first. Objective: first token, median. "
+        + text.COLD_STARTS
     )
     st.dataframe(
         effects,

@@ -46,7 +46,9 @@ def test_who_is_not_served_has_a_shape_of_its_own() -> None:
 
 def test_isochrones_name_who_is_not_served(opened: Open, world: Path) -> None:  # noqa: F811
     """All three legends."""
-    assert [spec["legend"]["items"][-1]["text"] for spec in maps(opened(world, "isochrones"))] == ["not served"] * 3
+    at = opened(world, "isochrones")
+    assert [spec["legend"]["items"][-1]["text"] for spec in maps(at)] == ["not served"] * 3
+    assert text.COLD_STARTS in said(at)
 
 
 def test_a_burst_says_who_is_lost_and_what_its_waits_are_of(opened: Open, world: Path) -> None:  # noqa: F811
@@ -61,6 +63,7 @@ def test_a_burst_says_who_is_lost_and_what_its_waits_are_of(opened: Open, world:
         assert all(["TTFT p95", "lost"] in site["tip"] for site in rings)
         assert spec["legend"]["items"][-1]["text"] == "lost"
     assert whatif_text.IN_TIME in said(at)
+    assert text.COLD_STARTS in said(at)
     kpis = _kpis(at)
     assert {"Over capacity", "Mean wait", "Worst pool", "Waiting"} <= set(kpis)
     assert kpis["Over capacity"] != "0 %"
@@ -150,3 +153,16 @@ def test_inference_says_what_is_in_its_times_and_media(opened: Open, world: Path
     assert text.ALL_MEDIA in said(at)
     assert re.search(r"The 24 slowest shown, \d+ more in the table", said(at))
     assert "Setup comes before: it is in the bars, and in no TTFT of this page." in said(at)
+
+
+def test_one_city_has_two_times_and_pages_say_why(opened: Open, world: Path) -> None:  # noqa: F811
+    """Cold from a metro is far sooner than cold from its PoP where the way is long, and pages say why; warm there is nothing to say."""
+    shown = {}
+    for source in ("gru", "metro:sao-paulo"):
+        at = opened(world, "routes", src=source, to="gcp:asia-southeast1")
+        assert text.COLD_STARTS in said(at)
+        assert text.ALL_MEDIA in said(at)
+        shown[source] = at.dataframe[0].value["ttft_p50"].min()
+    assert shown["metro:sao-paulo"] < 0.7 * shown["gru"]
+    assert text.COLD_STARTS not in said(opened(world, "routes", src="gru", connection="warm"))
+    assert text.COLD_STARTS in said(opened(world, "whatif", fail="fra"))
