@@ -237,8 +237,8 @@ def bits_per_second(value_bps: float | None) -> str:
 def bytes_(value_bytes: float | None) -> str:
     """A size with a decimal prefix (kB = 1,000 bytes).
 
-    >>> bytes_(512), bytes_(64_000)
-    ('512 B', '64.0 kB')
+    >>> bytes_(512), bytes_(64_000), bytes_(6.48e15)
+    ('512 B', '64.0 kB', '6,480 TB')
     """
     return UNKNOWN if value_bytes is None else _prefixed(value_bytes, "B")
 
@@ -247,7 +247,7 @@ def _prefixed(value: float, unit: str) -> str:
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             scaled = value / factor
-            return f"{scaled:.{0 if scaled >= 100 else 1 if scaled >= 10 else 2}f}".rstrip() + f" {prefix}{unit}"
+            return f"{scaled:,.{0 if scaled >= 100 else 1 if scaled >= 10 else 2}f} {prefix}{unit}"
     return f"{value:.0f} {unit}"
 
 

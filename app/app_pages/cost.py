@@ -17,6 +17,11 @@ from records.place import PROVIDERS
 SCOPE_TITLES = {"internet": "To the internet", "inter-region": "To another region", "direct-connect": "Over a private link"}
 
 
+def unpriced(clouds: Sequence[str]) -> str:
+    """Which clouds have no bar, and why, as a sentence with a blank behind it; "" where all have one."""
+    return f"No price known: {', '.join(clouds)}; unknown is not free. " if clouds else ""
+
+
 def by_provider(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Each cloud's cheapest region by scope (USD a month), how many of its regions have a price, and how many it has."""
     table: dict[str, list[Any]] = {"provider": [], "regions": [], "priced": []} | {scope: [] for scope in decisions.SCOPES}
@@ -79,7 +84,7 @@ def _egress(seen: View) -> None:
     missing = [title for title, priced in zip(table["provider"], table["priced"], strict=True) if not priced]
     st.caption(
         f"The cheapest region of each cloud for {month_tb:,.0f} TB a month, from the inventory's price rows with their dates and sources. "
-        + (f"No price known: {', '.join(missing)}; unknown is not free. " if missing else "")
+        + unpriced(missing)
         + "Private links cost a port besides."
     )
     with st.expander("Every region"):
@@ -122,11 +127,20 @@ def camera_figure(rows: Sequence[Mapping[str, Any]], theme: Theme) -> go.Figure:
     return figure
 
 
+def cameras_said(count: int, mbps: float, odd_percent: float) -> str:
+    """What is compared, with the numbers chosen.
+
+    >>> cameras_said(5000, 4.0, 0.5)
+    '5,000 cameras of 4 Mbit/s, day and night: all they see to a cloud, against the 0.5 % that is odd'
+    """
+    return f"{count:,} cameras of {mbps:g} Mbit/s, day and night: all they see to a cloud, against the {odd_percent:g} % that is odd"
+
+
 def _cameras(seen: View) -> None:
     st.markdown("#### Cameras: all they see, or what is odd")
     document = read_document("cameras")
     first, second, third = st.columns(3, gap="medium")
-    count = first.slider("Cameras", 10, 10_000, int(document["cameras"]), step=10, key="cameras", bind="query-params")
+    count = first.slider("Cameras", 10, 10_000, int(document["cameras"]), step=10, format="localized", key="cameras", bind="query-params")
     mbps = second.slider("Mbit/s each", 0.5, 20.0, document["bps_each"] / 1e6, step=0.5, key="mbps", bind="query-params")
     share = third.slider("Anomalies (%)", 0.0, 20.0, document["anomaly_share"] * 100, step=0.1, key="odd", bind="query-params")
     answer = decisions.worked(seen.at, seen.window, document | {"cameras": count, "bps_each": mbps * 1e6, "anomaly_share": share / 100})
@@ -157,15 +171,15 @@ def _cameras(seen: View) -> None:
         alt="USD a month by cloud: everything against anomalies",
     )
     st.caption(
-        f"{answer['title']}. A month is 30 days; egress to the internet at tiered prices when it is read out again; "
-        "sending into a cloud is free in all six."
+        f"{cameras_said(count, mbps, share)}. A month is 30 days; egress to the internet at tiered prices when it is read out again; "
+        "sending into a cloud is free in all six. " + unpriced([row["provider"] for row in rows if row["usd_all"] is None])
     )
 
 
 def _private(seen: View) -> None:
     st.markdown("#### Private link or internet")
     document = read_document("direct-connect")
-    gb = st.slider("GB a month", 100, 1_000_000, int(document["gb_per_month"]), step=100, key="gb", bind="query-params")
+    gb = st.slider("GB a month", 100, 1_000_000, int(document["gb_per_month"]), step=100, format="localized", key="gb", bind="query-params")
     rows = decisions.worked(seen.at, seen.window, document | {"gb_per_month": gb})["case"]["pairs"]
     st.dataframe(
         {
@@ -173,7 +187,7 @@ def _private(seen: View) -> None:
             "internet": [row["usd_internet"] for row in rows],
             "private": [row["usd_direct_connect"] for row in rows],
             "port": [row["port_usd"] for row in rows],
-            "even": [None if row["break_even_gb"] is None else row["break_even_gb"] / 1000 for row in rows],
+            "even": [None if row["break_even_gb"] is None else round(row["break_even_gb"]) for row in rows],
             "rtt_internet": [row["rtt_ms"]["internet"] for row in rows],
             "rtt_private": [row["rtt_ms"]["direct-connect"] for row in rows],
         },
@@ -185,7 +199,7 @@ def _private(seen: View) -> None:
             "internet": st.column_config.NumberColumn("Internet (USD)", format="dollar"),
             "private": st.column_config.NumberColumn("Private (USD)", format="dollar", help="Port and traffic"),
             "port": st.column_config.NumberColumn("of it the port", format="dollar"),
-            "even": st.column_config.NumberColumn("Breaks even at (TB)", format="%.1f"),
+            "even": st.column_config.NumberColumn("Breaks even at (GB a month)", format="localized"),
             "rtt_internet": st.column_config.NumberColumn(
                 "Internet RTT (ms)", format="%.2f", help="Measured; unknown where nobody measured it"
             ),
@@ -212,7 +226,7 @@ def page() -> None:
 
 
 PARTS: dict[str, tuple[str, Any]] = {
-    "cameras": ("1,000 cameras", _cameras),
+    "cameras": ("Cameras", _cameras),
     "egress": ("Egress by cloud", _egress),
     "private": ("Private links", _private),
 }

@@ -55,9 +55,24 @@ def test_cost_of_the_cameras(opened: Open, world: Path) -> None:  # noqa: F811
     kpis = _kpis(at)
     assert kpis["Sent a month"] == "648 TB"
     assert kpis["Anomalies only"] == "6.48 TB"
-    assert _kpis(opened(world, "cost", cameras="2000"))["Sent a month"] == "1296 TB"
+    assert _kpis(opened(world, "cost", cameras="2000"))["Sent a month"] == "1,296 TB"
     bars = {trace["name"]: _numbers(trace["y"]) for trace in _figures(at)[0]["data"]}
     assert all(few < every for few, every in zip(bars["anomalies only"], bars["everything"], strict=True) if few == few)  # noqa: PLR0124
+
+
+def test_cost_says_the_numbers_that_were_chosen(opened: Open, world: Path) -> None:  # noqa: F811
+    """The sentence below the cameras has the sliders' numbers, the tab none; a cloud without a bar is named; links break even in GB."""
+    at = opened(world, "cost", cameras="5000", mbps="4", odd="5")
+    assert _kpis(at)["Sent a month"] == "6,480 TB"
+    (said,) = [caption.value for caption in at.caption if "that is odd" in caption.value]
+    assert said.startswith("5,000 cameras of 4 Mbit/s, day and night: all they see to a cloud, against the 5 % that is odd.")
+    assert "No price known: Tencent Cloud; unknown is not free." in said
+    assert at.button_group[0].options == ["Cameras", "Egress by cloud", "Private links"]
+    at = opened(world, "cost", part="private")
+    labels = {name: column.get("label") for name, column in json.loads(at.dataframe[0].proto.columns).items()}
+    assert labels["even"] == "Breaks even at (GB a month)"
+    assert at.slider[0].label == "GB a month"
+    assert (at.dataframe[0].value["even"].dropna() > 1000).all()
 
 
 def test_cost_by_cloud_says_what_is_not_known(opened: Open, world: Path) -> None:  # noqa: F811
