@@ -35,15 +35,38 @@ def gate_rows(links: Sequence[LinkEstimate]) -> dict[str, list[Any]]:
     }
 
 
+def reason(link: LinkEstimate, back: LinkEstimate | None) -> str:
+    """The numbers of a link's verdict (routing.gates); `back` is the other direction, None where nobody measured it."""
+    if link.gate == "asymmetric" and back is not None:
+        # The gate holds the least RTTs against each other, and the medians where one has no least.
+        least = link.rtt_min_ns is not None and back.rtt_min_ns is not None
+        mine_ns, other_ns = (link.rtt_min_ns, back.rtt_min_ns) if least else (link.rtt_p50_ns, back.rtt_p50_ns)
+        return f"{'least' if least else 'p50'} {text.milliseconds(ms(mine_ns))}, back {text.milliseconds(ms(other_ns))}"
+    if link.gate == "faster_than_light":
+        known = "least" if link.rtt_min_ns is not None else "p50"
+        rtt_ns = link.rtt_min_ns if link.rtt_min_ns is not None else link.rtt_p50_ns
+        return f"{known} {text.milliseconds(ms(rtt_ns))}, light takes {text.milliseconds(ms(link.fibre_floor_ns))}"
+    if link.gate == "stale":
+        return f"newest sample {text.age(link.age_s)} ago"
+    if link.gate == "thin":
+        return "no RTT" if link.sample_count is None else text.plural(link.sample_count, "sample")
+    return text.GATE_TITLES[link.gate]
+
+
 def kept_out(links: Sequence[LinkEstimate]) -> dict[str, list[Any]]:
-    """The links that did not pass, with the numbers they were judged by."""
+    """The links that did not pass, with the numbers they were judged by: an RTT crosses both directions, so the other one is beside it."""
     rows = [link for link in links if link.gate != "ok"]
+    by_key = {link.key: link for link in links} if rows else {}
+    backs = [by_key.get((link.dst, link.src, link.medium)) for link in rows]
     return {
         "gate": [text.GATE_TITLES[link.gate] for link in rows],
         "from": [link.src for link in rows],
         "to": [link.dst for link in rows],
         "medium": [text.MEDIUM_TITLES[link.medium] for link in rows],
+        "reason": [reason(link, back) for link, back in zip(rows, backs, strict=True)],
         "min_ms": [ms(link.rtt_min_ns) for link in rows],
+        "p50_ms": [ms(link.rtt_p50_ns) for link in rows],
+        "back_ms": [None if back is None else ms(back.rtt_p50_ns) for back in backs],
         "floor_ms": [ms(link.fibre_floor_ns) for link in rows],
         "samples": [link.sample_count for link in rows],
         "age": [text.age(link.age_s) for link in rows],
@@ -173,7 +196,10 @@ def _gates(seen: View) -> None:
             "from": "From",
             "to": "To",
             "medium": "Medium",
+            "reason": st.column_config.TextColumn("Because", width=215),
             "min_ms": st.column_config.NumberColumn("Least (ms)", format="%.2f"),
+            "p50_ms": st.column_config.NumberColumn("p50 (ms)", format="%.2f"),
+            "back_ms": st.column_config.NumberColumn("p50 back (ms)", format="%.2f"),
             "floor_ms": st.column_config.NumberColumn("Floor (ms)", format="%.2f"),
             "samples": st.column_config.NumberColumn("Samples"),
             "age": st.column_config.TextColumn("Age", alignment="right"),

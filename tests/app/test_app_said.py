@@ -17,6 +17,10 @@ from app.charts import reach
 from app.charts.scenario import burst_figure, burst_strip
 from app.scenario_form import EDITS, sentence, to_address
 from app.theme import DARK, LIGHT
+from inventory.load import load
+from records.link import LinkEstimate
+from records.units import MS
+from routing import gates
 
 #: Ten times all demand: more than all pools take, so that places are lost.
 RUSH = {"name": "rush", "edits": [{"op": "burst", "factor": 10.0, "start_s": 600, "rise_s": 120, "hold_s": 600, "fall_s": 120}]}
@@ -166,3 +170,31 @@ def test_one_city_has_two_times_and_pages_say_why(opened: Open, world: Path) -> 
     assert shown["metro:sao-paulo"] < 0.7 * shown["gru"]
     assert text.COLD_STARTS not in said(opened(world, "routes", src="gru", connection="warm"))
     assert text.COLD_STARTS in said(opened(world, "whatif", fail="fra"))
+
+
+def test_what_is_kept_out_says_by_which_numbers() -> None:
+    """Both medians of a pair whose directions are apart, as the gate held them against each other; other verdicts their own numbers."""
+    page = page_functions("quality")
+
+    def link(src: str, dst: str, p50: float | None, **more: Any) -> LinkEstimate:
+        return LinkEstimate(src=src, dst=dst, medium="internet", rtt_p50_ns=None if p50 is None else round(p50 * MS), **more)
+
+    given = [
+        link("a", "b", 30.0),
+        link("b", "a", 96.0),
+        link("c", "d", 50.0, rtt_min_ns=20 * MS),
+        link("d", "c", 60.0, rtt_min_ns=58 * MS),
+        link("sin", "fra", 5.0),
+        link("e", "f", 9.0, rtt_min_ns=8 * MS, age_s=200_000.0, sample_count=50),
+        link("g", "h", None),
+    ]
+    table = page["kept_out"](gates.grade(given, load().sites, gates.GatePolicy(max_age_s=86_400.0)))
+    found = {(a, b): at for at, (a, b) in enumerate(zip(table["from"], table["to"], strict=True))}
+    assert set(found) == {("a", "b"), ("c", "d"), ("sin", "fra"), ("e", "f"), ("g", "h")}
+    because = {key: table["reason"][at] for key, at in found.items()}
+    assert because["a", "b"] == "p50 30.00 ms, back 96.00 ms"
+    assert (table["p50_ms"][found["a", "b"]], table["back_ms"][found["a", "b"]]) == (30.0, 96.0)
+    assert because["c", "d"] == "least 20.00 ms, back 58.00 ms"
+    assert because["sin", "fra"].startswith("p50 5.00 ms, light takes ")
+    assert because["e", "f"] == "newest sample 2 d 7 h ago"
+    assert (because["g", "h"], table["back_ms"][found["g", "h"]]) == ("no RTT", None)
