@@ -70,6 +70,8 @@ LONGEST = (
     "test_warehouse_queries",
     "test_warehouse_readable",
     "test_app_decisions",
+    "test_app_said",
+    "test_app_same",
     "test_app_routes",
     "test_warehouse_store",
     "test_warehouse_rollup",

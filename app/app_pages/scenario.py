@@ -419,7 +419,7 @@ def _ranking(seen: View, workload: str) -> None:
             "lost": number("Lost (%)", format="%.3g"),  # significant digits: a key that decides must not read as 0
             "late": number("Late or lost, added (%)", format="%.3g"),
             "ttft": number("TTFT p95 added (ms)", format="%+.1f"),
-            "moved": number("Moved (%)", format="%.2f"),
+            "moved": number("Moved (%)", format="%.3g"),
             "full": "Then full",
         },
     )

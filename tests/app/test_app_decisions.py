@@ -153,7 +153,7 @@ def test_every_single_failure_is_ranked(opened: Open, world: Path) -> None:  # n
     assert table["lost"].tolist() == sorted(table["lost"], reverse=True)
     assert set(table["kind"]) == {"site", "provider"}
     columns = json.loads(at.dataframe[0].proto.columns)
-    assert {columns[name]["type_config"]["format"] for name in ("lost", "late")} == {"%.3g"}  # a key that decides does not read as 0.00
+    assert {columns[name]["type_config"]["format"] for name in ("lost", "late", "moved")} == {"%.3g"}  # no key reads as 0.00
     assert any("Ordered by what is lost, then by what is late or lost" in caption.value for caption in at.caption)
     assert next(one for one in at.button_group if one.key == "objective").options == ["First token", "Last token", "Cost"]
 
