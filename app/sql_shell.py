@@ -131,6 +131,8 @@ def shell(wh: Warehouse, *, row_limit: int, timeout_s: float, memory_mb: int) ->
                 with bounded_process(memory_mb):
                     result = run(wh, query, row_limit=row_limit, timeout_s=timeout_s, memory_mb=memory_mb)
                 show(result, "table", None, row_limit)
+        except KeyboardInterrupt:  # ends the question, and not the shell
+            note("stopped")
         except IsochroneError as error:
             note(f"error: {error}")
 

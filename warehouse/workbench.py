@@ -19,6 +19,7 @@ import resource
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,8 @@ _EXPLAIN = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 MEMORY_MB = 1000
+#: How long a query that is to end is waited for before it is told again.
+_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,21 +168,13 @@ def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float 
     Raises UserError when it is not one such statement, does not hold, takes longer than `timeout_s` or needs more than
     `memory_mb`, for its work or for its answer; OutsideError when a file of the warehouse cannot be read.
     """
-    if row_limit < 1 or timeout_s <= 0 or memory_mb < 1:
-        raise UserError(f"row limit {row_limit}, time limit {timeout_s:g} s and memory limit {memory_mb} MB must be greater than zero")
+    if row_limit < 1 or not 0 < timeout_s < threading.TIMEOUT_MAX or memory_mb < 1:
+        raise UserError(f"row limit {row_limit}, time limit {timeout_s:g} s and memory limit {memory_mb} MB must be above zero and finite")
     cursor = wh.workbench_connection(memory_mb)
     # The clock runs from here: parsing, planning and fetching count too.
     began = time.perf_counter()
-    expired = threading.Event()
 
-    def interrupt() -> None:
-        expired.set()
-        cursor.interrupt()
-
-    timer = threading.Timer(timeout_s, interrupt)
-    timer.daemon = True
-    timer.start()
-    try:
+    def ask() -> tuple[int, pa.Table, bool]:
         text, is_plan = _only_reads(cursor, query)
         # One transaction, so that the rows are of the very snapshot that is named.
         cursor.execute("BEGIN")
@@ -187,12 +182,25 @@ def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float 
         assert row is not None
         table, truncated = _fetch(cursor.execute(text), row_limit, memory_mb << 20)
         table = table.rename_columns(distinct(table.column_names))
-        if is_plan:
-            table = _plan(table, wh.data_path)
+        return int(row[0]), _plan(table, wh.data_path) if is_plan else table, truncated
+
+    is_late = False
+    try:
+        # In a thread: of what is inside DuckDB nothing hears Ctrl-C, and whoever waits here does.
+        with ThreadPoolExecutor(1) as thread:
+            asked = thread.submit(ask)
+            try:
+                is_late = not wait([asked], timeout_s).done
+            finally:
+                # Also at Ctrl-C, and again where the one before fell between two statements.
+                while not asked.done():
+                    cursor.interrupt()
+                    wait([asked], _AGAIN_S)
+            snapshot_id, table, truncated = asked.result()
     except (duckdb.OutOfMemoryException, MemoryError) as error:
         raise UserError(f"the query needs more memory than the {memory_mb} MB a query may use; aggregate or narrow it") from error
     except duckdb.Error as error:
-        if expired.is_set() or isinstance(error, duckdb.InterruptException):
+        if is_late or isinstance(error, duckdb.InterruptException):
             raise UserError(
                 f"the query took longer than {timeout_s:g} s, the limit here; narrow its window or its sites, or give it more time with "
                 "`isochrone sql --timeout SECONDS`"
@@ -201,10 +209,8 @@ def run(wh: Warehouse, query: str, *, row_limit: int = 10_000, timeout_s: float 
             raise fault from error
         raise UserError(_told(error)) from error
     finally:
-        timer.cancel()
-        timer.join()
         cursor.close()
-    return SqlResult(table=table, truncated=truncated, snapshot_id=int(row[0]), elapsed_s=time.perf_counter() - began)
+    return SqlResult(table=table, truncated=truncated, snapshot_id=snapshot_id, elapsed_s=time.perf_counter() - began)
 
 
 def distinct(names: Iterable[str]) -> list[str]:
