@@ -1,15 +1,19 @@
 """The command line `isochrone`: one table of commands, each loaded only when it is called.
 
-Exit status: 0 done; 1 the answer is no; 2 the user's mistake; 3 something outside failed.
+Exit status: 0 done; 1 the answer is no; 2 the user's mistake; 3 something outside failed; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import importlib
 import os
+import select
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -125,9 +129,10 @@ def main() -> None:
     """Entry point: run the command, turn errors made on purpose into one line and an exit status."""
     try:
         status = root.main(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written is said here, and not by Python at its end
     except click.exceptions.Abort:
-        _say("stopped")
-        sys.exit(130)
+        _end("stopped", STOPPED)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
@@ -135,27 +140,66 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except IsochroneError as error:
-        _say(str(error))
-        sys.exit(error.exit_status)
+        _end(str(error), error.exit_status)
     except ModuleNotFoundError as error:
         extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        _say(f"this command needs {error.name}, which is not installed; pip install 'isochrone[{extra}]'")
-        sys.exit(3)
-    except KeyboardInterrupt:
-        _say("stopped")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (`isochrone links | head`): not an error, and nothing more to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _end(f"this command needs {error.name}, which is not installed; pip install 'isochrone[{extra}]'", 3)
+    except SystemExit:
+        # click takes a BrokenPipeError for itself, and ends with a status of its own.
+        if not _is_unread():
+            raise
+        _unwritten(BrokenPipeError())
+    except OSError as error:
+        if error.errno not in _UNWRITTEN:
+            raise
+        _unwritten(error)
+    except (KeyboardInterrupt, Exception) as error:
+        if not _is_stopped(error):
+            raise
+        _end("stopped", STOPPED)
     gc.freeze()  # the process ends: nothing of it need be looked through once more
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _say(message: str) -> None:
-    click.echo(f"isochrone: {message}", err=True)
+#: Exit status after Ctrl-C: 128 and the signal's number, as a shell has it.
+STOPPED = 130
+#: A file that takes no more, wherever it is: the disk is full, its quota is spent, it has failed, nobody reads it.
+_UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE}
+
+
+def _is_stopped(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: DuckDB takes KeyboardInterrupt for itself and says so in a RuntimeError."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or (type(error) is RuntimeError and str(error) == "Query interrupted"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _unwritten(error: OSError) -> NoReturn:
+    """End where something could not be written; a reader that went away (`isochrone links | head`) is no error."""
+    is_unread = isinstance(error, BrokenPipeError) and _is_unread()
+    with contextlib.suppress(OSError, AttributeError, ValueError):  # what is left of it would fail once more at Python's end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if is_unread:
+        sys.exit(0)
+    _end(f"cannot write {error.filename or 'the output'}: {error.strerror}; see to the place it goes to, or send it elsewhere", 3)
+
+
+def _is_unread() -> bool:
+    """Whether the reader of our output is gone."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _end(message: str, status: int) -> NoReturn:
+    with contextlib.suppress(OSError):  # nobody may be there to read it
+        click.echo(f"isochrone: {message}", err=True)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

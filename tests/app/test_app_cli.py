@@ -153,3 +153,27 @@ def test_every_public_module_says_what_it_is_for() -> None:
         if not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert not silent
+
+
+@pytest.mark.parametrize("command", [["inventory", "list", "pops"], ["sql", "--examples"], ["links", "--help"]])
+def test_a_full_disk_is_told_in_a_sentence(command: list[str]) -> None:
+    """What cannot be written ends the command with status 3, whoever writes it and whenever it is noticed."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "app.cli", *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("isochrone: cannot write the output: No space left on device")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["inventory", "list", "pops"], ["sql", "--examples"], ["links", "--help"]])
+def test_a_reader_that_goes_away_is_no_error(command: list[str]) -> None:
+    """`isochrone ... | head -1` ends with 0 and in silence, wherever the pipe breaks."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", *command], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -50,3 +50,12 @@ def test_a_query_stops(place: Path) -> None:
     """Three seconds of work are more than the start takes: it hears it inside the query, long before its time limit."""
     status, told = interrupted(["-m", "app.cli", "sql", ENDLESS, "--timeout", "600", "--warehouse", str(place)], after=3)
     assert (status, told.strip()) == (130, "isochrone: stopped")
+
+
+@pytest.mark.parametrize("command", [["sql", "FROM links"], ["warehouse", "verify"], ["collector"]])
+def test_a_warehouse_that_is_being_opened_stops(command: list[str], place: Path) -> None:
+    """DuckDB takes Ctrl-C for itself while it works for the opening, here for hours, and says so in words of its own."""
+    slow = f"import duckdb, sys, warehouse.connect as c; c.attach = lambda *_, **__: duckdb.execute({ENDLESS!r})"
+    run = f"{slow}; from app.cli import main; sys.argv = {['isochrone', *command, '--warehouse', str(place)]!r}; main()"
+    status, told = interrupted(["-c", run], after=3)
+    assert (status, told.strip()) == (130, "isochrone: stopped")
