@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from app.output import emit_json, json_option, note
+from app.so_far import rounds_so_far
 from app.state import State, called
 from probes.model import ProbeType, Target, Vantage, new_boot_id
-from probes.oneshot import RoundUnderWay, TraceUnderWay, measure, store, under_way
+from probes.oneshot import TraceUnderWay, measure, store, under_way
 from probes.ping.addresses import resolve
 from records.errors import NoAnswer, UserError
 from records.words import MEDIA
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from app.live import Screen
     from app.sheet import Sheet
     from records.batch import Line
-    from records.measurement import PingResult
 
 __all__ = ["INTERRUPTED", "Keep", "common", "keep_lines", "keep_of", "run", "sites_of"]
 
@@ -155,7 +155,7 @@ class _OneShot:
         stop = asyncio.Event()
         measuring = asyncio.ensure_future(self._collect(rounds=rounds, at_once=at_once, together=together))
         stopping = asyncio.ensure_future(stop.wait())
-        beside = [asyncio.ensure_future(_numeric(self._state))] if self._probe.name == "ping" else []
+        beside = [asyncio.ensure_future(_numeric(self._state))] if self._probe.name in {"ping", "stamp"} else []
         if self._screen is not None:
             beside.append(asyncio.ensure_future(self._draw(self._screen)))
         with _at_interrupt(stop.set):
@@ -221,34 +221,19 @@ class _OneShot:
 
     def _keep_what_is_whole(self) -> None:
         """Packets whose fate is known are a round of fewer packets. A path that was not looked at to its end is shown, and none to keep."""
-        state, running = self._state, under_way(self._probe)
-        rounds = [one for one in running if isinstance(one, RoundUnderWay) and one.samples]
-        state.running = [one for one in running if isinstance(one, TraceUnderWay)]
+        state, rounds = self._state, rounds_so_far(self._probe)
+        state.running = [one for one in under_way(self._probe) if isinstance(one, TraceUnderWay)]
         for target in state.shown:
             host = state.hosts.get(target.address, target.address)
             lines = state.results.get(target, [])
             # Two names may have one address: a target takes no more rounds than it waits for.
             mine = [one for one in rounds if one.host == host][: state.count - len(lines)]
             if mine:
-                state.results[target] = [*lines, *(self._round_so_far(target, one) for one in mine)]
+                state.results[target] = lines = [*lines, *(one.result(target, self._vantage) for one in mine)]
                 rounds = [one for one in rounds if all(one is not other for other in mine)]
-
-    def _round_so_far(self, target: Target, one: RoundUnderWay) -> PingResult:
-        from records.measurement import PingResult
-
-        engine = getattr(self._probe, "_engine")  # noqa: B009  not part of what every probe type shows
-        config = getattr(self._probe, "config")  # noqa: B009
-        header = self._vantage.header(
-            target, measured=target.address, started_at_ns=min(sample.sent_at_ns for sample in one.samples), engine=engine.name
-        )
-        return PingResult(
-            **header,
-            method=engine.method,
-            timeout_ns=round(config.timeout_ms * 1e6),
-            samples=one.samples,
-            payload_bytes=config.payload_bytes,
-            flow=one.flow if engine.flows > 1 else None,
-        )
+                if not self._is_quiet and self._screen is None:
+                    for count in range(len(mine) - 1, -1, -1):
+                        _print(target, lines[: len(lines) - count], self._each)
 
 
 def _print(target: Target, lines: Sequence[Line], each: int) -> None:
@@ -325,7 +310,7 @@ def keep_lines(lines: Sequence[Line], place: str, token_file: Path | None, vanta
         asyncio.run(store(lines, url=place, token_file=token_file, vantage=vantage))
     else:
         _store_in_folder(lines, place, vantage)
-    note(f"stored {len(lines)} measurements at {place} as batch {vantage.boot}/0 of agent {vantage.agent}")
+    note(f"stored {len(lines)} measurement{'' if len(lines) == 1 else 's'} at {place} as batch {vantage.boot}/0 of agent {vantage.agent}")
 
 
 def _store_in_folder(lines: Sequence[Line], folder: str, vantage: Vantage) -> None:

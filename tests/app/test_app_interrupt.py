@@ -1,17 +1,22 @@
-"""Ctrl-C while the warehouse is busy: one word, status 130, and nothing that goes on."""
+"""Ctrl-C while the warehouse is busy, or packets are on their way: one word, status 130, nothing lost and nothing that goes on."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from probes.stamp import StampReflector
 from warehouse import open_warehouse
 
 pytestmark = [pytest.mark.alone, pytest.mark.waits]
@@ -59,3 +64,45 @@ def test_a_warehouse_that_is_being_opened_stops(command: list[str], place: Path)
     run = f"{slow}; from app.cli import main; sys.argv = {['isochrone', *command, '--warehouse', str(place)]!r}; main()"
     status, told = interrupted(["-c", run], after=3)
     assert (status, told.strip()) == (130, "isochrone: stopped")
+
+
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_a_stamp_round_is_summed_up(form: list[str]) -> None:
+    """Packets whose fate is known are a round of fewer packets, in JSON and printed; the status is 130."""
+    with _reflector() as reflector:
+        target = ["localhost", "-p", str(reflector.port), "-c", "10000"]
+        with subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "stamp", *target, *form], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as child:
+            try:
+                deadline = time.monotonic() + 60
+                while sum(dict(reflector.counts.items()).values()) < 5 and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                child.send_signal(signal.SIGINT)
+                written, told = child.communicate(timeout=15)
+            finally:
+                child.kill()
+    assert (child.returncode, told) == (130, "interrupted\n")
+    if form:
+        (found,) = json.loads(written)
+        assert 0 < found["summary"]["received"] == len(found["measurement"]["samples"]) < 10_000
+        assert found["measurement"]["target"] == f"localhost:{reflector.port}"
+    else:
+        assert "loss 0.0%" in written
+
+
+@contextlib.contextmanager
+def _reflector() -> Iterator[StampReflector]:
+    """A reflector in this process, which knows how many packets it has answered."""
+    loop = asyncio.new_event_loop()
+    reflector = StampReflector("127.0.0.1", 0)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(reflector.start(), loop).result(10)
+    try:
+        yield reflector
+    finally:
+        asyncio.run_coroutine_threadsafe(reflector.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
