@@ -13,6 +13,7 @@ import click
 from app.commands import agent_config, enrol
 from app.commands.enrol import config_option, insecure_option
 from app.output import emit_json, json_option, note, table
+from app.quantities import YEAR_S, Number
 from probes.check import Check, check_agent
 from probes.client import check_way
 from probes.config import load_config
@@ -41,7 +42,7 @@ agent.add_command(agent_config.config)
 
 @agent.command()
 @config_option
-@click.option("--seconds", type=click.FloatRange(min=0.1), metavar="N", help="Stop in order after so many seconds.  [default: never]")
+@click.option("--seconds", type=Number(0.1, YEAR_S), metavar="N", help="Stop in order after so many seconds.  [default: never]")
 @insecure_option
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 def run(path: Path, seconds: float | None, *, is_insecure: bool, verbose: bool) -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.output import emit_json, json_option, note, table, warehouse_option
+from app.quantities import duration_s
 from records.errors import IsochroneError, NoAnswer, OutsideError, UserError
-from records.units import SECOND, parse_duration_ns
 
 if TYPE_CHECKING:
     from alarms.model import Alarm, Silence
@@ -412,14 +412,10 @@ def _what(silence: Silence) -> str:
 
 
 def _span(text: str, option: str) -> timedelta:
-    words = {"d": 86400}
-    if text[-1:] in words and text[:-1].isdecimal():
-        span = timedelta(seconds=int(text[:-1]) * words[text[-1]])
-    else:
-        span = timedelta(seconds=parse_duration_ns(text) / SECOND)
-    if not timedelta(0) <= span <= _LONGEST:
-        raise UserError(f"{option} {text}: at most a year")
-    return span
+    try:
+        return timedelta(seconds=duration_s(text, most_s=_LONGEST.total_seconds(), most="a year (365d)"))
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from error
 
 
 def _age(span: timedelta) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from app import answers
 from app.commands.routes import evidence_options, load_links
 from app.output import emit_json, json_option, note, table
+from app.quantities import MOST_MS, Number
 from inventory import risk_groups
 from inventory.load import load
 from records.errors import NoRoute, UnknownSite, UserError
@@ -32,7 +33,7 @@ __all__ = ["alternatives"]
 @click.option("--to", "destination", required=True, metavar="SITE", help="Where they end.")
 @click.option("-k", "k", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="How many routes to name.")
 @click.option("--relays", type=click.IntRange(0, 2), default=1, show_default=True, help="Most relays on a route.")
-@click.option("--relay-ms", type=click.FloatRange(min=0), default=0.5, show_default=True, metavar="MS", help="What a relay adds to an RTT.")
+@click.option("--relay-ms", type=Number(0, MOST_MS), default=0.5, show_default=True, metavar="MS", help="What a relay adds to an RTT.")
 @click.option(
     "--groups", type=click.Path(path_type=Path), metavar="FILE", help="CSV site,group: what fails together, beside sites of one metro."
 )

@@ -11,6 +11,7 @@ import click
 
 from app.commands.up import COLLECTOR_PORT, DASHBOARD_PORT
 from app.output import emit_json, json_option, note, warehouse_option
+from app.quantities import MOST_S, Number
 
 if TYPE_CHECKING:
     from app.demo.run import Demo
@@ -27,9 +28,7 @@ _REPORT_EVERY_S = 10.0
     "--world", default="world-24", show_default=True, metavar="NAME|FILE", help="A built-in world (`isochrone lab worlds`), or a topology."
 )
 @click.option("--once", is_flag=True, help="No dashboard: measure for --seconds, print the summary, stop.")
-@click.option(
-    "--seconds", type=click.FloatRange(1, 86400), help=f"How long to measure. [default: until Ctrl-C; with --once {_ONCE_SECONDS:.0f}]"
-)
+@click.option("--seconds", type=Number(1, MOST_S), help=f"How long to measure. [default: until Ctrl-C; with --once {_ONCE_SECONDS:.0f}]")
 @click.option("--port", type=click.IntRange(1, 65535), default=DASHBOARD_PORT, show_default=True, help="Port of the dashboard.")
 @click.option("--collector-port", type=click.IntRange(1, 65535), default=COLLECTOR_PORT, show_default=True, help="Port of the collector.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address of the dashboard.")

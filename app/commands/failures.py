@@ -13,6 +13,7 @@ import click
 from app import answers, pools
 from app.commands.routes import evidence_options, load_links
 from app.output import emit_json, json_option, note, table
+from app.quantities import MOST_MS, Number
 from inventory import risk_groups
 from routing.disjoint import default_groups
 from routing.matrix import LinkTable, link_table
@@ -26,7 +27,7 @@ _SHOWN = 20
 @click.command()
 @evidence_options
 @click.option("--relays", type=click.IntRange(0, 2), default=1, show_default=True, help="Most relays on a route.")
-@click.option("--relay-ms", type=click.FloatRange(min=0), default=0.5, show_default=True, metavar="MS", help="What a relay adds to an RTT.")
+@click.option("--relay-ms", type=Number(0, MOST_MS), default=0.5, show_default=True, metavar="MS", help="What a relay adds to an RTT.")
 @click.option("--pairs", is_flag=True, help="Every two sites together, instead of every one.")
 @click.option("--groups", "by_group", is_flag=True, help="Every metro and provider with several sites, instead of every site.")
 @click.option("--groups-file", type=click.Path(path_type=Path), metavar="FILE", help="CSV site,group: more groups; implies --groups.")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.output import emit_json, json_option, note, table, warehouse_option
+from app.quantities import duration_s
 from inventory.load import load
 from records.errors import NoAnswer, UserError
-from records.units import MS, SECOND, US, parse_duration_ns
+from records.units import MS, US
 
 if TYPE_CHECKING:
     from app.serving_fit import Fitted
@@ -107,7 +108,7 @@ def _pool(name: str) -> ServingPool:
 
 
 def _window(text: str) -> timedelta | None:
-    return None if text == "all" else timedelta(seconds=parse_duration_ns(text) / SECOND)
+    return None if text == "all" else timedelta(seconds=duration_s(text))
 
 
 def _show(fitted: Fitted) -> None:

@@ -9,6 +9,7 @@ import click
 
 from app.commands.lab_place import attached, do, state_dir_option
 from app.output import emit_json, json_option, note, table
+from app.quantities import Number
 from records.errors import UserError
 from records.link import MEDIA
 from records.units import MS
@@ -24,9 +25,9 @@ _ROUTER_OPS = ("set-router", "restore-router")
 @click.argument("op", type=click.Choice([*_LINK_OPS, *_SITE_OPS, *_ROUTER_OPS]))
 @click.argument("node")
 @click.argument("other", required=False)
-@click.option("--delay-ms", type=click.FloatRange(0, 10_000), default=None, help="New one-way delay (degrade).")
-@click.option("--jitter-ms", type=click.FloatRange(0, 10_000), default=None, help="New mean jitter (degrade).")
-@click.option("--loss", type=click.FloatRange(0, 1), default=None, help="New loss ratio, 0..1 (degrade).")
+@click.option("--delay-ms", type=Number(0, 10_000), default=None, help="New one-way delay (degrade).")
+@click.option("--jitter-ms", type=Number(0, 10_000), default=None, help="New mean jitter (degrade).")
+@click.option("--loss", type=Number(0, 1), default=None, help="New loss ratio, 0..1 (degrade).")
 @click.option("--rate", default=None, metavar="RATE", help="New rate, such as 10Mbit/s (degrade).")
 @click.option("--mtu", type=click.IntRange(1280, 65535), default=None, help="New longest packet in bytes (degrade).")
 @click.option("--metric", type=click.IntRange(1), default=None, help="New routing weight; a link has its one-way delay in ns (shift).")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from app.commands.lab_place import attached, do, state_dir_option
+from app.quantities import MOST_MS, YEAR_S, Number
 from records.errors import UserError
 from records.link import MEDIA
 
@@ -27,8 +28,8 @@ class _Range(click.ParamType[Any]):
             numbers = [float(part) for part in str(value).split(":")]
         except ValueError:
             numbers = []
-        if len(numbers) not in (1, 2):
-            self.fail(f"{value!r} is not a number, nor two as QUIET:PEAK", param, ctx)
+        if len(numbers) not in (1, 2) or not all(0 <= number <= MOST_MS for number in numbers):
+            self.fail(f"{value!r} is not a number from 0 to {MOST_MS}, nor two as QUIET:PEAK", param, ctx)
         return numbers if len(numbers) == 2 else numbers[0]
 
 
@@ -60,9 +61,11 @@ def _where(ends: tuple[str, ...], site: str | None, medium: str | None, *, one_w
 @click.option("--jitter-ms", type=_Range(), default=None, help="Mean of an exponential wait on top.")
 @click.option("--loss", type=_Range(), default=None, help="Extra loss ratio, 0..1.")
 @click.option("--rate-share", type=_Range(), default=None, help="The share of its rate that a link has left.")
-@click.option("--period-s", type=float, default=None, help="How long a day is. [default: 86400]")
-@click.option("--peak-at-s", type=float, default=None, help="When in a period the load is highest, from the start of the lab.")
-@click.option("--peak-local-h", type=float, default=None, help="The same as an hour of local solar time.")
+@click.option("--period-s", type=Number(0, YEAR_S, above=True), default=None, help="How long a day is. [default: 86400]")
+@click.option(
+    "--peak-at-s", type=Number(-YEAR_S, YEAR_S), default=None, help="When in a period the load is highest, from the start of the lab."
+)
+@click.option("--peak-local-h", type=Number(-24, 24), default=None, help="The same as an hour of local solar time.")
 @state_dir_option
 def congest(
     ends: tuple[str, ...], site: str | None, medium: str | None, one_way: bool, state_dir: Path | None, **values: float | list[float] | None

@@ -11,6 +11,7 @@ import click
 
 from app.measuring import common, keep_lines, keep_of, run, sites_of
 from app.output import note
+from app.quantities import Number
 from probes.model import Target
 from records.errors import UserError
 from records.units import parse_duration_ns, parse_size_bytes
@@ -151,7 +152,7 @@ def traceroute(
     "--tool", type=click.Choice(["auto", "iperf3", "builtin"]), default="auto", show_default=True, help="What makes the transfer."
 )
 @click.option("--streams", type=click.IntRange(1, 16), default=1, show_default=True, help="Connections at the same time.")
-@click.option("--udp", "udp_mbps", type=click.FloatRange(0.01, 100_000), metavar="MBPS", help="UDP at this rate in Mbit/s (iperf3).")
+@click.option("--udp", "udp_mbps", type=Number(0.01, 100_000), metavar="MBPS", help="UDP at this rate in Mbit/s (iperf3).")
 @click.option(
     "--estimate",
     type=click.Choice(["sample", "train"]),

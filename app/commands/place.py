@@ -11,6 +11,7 @@ import click
 from app.commands.routes import evidence_options, load_links
 from app.output import emit_json, json_option, note, table
 from app.placing import KINDS, UNITS, Placed, candidates_of, place_answer, placement_json
+from app.quantities import MOST_MS, MOST_S, MOST_USD, Number
 from inventory import candidates as candidate_file
 from inventory.load import load
 from records.errors import UserError, WarehouseMissing
@@ -38,13 +39,18 @@ _SHOWN = 10
     show_default=True,
     help="Mean of people's median RTT; the RTT 95 % of people keep; or the share of people within --budget-ms.",
 )
-@click.option("--budget-ms", type=float, default=30.0, show_default=True, metavar="X", help="For within-budget: the RTT to keep.")
-@click.option("--keep", multiple=True, metavar="SITE", help="This site stands already and stays; may be given again.")
-@click.option("--spend-usd", type=click.FloatRange(min=0), metavar="X", help="Most that new sites may cost together.")
-@click.option("--prove", "proven", is_flag=True, help="Find the optimum, or how far from it this can be.")
 @click.option(
-    "--time-limit", "time_limit_s", type=click.FloatRange(min=0.1), default=30.0, show_default=True, metavar="S", help="For --prove."
+    "--budget-ms",
+    type=Number(0, MOST_MS, above=True),
+    default=30.0,
+    show_default=True,
+    metavar="X",
+    help="For within-budget: the RTT to keep.",
 )
+@click.option("--keep", multiple=True, metavar="SITE", help="This site stands already and stays; may be given again.")
+@click.option("--spend-usd", type=Number(0, MOST_USD), metavar="X", help="Most that new sites may cost together.")
+@click.option("--prove", "proven", is_flag=True, help="Find the optimum, or how far from it this can be.")
+@click.option("--time-limit", "time_limit_s", type=Number(0.1, MOST_S), default=30.0, show_default=True, metavar="S", help="For --prove.")
 @json_option
 @click.pass_context
 def place(

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from app.commands.routes import Duration, evidence_options
+from app.commands.routes import evidence_options
 from app.opening import Opening
 from app.output import emit_json, json_option, note
+from app.quantities import MOST_MS, MOST_RPS, MOST_USD, Duration, Number
 from inventory import risk_groups
 from records.errors import NoRoute, UnknownSite
 from routing.handshakes import HANDSHAKE_ROUND_TRIPS
@@ -28,9 +29,14 @@ __all__ = ["route"]
 )
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="ttft", show_default=True, help="What is to be least.")
 @click.option("--relays", type=click.IntRange(0, 2), default=1, show_default=True, help="Most relays on a route.")
-@click.option("--relay-ms", type=click.FloatRange(min=0), default=0.5, show_default=True, metavar="MS", help="What a relay adds to an RTT.")
+@click.option("--relay-ms", type=Number(0, MOST_MS), default=0.5, show_default=True, metavar="MS", help="What a relay adds to an RTT.")
 @click.option("-k", "k", type=click.IntRange(min=1), default=3, show_default=True, metavar="N", help="How many routes to name.")
-@click.option("--budget-ms", type=float, metavar="X", help="The 95th percentile of TTFT (of E2E for that objective) must keep this.")
+@click.option(
+    "--budget-ms",
+    type=Number(0, 3_600_000, above=True),
+    metavar="X",
+    help="The 95th percentile of TTFT (of E2E for that objective) must keep this.",
+)
 @click.option(
     "--connection",
     type=click.Choice(list(HANDSHAKE_ROUND_TRIPS)),
@@ -54,9 +60,16 @@ __all__ = ["route"]
 )
 @click.option("--residency", multiple=True, metavar="RULE", help="A residency rule that must be kept, as in gdpr; may be given again.")
 @click.option("--subject-country", metavar="CC", help="Whose people's data it is; else the country of --from.")
-@click.option("--budget-usd", type=float, metavar="X", help="Most USD per 1,000 requests.")
-@click.option("--max-utilisation", type=float, default=1.0, show_default=True, metavar="RATIO", help="Most of a pool that may be taken.")
-@click.option("--min-availability", type=float, metavar="RATIO", help="Least availability of the whole route; see --availability.")
+@click.option("--budget-usd", type=Number(0, MOST_USD, above=True), metavar="X", help="Most USD per 1,000 requests.")
+@click.option(
+    "--max-utilisation",
+    type=Number(0, 1, above=True),
+    default=1.0,
+    show_default=True,
+    metavar="RATIO",
+    help="Most of a pool that may be taken.",
+)
+@click.option("--min-availability", type=Number(0, 1), metavar="RATIO", help="Least availability of the whole route; see --availability.")
 @click.option(
     "--availability", multiple=True, metavar="WHO=RATIO", help="Availability of a site, a provider, pop or region; may be given again."
 )
@@ -65,11 +78,9 @@ __all__ = ["route"]
     "--min-providers", type=click.IntRange(min=1), default=1, show_default=True, help="The routes named use at least this many providers."
 )
 @click.option(
-    "--load", "arrival_rps", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="RPS", help="Requests/s at each pool."
+    "--load", "arrival_rps", type=Number(0, MOST_RPS), default=0.0, show_default=True, metavar="RPS", help="Requests/s at each pool."
 )
-@click.option(
-    "--cache-hit", type=click.FloatRange(0, 1), default=0.0, show_default=True, metavar="RATIO", help="Share of the prompt held already."
-)
+@click.option("--cache-hit", type=Number(0, 1), default=0.0, show_default=True, metavar="RATIO", help="Share of the prompt held already.")
 @click.option(
     "--groups", type=click.Path(path_type=Path), metavar="FILE", help="CSV site,group: what fails together, beside sites of one metro."
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,31 +14,16 @@ import click
 
 from app.opening import load_links
 from app.output import emit_json, json_option, json_text, note, table, warehouse_option
+from app.quantities import MOST_MS, Duration, Number
 from records.errors import UserError
 from records.link import EVIDENCE, GATES, LinkEstimate
-from records.units import SECOND, ms, parse_duration_ns
+from records.units import ms
 from routing.media import quantile_ns
 
 if TYPE_CHECKING:
     from app import answers
 
-__all__ = ["Duration", "evidence_options", "links", "load_links", "matrix"]
-
-
-class Duration(click.ParamType[float]):
-    """A duration such as 10m or 2h, in seconds; `all` is None."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value == "all":
-            return math.inf
-        try:
-            return parse_duration_ns(value) / SECOND
-        except UserError as error:
-            self.fail(str(error), param, ctx)
+__all__ = ["evidence_options", "links", "load_links", "matrix"]
 
 
 def evidence_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,9 +60,7 @@ def _say_gates(known: answers.Links) -> None:
 @click.option("--dst", metavar="SITE", help="Only links to this site.")
 @click.option("--gate", type=click.Choice(list(GATES)), help="Only links with this verdict.")
 @click.option("--evidence", type=click.Choice(EVIDENCE), help="Only links on this evidence.")
-@click.option(
-    "--quantile", "asked", multiple=True, type=click.FloatRange(0, 1), metavar="Q", help="One more quantile of the RTT, as in 0.9."
-)
+@click.option("--quantile", "asked", multiple=True, type=Number(0, 1), metavar="Q", help="One more quantile of the RTT, as in 0.9.")
 @click.option("--modelled", "with_models", is_flag=True, help="Also the models that stand for the pairs nobody measured.")
 @click.option(
     "--format",
@@ -198,9 +180,9 @@ def _write(output: Path | None, text: str) -> None:
 @click.command()
 @evidence_options
 @click.option("--relays", type=click.IntRange(0, 2), default=1, show_default=True, help="Most relays on a route.")
-@click.option("--relay-ms", type=click.FloatRange(min=0), default=0.5, show_default=True, metavar="MS", help="What a relay adds to an RTT.")
+@click.option("--relay-ms", type=Number(0, MOST_MS), default=0.5, show_default=True, metavar="MS", help="What a relay adds to an RTT.")
 @click.option(
-    "--min-gain-ms", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="MS", help="Keep the direct link for less gain."
+    "--min-gain-ms", type=Number(0, MOST_MS), default=0.0, show_default=True, metavar="MS", help="Keep the direct link for less gain."
 )
 @click.option("--fail", multiple=True, metavar="SITE", help="Take this site away; may be given again.")
 @click.option("--any-hop", "compare", is_flag=True, help="Also say what no, one and two relays lose against any number of them.")

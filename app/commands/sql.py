@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.output import emit_json, json_option, note, table, warehouse_option
+from app.quantities import MOST_S, Number
 from records.errors import OutsideError, UserError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ __all__ = ["export", "show", "sql"]
 )
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of to standard output.")
 @click.option("--limit", type=click.IntRange(1), default=10_000, show_default=True, help="Most rows to give.")
-@click.option("--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, metavar="SECONDS", help="Most time to take.")
+@click.option("--timeout", type=Number(0.1, MOST_S), default=30.0, show_default=True, metavar="SECONDS", help="Most time to take.")
 @click.option("--memory", type=click.IntRange(50), default=1000, show_default=True, metavar="MB", help="Most memory to take.")
 @click.option("--examples", is_flag=True, help="Print questions to start from, those of the dashboard's SQL page, and stop.")
 @warehouse_option

@@ -13,6 +13,7 @@ import click
 from app.commands.measure import MS
 from app.measuring import common, keep_of, run, sites_of
 from app.output import emit_json, json_option, note
+from app.quantities import YEAR_S, Number
 from probes.model import Target
 
 __all__ = ["stamp", "stamp_reflector"]
@@ -31,7 +32,7 @@ _US_HELP = "Bound of this host's clock error in us, where PTP or GPS gives one. 
 @click.option(
     "--reflector", type=click.Choice(["auto", "stateful", "stateless"]), default="auto", show_default=True, help="What answers there."
 )
-@click.option("--clock-error-us", type=click.FloatRange(0, 1e9), default=0, metavar="US", help=_US_HELP)
+@click.option("--clock-error-us", type=Number(0, 1_000_000_000), default=0, metavar="US", help=_US_HELP)
 @common
 def stamp(
     targets: tuple[str, ...],
@@ -80,8 +81,8 @@ def stamp(
 @click.option(
     "--packets-per-second", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Answers to one source at most."
 )
-@click.option("--clock-error-us", type=click.FloatRange(0, 1e9), default=0, metavar="US", help=_US_HELP)
-@click.option("--seconds", type=click.FloatRange(min=0.1), metavar="N", help="Stop after so many seconds.  [default: never]")
+@click.option("--clock-error-us", type=Number(0, 1_000_000_000), default=0, metavar="US", help=_US_HELP)
+@click.option("--seconds", type=Number(0.1, YEAR_S), metavar="N", help="Stop after so many seconds.  [default: never]")
 @json_option
 def stamp_reflector(
     host: str,

@@ -11,6 +11,7 @@ from app import pools
 from app import whatif as composed
 from app.commands.routes import evidence_options, load_links
 from app.output import emit_json, json_option, note, progress, table
+from app.quantities import MOST_RPS, Number
 from app.whatif_text import show_case, show_comparison, show_ranking
 from app.worked_cases import worked
 from inventory.load import load
@@ -33,11 +34,21 @@ __all__ = ["whatif"]
     "--workload", default="chat", show_default=True, metavar="NAME|FILE", help="What is asked for, where the scenario does not say."
 )
 @click.option("--objective", type=click.Choice(OBJECTIVES), default="ttft", show_default=True, help="What is least, unless it says.")
-@click.option("--rps", type=float, metavar="X", help="Requests/s of all metros together; else half of what the pools can take.")
 @click.option(
-    "--max-utilisation", type=float, default=0.95, show_default=True, metavar="RATIO", help="From here on a pool is healthy but full."
+    "--rps",
+    type=Number(0, MOST_RPS, above=True),
+    metavar="X",
+    help="Requests/s of all metros together; else half of what the pools can take.",
 )
-@click.option("--max-share", type=float, metavar="RATIO", help="Most of all demand that one provider may serve.")
+@click.option(
+    "--max-utilisation",
+    type=Number(0, 1, above=True, below=True),
+    default=0.95,
+    show_default=True,
+    metavar="RATIO",
+    help="From here on a pool is healthy but full.",
+)
+@click.option("--max-share", type=Number(0, 1, above=True), metavar="RATIO", help="Most of all demand that one provider may serve.")
 @click.option("--grid", "grids", multiple=True, metavar="EDIT.FIELD=A,B,C", help="Vary a field of that edit; may be given again.")
 @click.option("--draw", "spreads", multiple=True, metavar="EDIT.FIELD=LOW..HIGH", help="Draw a field uniformly; may be given again.")
 @click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="How many draws.")
@@ -85,8 +96,6 @@ def whatif(
     ranking = all_single_failures or groups or pairs is not None
     if scenario is None and not ranking:
         raise UserError("name a scenario file or a shipped scenario (--list), or ask for --all-single-failures, --groups or --pairs")
-    if rps is not None and not rps > 0:
-        raise UserError(f"--rps {rps} is no demand; give requests a second above 0")
     document = None if scenario is None else composed.read_document(scenario)
     if ranking:
         pools.prepare(workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import click
 import pytest
 
 from app.cli import COMMANDS, root
+from app.quantities import Duration
 
 TOP = Path(__file__).parents[2]
 PACKAGES = ("records", "inventory", "probes", "warehouse", "routing", "alarms", "lab", "app")
@@ -177,3 +179,51 @@ def test_a_reader_that_goes_away_is_no_error(command: list[str]) -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def options_of(kind: type) -> list[tuple[str, click.Parameter]]:
+    every = [(f"{name} {param.opts[0]}", param) for name, command in every_command() for param in command.params]
+    return [(name, param) for name, param in every if isinstance(param.type, kind)]
+
+
+@pytest.mark.parametrize("typed", ["nan", "inf", "-inf", "1e308", "-1e308"])
+def test_every_number_is_finite_and_bounded(typed: str) -> None:
+    """NaN passes all comparisons, and so click's own ranges; a number of 300 digits makes others infinite: status 2 for each."""
+    found = options_of(click.types.FloatParamType)
+    assert len(found) > 20, "every command's options are looked at"
+    for name, param in found:
+        try:
+            taken = param.type.convert(typed, param, None)
+        except click.BadParameter as error:
+            assert "finite" in error.message or "range" in error.message, name  # noqa: PT017
+        else:
+            pytest.fail(f"{name} takes {typed} as {taken}")
+
+
+def test_every_duration_is_bounded() -> None:
+    """What no calendar holds is refused with what is allowed; `all` stays everything."""
+    found = options_of(Duration)
+    assert len(found) >= 10, "two of every command over links"
+    for _, param in found:
+        assert param.type.convert("36500d", param, None) == 36_500 * 86_400
+        assert param.type.convert("all", param, None) == math.inf
+        for typed in ("36526d", "999999999d", "9" * 400 + "d"):
+            with pytest.raises(click.BadParameter, match=r"too long; give at most 100 years|too large"):
+                param.type.convert(typed, param, None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["alarms", "evaluate", "--since", "99999999999d"],
+        ["alarms", "silence", "--site", "sin", "--for", "9" * 400 + "d"],
+        ["alarms", "routes", "sin chat", "--window", "999999999d"],
+        ["inventory", "fit", "--site", "sin", "--window", "999999999d"],
+    ],
+)
+def test_a_duration_that_no_calendar_holds_is_told(command: list[str], tmp_path: Path) -> None:
+    """Also where it is not an option's own type."""
+    done = run(*command, "--warehouse", str(tmp_path))
+    assert done.returncode == 2
+    assert "too long; give at most" in done.stderr or "too large" in done.stderr
+    assert "Traceback" not in done.stderr
