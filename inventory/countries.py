@@ -1,8 +1,8 @@
-"""The 249 country codes of ISO 3166-1 alpha-2, as of 2025."""
+"""The 249 country codes of ISO 3166-1 alpha-2, as of 2025, and what people type instead of one."""
 
 from __future__ import annotations
 
-__all__ = ["COUNTRIES"]
+__all__ = ["COUNTRIES", "hint"]
 
 _CODES = """
 AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL
@@ -18,3 +18,24 @@ UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW
 """
 
 COUNTRIES = frozenset(_CODES.split())
+
+#: Codes of other lists whose first two letters are no code, or another country's.
+# fmt: off
+_OTHERS = {
+    "UK": "GB", "EL": "GR", "ARE": "AE", "AUT": "AT", "BGD": "BD", "BIH": "BA", "CHL": "CL", "CHN": "CN", "DEN": "DK", "DNK": "DK",
+    "EST": "EE", "GER": "DE", "IDN": "ID", "IRL": "IE", "ISR": "IL", "JAP": "JP", "KAZ": "KZ", "KOR": "KR", "MAR": "MA", "MEX": "MX",
+    "PAK": "PK", "POL": "PL", "POR": "PT", "PRK": "KP", "PRT": "PT", "PRY": "PY", "SEN": "SN", "SUI": "CH", "SVK": "SK", "SVN": "SI",
+    "SWE": "SE", "TUR": "TR", "UKR": "UA", "URY": "UY",
+}
+# fmt: on
+
+
+def hint(typed: str) -> str:
+    """What to say of a code that is none.
+
+    >>> hint("GER"), hint("usa"), hint("ZZ")
+    ('; did you mean DE', '; did you mean US', ', such as SG or DE')
+    """
+    code = typed.strip().upper()
+    code = _OTHERS.get(code, code if len(code) == 2 else code[:2] if len(code) == 3 else "")
+    return f"; did you mean {code}" if code in COUNTRIES else ", such as SG or DE"

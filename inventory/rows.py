@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
-from inventory.countries import COUNTRIES
+from inventory.countries import COUNTRIES, hint
 from records.errors import InputError, UserError
 
 __all__ = ["BadRow", "Faults", "Row", "header_faults", "read_rows", "read_table"]
@@ -129,9 +129,7 @@ class Row:
         value = self.optional(column)
         if value is None or value in COUNTRIES:
             return value
-        better = {"UK": "GB", "EL": "GR"}.get(value.upper(), value.upper())
-        hint = f"; did you mean {better}" if better in COUNTRIES else ", such as SG or DE"
-        raise BadRow(f"{column} {value!r} is not an ISO 3166-1 alpha-2 code{hint}")
+        raise BadRow(f"{column} {value!r} is not an ISO 3166-1 alpha-2 code{hint(value)}")
 
     def as_of(self, column: str = "as_of") -> str:
         """When the row was true: a year, a month or a day, as in 2026, 2026-05 or 2026-05-17."""

@@ -13,7 +13,8 @@ from app.opening import Opening
 from app.output import emit_json, json_option, note
 from app.quantities import MOST_MS, MOST_RPS, MOST_USD, Duration, Number
 from inventory import risk_groups
-from records.errors import NoRoute, UnknownSite
+from inventory.countries import COUNTRIES, hint
+from records.errors import NoRoute, UnknownSite, UserError
 from routing.handshakes import HANDSHAKE_ROUND_TRIPS
 from routing.request import OBJECTIVES, RELAY_MODES, Request
 
@@ -128,6 +129,10 @@ def route(
       isochrone route --from metro:lagos --workload voice-agent --objective e2e --json
       isochrone route --from fra --residency gdpr --budget-usd 0.5
     """
+    country = None if subject_country is None else subject_country.upper()
+    if country is not None and country not in COUNTRIES:
+        # A law asks whose data it is: a country that does not exist would be one that no law protects.
+        raise UserError(f"--subject-country {subject_country!r} is no country's code (ISO 3166-1 alpha-2){hint(subject_country or '')}")
     opening = Opening(warehouse, window_s, max_age_s)
     from app import answers  # beside it, since it takes as long
 
@@ -155,7 +160,7 @@ def route(
             onward=onward,
             relay_mode=relay_mode,
             residency=answers.residency_rules(residency),
-            subject_country=None if subject_country is None else subject_country.upper(),
+            subject_country=country,
             budget_usd_per_1k=budget_usd,
             max_utilisation=max_utilisation,
             min_availability=min_availability,

@@ -180,6 +180,13 @@ def test_a_route_under_a_law_says_what_the_law_costs_or_that_it_does_not_hold(sm
     assert {inventory.load().sites[r["sites"][-1]].country for r in answer["routes"]} <= inventory.load().rules["gdpr"].process
     assert answer["rule_prices"][0]["rule"] == "residency:gdpr"
     assert "does not hold for data of people in SG" in run("route", "--from", "sin", "--residency", "gdpr", warehouse=small).stderr
+    for typed, says in (("GER", "did you mean DE"), ("usa", "did you mean US"), ("ZZ", "such as SG"), ("", "such as SG")):
+        for law in (["--residency", "gdpr"], []):
+            refused = run("route", "--from", "fra", *law, "--subject-country", typed, warehouse=small)
+            assert (refused.returncode, refused.stdout) == (2, ""), "a law is never dropped for a country that does not exist"
+            assert f"--subject-country {typed!r}" in refused.stderr
+            assert says in refused.stderr
+    assert run("route", "--from", "sin", "--residency", "gdpr", "--subject-country", "de", warehouse=small).returncode == 0
     wrong = run("route", "--from", "fra", "--residency", "gdrp", warehouse=small)
     assert (wrong.returncode, "did you mean gdpr" in wrong.stderr) == (2, True)
     wrong = run("route", "--from", "fra", "--availability", "pop", warehouse=small)
