@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from app.output import emit_json, json_option, note, table, warehouse_option
-from records.errors import UserError
+from app.text import plural
+from records.errors import NoAnswer, UserError
 
 if TYPE_CHECKING:
     from inventory.model import Inventory
@@ -86,6 +87,7 @@ def import_(
     traceroute, iperf3, ndt7, perfsonar, dublin-traceroute, trippy; docs/import.md has what each one needs.
     Hosts are at the sites that --map-site, the column address of --sites, and the inventory say. What
     cannot be stored is kept in the table reject with its reason; the same file twice is stored once.
+    Exit status 1 when nothing was stored and something was rejected, or there was nothing in the files.
 
     \b
     Example: isochrone import rtt-matrix rtt.csv --sites sites.csv
@@ -117,6 +119,9 @@ def import_(
         emit_json(asdict(report))
     else:
         _say(report, warehouse)
+    if report.rejected and not report.stored and not report.already:
+        is_blank = set(report.rejected) == {"empty"}
+        raise NoAnswer("nothing was stored: " + ("there is no measurement in what was given" if is_blank else "all of it was rejected"))
 
 
 def _matrix(
@@ -201,12 +206,16 @@ def _progress(files: tuple[str, ...], *, passes: int = 1) -> Iterator[Callable[[
 
 
 def _say(report: ImportReport, warehouse: str) -> None:
-    parts = [f"read {report.read}", f"stored {report.stored}"]
+    blank = report.rejected.get("empty", 0)  # counted as a row each, since each is kept as a reject
+    parts = [f"read {report.read - blank}", f"stored {report.stored}"]
     parts += [f"already stored {report.already}"] if report.already else []
     parts += [f"left out by --where {report.skipped}"] if report.skipped else []
-    click.echo(f"{', '.join(parts)}, rejected {sum(report.rejected.values())}")
+    click.echo(f"{', '.join(parts)}, rejected {sum(report.rejected.values()) - blank}")
+    if blank:
+        click.echo(f"  empty, without a measurement: {plural(blank, 'file')}")
     for reason, count in report.rejected.items():
-        click.echo(f"  rejected {reason}: {count}")
+        if reason != "empty":
+            click.echo(f"  rejected {reason}: {count}")
     for reason, count in report.flagged.items():
         click.echo(f"  stored but marked {reason}: {count}")
     if report.unknown_names:

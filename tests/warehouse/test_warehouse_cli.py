@@ -95,6 +95,24 @@ def test_import_mistakes(
 QUERY = "SELECT sequence, rtt_ns / 1e6 AS rtt_ms, sent_at, [1, 2] AS pair FROM ping_sample ORDER BY sequence"
 
 
+@pytest.mark.parametrize("kind", ["ping", "fping", "mtr", "iperf3", "ripe-atlas"])
+def test_an_import_that_stores_nothing_is_no(kind: str, tmp_path: Path) -> None:
+    """Status 1 and what it was: an empty file is empty, and no row; another's is rejected. Imported before is not nothing."""
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "binary").write_bytes(b"\x7fELF\x00\x01\xff" * 9)
+    for name, said, why in (
+        ("empty", "read 0, stored 0, rejected 0\n  empty, without a measurement: 1 file\n", "no measurement in what was given"),
+        ("binary", "read 1, stored 0, rejected 1\n", "all of it was rejected"),
+    ):
+        command = ["import", kind, tmp_path / name, "--src", "sin", "--dst", "fra", "--warehouse", tmp_path / "wh"]
+        done = CliRunner().invoke(root, [*map(str, command)], standalone_mode=False)
+        assert isinstance(done.exception, NoAnswer), done.output
+        assert done.stdout.startswith(said)
+        assert why in str(done.exception)
+        document = json.loads(CliRunner().invoke(root, [*map(str, command), "--json"], standalone_mode=False).stdout)
+        assert (document["stored"], sum(document["rejected"].values())) == (0, 1)
+
+
 def test_sql_as_a_table(place: Path) -> None:
     """The default is an aligned table; the snapshot and the time go to standard error."""
     result = _run("sql", QUERY, "--warehouse", place)
