@@ -122,11 +122,13 @@ def placement_json(placed: Placed) -> dict[str, Any]:
     """`isochrone place --json`: sites, value, bound, gap, marginal, and what they are of."""
     problem, placement, names = placed.problem, placed.placement, placed.candidates
     order = np.argsort(-placement.marginal, kind="stable")
+    # What the quantity says of itself (no RTT is below 0, no share above 1) is no bound that was found.
+    is_bare = placement.gap != 0 and placement.bound == (1 if problem.objective == "within-budget" else 0)
     return {
         "sites": [names[site] for site in placement.sites],
         "value": placement.value,
-        "bound": placement.bound,
-        "gap": placement.gap,
+        "bound": None if is_bare else placement.bound,
+        "gap": None if is_bare else placement.gap,
         "marginal": [
             {
                 "site": names[site],

@@ -107,16 +107,18 @@ def place(
     if as_json:
         emit_json(placement_json(placed))
     else:
-        _show(placed)
+        _show(placed, time_limit_s, is_asked=proven)
     note(f"{placed.known_share:.0%} of people are served over a measured RTT; the others over a modelled one")
 
 
-def _show(placed: Placed) -> None:
+def _show(placed: Placed, time_limit_s: float, *, is_asked: bool) -> None:
     document = placement_json(placed)
     problem, unit = placed.problem, UNITS[placed.problem.objective]
     digits = 4 if problem.objective == "within-budget" else 2
     proof = "not proven; --prove tells how far it can be from the best"
-    if document["bound"] is not None:
+    if is_asked and document["bound"] is None:
+        proof = f"no bound was found in {time_limit_s:g} s; give --prove more with --time-limit"
+    elif document["bound"] is not None:
         proof = (
             "proven to be the best"
             if not document["gap"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from test_app_routes import run
 
+from app.commands.place import _show
+from app.placing import place_answer, placement_json
 from inventory.load import load
 
 
@@ -77,3 +80,17 @@ def test_mistakes_get_one_clear_line(tmp_path, monkeypatch, rows, arguments, say
     done = run("place", *arguments, "--candidates", tmp_path / "c.csv")
     assert done.returncode == 2
     assert any(part in done.stderr for part in says.split("|"))
+
+
+def test_a_bound_that_says_nothing_is_none(capsys):
+    """Out of time the solver knows no more than that no RTT is below 0: that is no proof, in words and in JSON."""
+    placed = place_answer(
+        3, objective="p50", candidates=None, keep=(), budget_ms=30.0, spend_usd=None, proven=False, time_limit_s=1, known=None
+    )
+    late = replace(placed, placement=replace(placed.placement, bound=0.0, gap=1.0))
+    document = placement_json(late)
+    assert (document["bound"], document["gap"]) == (None, None)
+    _show(late, 1, is_asked=True)
+    assert "(no bound was found in 1 s; give --prove more with --time-limit)" in capsys.readouterr().out
+    best = replace(placed, placement=replace(placed.placement, bound=placed.placement.value, gap=0.0))
+    assert placement_json(best)["bound"] == placed.placement.value
