@@ -14,6 +14,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from typing import Any, TypeVar
 
 from records.errors import ToolMissing, UserError
 
-__all__ = ["CHUNK_S", "chunk_of", "dask", "prepare", "processes"]
+__all__ = ["CHUNK_S", "check_address", "chunk_of", "dask", "prepare", "processes"]
 
 Item = TypeVar("Item")
 
@@ -107,6 +108,31 @@ def processes(count: int) -> Iterator[dict[str, Any]]:
 _LEAN = {"distributed.worker.profile.enabled": False}
 
 
+#: tcp://host:port, as Dask's clients take it; tls and ws too.
+_ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss|inproc)://)?(?:\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
+
+
+def check_address(address: str) -> None:
+    """Raise UserError for what cannot be a scheduler's address: Dask itself says so after half a minute, and not in a sentence."""
+    if not _ADDRESS.fullmatch(address):
+        raise UserError(f"{address!r} is no address of a Dask scheduler; give one as in tcp://host:8786, or local for one made here")
+
+
+@contextlib.contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Have a library's loggers say nothing meanwhile."""
+    known = [one for one in logging.root.manager.loggerDict if one == name or one.startswith(f"{name}.")]
+    loggers = [logging.getLogger(one) for one in known]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, was in zip(loggers, before, strict=True):
+            logger.disabled = was
+
+
 @contextlib.contextmanager
 def dask(address: str | None = None, *, count: int = 2, timeout_s: float = 10.0) -> Iterator[dict[str, Any]]:
     """Workers of a Dask scheduler (tcp://host:port), or of a cluster of `count` processes made here, on loopback only.
@@ -114,6 +140,8 @@ def dask(address: str | None = None, *, count: int = 2, timeout_s: float = 10.0)
     Dask gives the task of a lost worker to another by itself; what it has given up (KilledWorker) is tried again.
     Raises ToolMissing without the extra `dask`, UserError for a scheduler that does not answer.
     """
+    if address is not None:
+        check_address(address)
     try:
         distributed: Any = importlib.import_module("distributed")
         config: Any = importlib.import_module("dask").config
@@ -127,7 +155,8 @@ def dask(address: str | None = None, *, count: int = 2, timeout_s: float = 10.0)
             )
             address = stack.enter_context(cluster).scheduler_address
         try:
-            client = stack.enter_context(distributed.Client(address, timeout=timeout_s, set_as_default=False))
+            with _silent("distributed"):  # a client that gives up logs tracebacks of its own
+                client = stack.enter_context(distributed.Client(address, timeout=timeout_s, set_as_default=False))
         except (OSError, ValueError, TimeoutError) as error:
             raise UserError(f"no Dask scheduler answers at {address}: {error}; give its address, as in tcp://host:8786") from error
         workers = len(client.scheduler_info(n_workers=-1)["workers"]) or count

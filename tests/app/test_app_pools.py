@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.pools import chunk_of, dask, processes
+from app.pools import check_address, chunk_of, dask, processes
 from records.errors import UserError
 from routing.sweep import chunked, failure_effects
 
@@ -67,6 +67,15 @@ def test_a_scheduler_that_is_not_there_is_named():
         dask("tcp://127.0.0.1:9", timeout_s=1),
     ):
         pass
+
+
+@pytest.mark.parametrize("address", ["foo", "tcp://", "tcp://host", "host:port", "http://host:80", ""])
+def test_what_is_no_address_is_told_at_once(address):
+    """Dask tries for long and then prints a traceback; the form is looked at first."""
+    with pytest.raises(UserError, match=r"no address of a Dask scheduler; give one as in tcp://host:8786"):
+        check_address(address)
+    for good in ("tcp://127.0.0.1:8786", "host:8786", "tls://[::1]:8786"):
+        check_address(good)
 
 
 def test_a_chunk_is_worth_a_tenth_of_a_second_and_leaves_no_worker_idle():
