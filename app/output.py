@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 import click
 
+from records.errors import UserError
 from records.texts import printable
 
-__all__ = ["DEFAULT_WAREHOUSE", "emit_json", "json_option", "json_text", "note", "progress", "table", "warehouse_option"]
+__all__ = ["DEFAULT_WAREHOUSE", "emit_json", "form_of", "json_option", "json_text", "note", "progress", "table", "warehouse_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +24,19 @@ DEFAULT_WAREHOUSE = "./isochrone-data"
 def json_option(function: F) -> F:
     """The option ``--json``: one JSON document on standard output."""
     return click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(function)
+
+
+def form_of(form: str, as_json: bool, *, name: str = "form") -> str:
+    """What to print where a command has --format (its parameter is `name`) and --json, which is short for --format json.
+
+    Raises UserError where the two say different things.
+    """
+    if not as_json:
+        return form
+    said = click.get_current_context().get_parameter_source(name)
+    if form != "json" and said is not click.core.ParameterSource.DEFAULT:
+        raise UserError(f"--json and --format {form} are two forms of one answer; give one of them")
+    return "json"
 
 
 def warehouse_option(function: F) -> F:

@@ -15,6 +15,7 @@ from app.commands.routes import evidence_options, load_links
 from app.output import emit_json, json_option, note, table
 from app.quantities import MOST_MS, Number
 from inventory import risk_groups
+from records.errors import UserError
 from routing.disjoint import default_groups
 from routing.matrix import LinkTable, link_table
 from routing.sweep import FailureEffect, failure_effects
@@ -59,7 +60,11 @@ def failures(
       isochrone failures
       isochrone failures --pairs --workers 2 --json
     """
+    if pairs and (by_group or groups_file is not None):
+        raise UserError("--pairs and --groups are two kinds of losses; give one of them")
     more = None if groups_file is None else risk_groups.read(groups_file)
+    if scheduler not in {None, "local"}:
+        pools.check_address(str(scheduler))
     if scheduler is None:
         pools.prepare(workers)
     known = load_links(warehouse, window_s, max_age_s)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.output import emit_json, json_option, note, table, warehouse_option
+from app.output import emit_json, form_of, json_option, note, table, warehouse_option
 from app.quantities import duration_s
 from inventory.load import load
 from records.errors import NoAnswer, UserError
@@ -70,6 +70,7 @@ def fit(
       isochrone inventory fit --site fra --accelerator l40s --as-model llama-3.1-8b --quantisation bf16 --engine vllm --format csv
       isochrone inventory fit --samples bench.csv --json
     """
+    form = form_of(form, as_json)
     from app.serving_fit import Names, fit_file, fit_warehouse, fitted_json, profile_csv
 
     chosen = _pool(pool) if pool else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.opening import load_links
-from app.output import emit_json, json_option, json_text, note, table, warehouse_option
+from app.output import emit_json, form_of, json_option, json_text, note, table, warehouse_option
 from app.quantities import MOST_MS, Duration, Number
 from records.errors import UserError
 from records.link import EVIDENCE, GATES, LinkEstimate
@@ -98,7 +98,7 @@ def links(
       isochrone links --gate faster_than_light --json
       isochrone links --format graphml -o links.graphml
     """
-    form = "json" if as_json else form
+    form = form_of(form, as_json)
     known = load_links(warehouse, window_s, max_age_s)
     from app import answers  # loaded beside the opening of the warehouse
 
@@ -219,7 +219,7 @@ def matrix(
       isochrone matrix --relays 1 --format csv -o best.csv
       isochrone matrix --fail sin --min-gain-ms 5
     """
-    form = "json" if as_json else form
+    form = form_of(form, as_json)
     if form == "parquet" and output is None:
         raise UserError("--format parquet is no text; name a file with -o FILE.parquet")
     known = load_links(warehouse, window_s, max_age_s)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.output import emit_json, json_option, note, table, warehouse_option
+from app.output import emit_json, form_of, json_option, note, table, warehouse_option
 from app.quantities import MOST_S, Number
 from records.errors import OutsideError, UserError
 
@@ -34,8 +34,17 @@ __all__ = ["export", "show", "sql"]
 @click.option("--memory", type=click.IntRange(50), default=1000, show_default=True, metavar="MB", help="Most memory to take.")
 @click.option("--examples", is_flag=True, help="Print questions to start from, those of the dashboard's SQL page, and stop.")
 @warehouse_option
+@json_option
 def sql(
-    query: str | None, format_: str, output: str | None, limit: int, timeout: float, memory: int, examples: bool, warehouse: str
+    query: str | None,
+    format_: str,
+    output: str | None,
+    limit: int,
+    timeout: float,
+    memory: int,
+    examples: bool,
+    warehouse: str,
+    as_json: bool,
 ) -> None:
     """Ask the warehouse in SQL (DuckDB's), reading only.
 
@@ -51,7 +60,11 @@ def sql(
     from warehouse import open_warehouse
     from warehouse.workbench import bounded_process, run
 
+    format_ = form_of(format_, as_json, name="format_")
     if examples:
+        if as_json:
+            emit_json([{"name": name, "sql": text} for name, text in SQL_EXAMPLES.items()])
+            return
         click.echo("\n\n".join(f"-- {name}\n{text};" for name, text in SQL_EXAMPLES.items()))
         return
     if format_ == "parquet" and output is None and sys.stdout.isatty():

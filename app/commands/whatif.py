@@ -91,9 +91,13 @@ def whatif(
       isochrone whatif SCENARIO.json --json
       isochrone whatif --all-single-failures --workers 2 --json
     """
-    if listing:
-        return _list(as_json)
     ranking = all_single_failures or groups or pairs is not None
+    if listing:
+        if scenario is not None or ranking or grids or spreads:
+            raise UserError("--list names the shipped scenarios and answers nothing else; give it alone")
+        return _list(as_json)
+    if ranking and (grids or spreads):
+        raise UserError("--grid and --draw vary a scenario, and a ranking is of one world; give one of them")
     if scenario is None and not ranking:
         raise UserError("name a scenario file or a shipped scenario (--list), or ask for --all-single-failures, --groups or --pairs")
     document = None if scenario is None else composed.read_document(scenario)

@@ -227,3 +227,25 @@ def test_a_duration_that_no_calendar_holds_is_told(command: list[str], tmp_path:
     assert done.returncode == 2
     assert "too long; give at most" in done.stderr or "too large" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["links", "--json", "--format", "csv"],
+        ["matrix", "--json", "--format", "parquet", "-o", "x"],
+        ["sql", "FROM links", "--json", "--format", "csv"],
+        ["inventory", "fit", "--site", "sin", "--json", "--format", "csv"],
+        ["failures", "--pairs", "--groups"],
+        ["failures", "--pairs", "--groups-file", "x.csv"],
+        ["whatif", "pop-cut-off", "--list"],
+        ["whatif", "--all-single-failures", "--list"],
+        ["whatif", "pop-cut-off", "--groups", "--grid", "1.site=a,b"],
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(command: list[str], tmp_path: Path) -> None:
+    """None of them is left out in silence, and it is told before any warehouse is looked for."""
+    done = run(*command, ISOCHRONE_WAREHOUSE=str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "give" in done.stderr

@@ -87,10 +87,10 @@ def test_a_bound_that_says_nothing_is_none(capsys):
     placed = place_answer(
         3, objective="p50", candidates=None, keep=(), budget_ms=30.0, spend_usd=None, proven=False, time_limit_s=1, known=None
     )
-    late = replace(placed, placement=replace(placed.placement, bound=0.0, gap=1.0))
+    late = replace(placed, placement=replace(placed.placement, bound=0.0))
     document = placement_json(late)
     assert (document["bound"], document["gap"]) == (None, None)
     _show(late, 1, is_asked=True)
     assert "(no bound was found in 1 s; give --prove more with --time-limit)" in capsys.readouterr().out
-    best = replace(placed, placement=replace(placed.placement, bound=placed.placement.value, gap=0.0))
+    best = replace(placed, placement=replace(placed.placement, bound=placed.placement.value))
     assert placement_json(best)["bound"] == placed.placement.value

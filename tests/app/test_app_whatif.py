@@ -122,8 +122,8 @@ def test_a_grid_and_a_draw_vary_one_field(tmp_path):
     [
         ([], "name a scenario file or a shipped scenario"),
         (["atlantis"], "shipped are"),
-        (["pop-cut-off", "--rps", "-3"], "no demand"),
-        (["pop-cut-off", "--max-utilisation", "1.2"], "max_utilisation"),
+        (["pop-cut-off", "--rps", "-3"], "is not in the range"),
+        (["pop-cut-off", "--max-utilisation", "1.2"], "--max-utilisation"),
         (["pop-cut-off", "--grid", "7.site=a"], "has 1 edits"),
         (["pop-cut-off", "--grid", "1.colour=red"], "has site"),
         (["pop-cut-off", "--grid", "nonsense"], "EDIT.FIELD"),
