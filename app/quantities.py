@@ -5,15 +5,18 @@ click's own FloatRange lets NaN through, which no comparison catches later.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from records.errors import UserError
+from records.errors import ConfigError, UserError
 from records.units import SECOND, parse_duration_ns
 
-__all__ = ["MOST_MS", "MOST_RPS", "MOST_S", "MOST_USD", "YEAR_S", "Duration", "Number", "duration_s"]
+__all__ = ["MOST_MS", "MOST_RPS", "MOST_S", "MOST_USD", "YEAR_S", "Duration", "Number", "as_options", "duration_s"]
 
 #: A minute: more than any delay on this planet.
 MOST_MS = 60_000
@@ -54,6 +57,31 @@ class Duration(click.ParamType[float]):
             return duration_s(value)
         except UserError as error:
             self.fail(str(error), param, ctx)
+
+
+#: Settings whose option has another name than theirs.
+_OPTIONS = {"payload_bytes": "size", "packet_bytes": "size", "max_response_bytes": "max_bytes", "udp_rate_mbps": "udp"}
+_UNITS = {"ms": "ms", "s": "s", "bytes": "bytes", "mbps": "Mbit/s"}
+_FAULT = re.compile(r"\w+[. ](?P<name>\w+) is (?P<value>[^;]*); (?P<rest>.*)", re.DOTALL)
+
+
+@contextlib.contextmanager
+def as_options() -> Iterator[None]:
+    """Have a setting that a command makes of its options be named as the option in what is wrong with it, with its unit."""
+    try:
+        yield
+    except ConfigError as error:
+        fault = _FAULT.fullmatch(str(error))
+        if fault is None:
+            raise
+        name, _, unit = fault["name"].rpartition("_")
+        unit = _UNITS.get(unit, "") if name else ""
+        asked = _OPTIONS.get(fault["name"], name if unit and fault["name"] not in {"max_bytes"} else fault["name"])
+        option = f"--{asked.replace('_', '-')}"
+        if not any(option in param.opts for param in click.get_current_context().command.params):
+            raise
+        value = fault["value"].removesuffix(".0")
+        raise UserError(f"{option} is {value}{unit and ' '}{unit}; {fault['rest']}") from error
 
 
 def duration_s(text: str, *, most_s: float = _CENTURY_S, most: str = "100 years (36525d)") -> float:

@@ -11,7 +11,7 @@ import click
 
 from app.measuring import common, keep_lines, keep_of, run, sites_of
 from app.output import note
-from app.quantities import Number
+from app.quantities import Number, as_options
 from probes.model import Target
 from records.errors import UserError
 from records.units import parse_duration_ns, parse_size_bytes
@@ -77,7 +77,8 @@ def ping(
     keep = keep_of(options, len(targets))
     if engine == "udp" and port is None:
         raise UserError("--engine udp needs --port: the UDP port of an isochrone reflector at the target")
-    config = PingConfig(engine=engine, count=count, interval_ms=interval, timeout_ms=timeout, payload_bytes=int(size), flows=flows)
+    with as_options():
+        config = PingConfig(engine=engine, count=count, interval_ms=interval, timeout_ms=timeout, payload_bytes=int(size), flows=flows)
     sites = sites_of(targets, keep)
     whom = [Target(site=s, address=a, medium=keep.medium, udp_echo_port=port) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
     run(PingProbe(config), whom, keep, as_json=as_json, at_once=flows, together=True)
@@ -118,16 +119,17 @@ def traceroute(
 
     as_json = options.pop("as_json")
     keep = keep_of(options, len(targets))
-    config = TracerouteConfig(
-        max_ttl=max_ttl,
-        timeout_ms=timeout,
-        attempts=attempts,
-        flows=flows,
-        flows_at_once=flows,
-        protocol=protocol,
-        port=port,
-        packets_per_s=rate,
-    )
+    with as_options():
+        config = TracerouteConfig(
+            max_ttl=max_ttl,
+            timeout_ms=timeout,
+            attempts=attempts,
+            flows=flows,
+            flows_at_once=flows,
+            protocol=protocol,
+            port=port,
+            packets_per_s=rate,
+        )
     sites = sites_of(targets, keep)
     whom = [Target(site=s, address=a, medium=keep.medium) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
     probe = TracerouteProbe(config, pcap=pcap)
@@ -181,17 +183,18 @@ def throughput(
 
     as_json = options.pop("as_json")
     keep = keep_of(options, len(targets))
-    config = ThroughputConfig(
-        duration_s=duration,
-        max_bytes=int(max_bytes),
-        direction=direction,
-        tool=tool,
-        streams=streams,
-        protocol="tcp" if udp_mbps is None else "udp",
-        udp_rate_mbps=udp_mbps or 10.0,
-        full_every=1 if estimate is None else 0,
-        estimator="train" if estimate == "train" else "sample",
-    )
+    with as_options():
+        config = ThroughputConfig(
+            duration_s=duration,
+            max_bytes=int(max_bytes),
+            direction=direction,
+            tool=tool,
+            streams=streams,
+            protocol="tcp" if udp_mbps is None else "udp",
+            udp_rate_mbps=udp_mbps or 10.0,
+            full_every=1 if estimate is None else 0,
+            estimator="train" if estimate == "train" else "sample",
+        )
     sites = sites_of(targets, keep)
     whom = [Target(site=s, address=a, medium=keep.medium, throughput_port=port) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
     run(ThroughputProbe(config), whom, keep, as_json=as_json, each=2 if direction in {"both", "bidir"} else 1)
@@ -243,16 +246,17 @@ def infer(
 
     as_json = options.pop("as_json")
     keep = keep_of(options, len(targets))
-    config = InferenceConfig(
-        prompt_tokens=prompt_tokens,
-        max_tokens=max_tokens,
-        timeout_ms=int(timeout),
-        warm=warm,
-        api=api,
-        http=http,
-        ca_file=ca_file,
-        heed_retry_after=False,  # a person who asks for so many requests gets the answer to each
-    )
+    with as_options():
+        config = InferenceConfig(
+            prompt_tokens=prompt_tokens,
+            max_tokens=max_tokens,
+            timeout_ms=int(timeout),
+            warm=warm,
+            api=api,
+            http=http,
+            ca_file=ca_file,
+            heed_retry_after=False,  # a person who asks for so many requests gets the answer to each
+        )
     hosts = [_host(url) for url in targets]
     whom = [
         Target(
@@ -314,15 +318,16 @@ def http(
 
     as_json = options.pop("as_json")
     keep = keep_of(options, len(targets))
-    config = HttpConfig(
-        resume=not no_resume,
-        method=method,
-        timeout_ms=max(1, round(timeout)),
-        max_response_bytes=int(max_bytes),
-        family=family,
-        ca_file=ca_file,
-        contact=contact,
-    )
+    with as_options():
+        config = HttpConfig(
+            resume=not no_resume,
+            method=method,
+            timeout_ms=max(1, round(timeout)),
+            max_response_bytes=int(max_bytes),
+            family=family,
+            ca_file=ca_file,
+            contact=contact,
+        )
     hosts = [parse_url(url).host for url in targets]
     whom = [
         Target(site=site, address=host, medium=keep.medium, http_url=url)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import click
 from app.commands.measure import MS
 from app.measuring import common, keep_of, run, sites_of
 from app.output import emit_json, json_option, note
-from app.quantities import YEAR_S, Number
+from app.quantities import YEAR_S, Number, as_options
 from probes.model import Target
 
 __all__ = ["stamp", "stamp_reflector"]
@@ -58,15 +58,16 @@ def stamp(
 
     as_json = options.pop("as_json")
     keep = keep_of(options, len(targets))
-    config = StampConfig(
-        count=count,
-        interval_ms=interval,
-        timeout_ms=timeout,
-        packet_bytes=size,
-        key_file=key_file,
-        reflector=reflector,
-        clock_error_us=clock_error_us,
-    )
+    with as_options():
+        config = StampConfig(
+            count=count,
+            interval_ms=interval,
+            timeout_ms=timeout,
+            packet_bytes=size,
+            key_file=key_file,
+            reflector=reflector,
+            clock_error_us=clock_error_us,
+        )
     sites = sites_of(targets, keep)
     whom = [Target(site=s, address=a, medium=keep.medium, stamp_port=port) for s, a in zip(sites, targets, strict=True)]  # type: ignore[arg-type]
     run(StampProbe(config), whom, keep, as_json=as_json, together=True)

@@ -16,6 +16,7 @@ import click
 
 from app.commands.measure import MS, keep_lines
 from app.output import emit_json, json_option, note, table
+from app.quantities import as_options
 from app.survey import RegionRow, place_of, region_json, rows, spots
 from inventory.load import Inventory, load
 from probes.http.client import Certificates, Visitor
@@ -91,7 +92,8 @@ def survey(
         raise UserError(
             f"no endpoint is known of {', '.join(site.id for site in chosen) or 'any region'}; `isochrone inventory list endpoints`"
         )
-    config = HttpConfig(method="HEAD", max_response_bytes=4096, timeout_ms=max(1, round(timeout)), ca_file=ca_file, contact=contact)
+    with as_options():
+        config = HttpConfig(method="HEAD", max_response_bytes=4096, timeout_ms=max(1, round(timeout)), ca_file=ca_file, contact=contact)
     vantage = Vantage(agent=agent, site=here.id if here else "here", boot=new_boot_id())
     manners = Manners(connections=connections)
     with alone():
