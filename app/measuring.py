@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from app.sheet import Sheet
     from records.batch import Line
 
-__all__ = ["INTERRUPTED", "Keep", "common", "keep_lines", "keep_of", "run", "sites_of"]
+__all__ = ["INTERRUPTED", "Keep", "common", "keep_lines", "keep_of", "note_unknown", "run", "sites_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,7 +77,23 @@ def keep_of(options: dict[str, Any], targets: int) -> Keep:
         raise UserError(f"--dst is given {len(keep.dst)} times for {targets} targets; give it once for each, in their order")
     if keep.place is not None and (keep.src is None or not keep.dst):
         raise UserError("--store needs to know the sites: give --src SITE, and --dst SITE for each target")
+    if keep.place is not None:
+        note_unknown([site for site in (keep.src, *keep.dst) if site is not None])
     return keep
+
+
+def note_unknown(sites: Sequence[str]) -> None:
+    """Say of which sites the inventory knows nothing; they are taken, since a row of it may follow."""
+    from inventory.load import load
+    from records.errors import UnknownSite
+
+    try:
+        known = load().sites
+    except UserError:  # what is wrong with the tables is not the matter here
+        return
+    for site in dict.fromkeys(sites):
+        if site not in known:
+            note(f"{UnknownSite(site, known)}; it is taken as it is, and a row of your own inventory may say where it is")
 
 
 def sites_of(names: Sequence[str], keep: Keep) -> list[str]:

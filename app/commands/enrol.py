@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from app.measuring import note_unknown
 from app.output import emit_json, json_option, note, table
 from probes.client import CollectorClient, check_way
 from probes.config import load_config
@@ -66,7 +67,8 @@ insecure_option = click.option(
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write it there (mode 0600) instead of standard output.")
 @_new
 @_tokens
-def invite(site: str, agent: str | None, expires: str, out: Path | None, path: Path, *, is_new: bool) -> None:
+@json_option
+def invite(site: str, agent: str | None, expires: str, out: Path | None, path: Path, *, is_new: bool, as_json: bool) -> None:
     """Make an invitation: one agent can enrol with it, once, from this site. It is shown this once; the file keeps its digest.
 
     Example: isochrone agent invite sin --tokens tokens.json --out invitation
@@ -76,6 +78,7 @@ def invite(site: str, agent: str | None, expires: str, out: Path | None, path: P
     check_slug("SITE", site)
     if agent is not None:
         check_slug("--agent", agent)
+    note_unknown([site])
     now = datetime.now(UTC)
     expires_at = now + timedelta(seconds=_seconds("--expires", expires))
     invitation = new_secret()
@@ -88,9 +91,12 @@ def invite(site: str, agent: str | None, expires: str, out: Path | None, path: P
         is_lost_allowed=is_new,
     )
     who = "any free agent id" if agent is None else f"agent {agent}"
-    if out is None:
+    if as_json:
+        secret = invitation if out is None else None
+        emit_json({"site": site, "agent": agent, "expires_at": expires_at, "invitation": secret, "file": out and str(out)})
+    elif out is None:
         click.echo(invitation)
-    else:
+    if out is not None:
         try:
             with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
                 file.write(f"{invitation}\n")
@@ -207,7 +213,8 @@ def revoke(agent: str, path: Path) -> None:
 @click.option("--any", "is_any", is_flag=True, help="Take batches from agents of every version again.")
 @_new
 @_tokens
-def require(version: str | None, path: Path, *, is_any: bool, is_new: bool) -> None:
+@json_option
+def require(version: str | None, path: Path, *, is_any: bool, is_new: bool, as_json: bool) -> None:
     """Take batches only from agents of this version or newer, from now on; an older one keeps what it measures until it is upgraded.
 
     Example: isochrone agent require 0.2.0 --tokens tokens.json
@@ -219,6 +226,8 @@ def require(version: str | None, path: Path, *, is_any: bool, is_new: bool) -> N
     if version is not None and is_older(version, "0"):
         raise UserError(f"{version!r} is no version; give one such as 0.2.0")
     _change(path, lambda roster: roster.requiring(version), is_new_allowed=True, is_lost_allowed=is_new)
+    if as_json:
+        emit_json({"min_agent_version": version})
     note(f"batches are taken from agents of {'every version' if version is None else f'version {version} or newer'}")
 
 

@@ -11,12 +11,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from app.cli import root
 from app.commands.doctor import doctor
+from app.commands.enrol import invite, require
 from app.commands.measure import http, infer, ping, throughput, traceroute
 from app.measure_text import summary_of, unresolved
 from probes.capabilities import inspect
@@ -125,6 +128,53 @@ def test_mistakes_of_the_user(argv: list[str], said: str) -> None:
     result = call(ping, *argv)
     assert isinstance(result.exception, UserError)
     assert said in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["ping", "-s", "0", "127.0.0.1"], "--size is 0 bytes; give a number from"),
+        (["ping", "-i", "99999d", "127.0.0.1"], "--interval is 8639913600000 ms; give a number from"),
+        (["stamp", "-s", "5", "127.0.0.1"], "--size is 5 bytes; give 0, 44, or"),
+        (["throughput", "--duration", "999d", "127.0.0.1"], "--duration is 86313600 s; give seconds from"),
+        (["throughput", "--max-bytes", "1B", "127.0.0.1"], "--max-bytes is 1 bytes; give a whole number from"),
+        (["infer", "--timeout", "0ms", "http://127.0.0.1/v1"], "--timeout is 0 ms; give a whole number from"),
+        (["survey", "--timeout", "99d"], "--timeout is 8553600000 ms; give a whole number from"),
+    ],
+)
+def test_a_range_is_told_by_the_options_name(argv: list[str], said: str) -> None:
+    """Nobody who types an option knows the key of a configuration."""
+    result = CliRunner().invoke(root, argv, standalone_mode=False)
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith(said)
+
+
+def test_a_site_that_nobody_knows_is_told_and_taken(unused_port: int, tmp_path: Path) -> None:
+    """An inventory may follow; a slip of the finger is seen at once."""
+    argv = ["127.0.0.1", "--engine", "udp", "--port", str(unused_port), "-c", "1", "--timeout", "50ms", "--store", str(tmp_path / "wh")]
+    told = call(ping, *argv, "--src", "snn", "--dst", "fra").stderr
+    assert "unknown site 'snn'; did you mean" in told
+    assert "fra" not in told.partition("\n")[0].partition("taken")[2]
+    assert "stored 1 measurement at" in told
+    tokens = ["--tokens", str(tmp_path / "tokens.json")]
+    made = call(invite, "snn", *tokens)
+    assert made.exit_code == 0
+    assert "unknown site 'snn'; did you mean" in made.stderr
+    assert "unknown" not in call(invite, "sin", *tokens).stderr
+
+
+def test_invite_and_require_in_json(tmp_path: Path) -> None:
+    """The secret is in the document, or in the file that it names."""
+    tokens = ["--tokens", str(tmp_path / "tokens.json"), "--json"]
+    document = json.loads(call(invite, "sin", "--agent", "sin-1", *tokens).stdout)
+    assert (document["site"], document["agent"], document["file"]) == ("sin", "sin-1", None)
+    assert len(document["invitation"]) > 20
+    assert datetime.fromisoformat(document["expires_at"]) > datetime.now(UTC)
+    document = json.loads(call(invite, "sin", "--out", str(tmp_path / "invitation"), *tokens).stdout)
+    assert (document["invitation"], document["file"]) == (None, str(tmp_path / "invitation"))
+    assert (tmp_path / "invitation").read_text().strip()
+    assert json.loads(call(require, "0.1.0", *tokens).stdout) == {"min_agent_version": "0.1.0"}
+    assert json.loads(call(require, "--any", *tokens).stdout) == {"min_agent_version": None}
 
 
 @pytest.mark.parametrize("argv", [[], ["-c", "0", "127.0.0.1"], ["-i", "5", "127.0.0.1"], ["-i", "soon", "127.0.0.1"], ["-s", "1XB", "x"]])
