@@ -220,11 +220,15 @@ def distinct(names: Iterable[str]) -> list[str]:
     ['src', 'dst', 'src_2', 'src_2_2', 'src_3']
     """
     found: list[str] = []
+    taken: set[str] = set()
+    tried: dict[str, int] = {}
     for name in names:
-        number, free = 1, name
-        while free in found:
+        number, free = tried.get(name, 1), name
+        while free in taken:
             number += 1
             free = f"{name}_{number}"
+        tried[name] = number
+        taken.add(free)
         found.append(free)
     return found
 
