@@ -205,8 +205,8 @@ def least_draw_ns(link: LinkEstimate, rank: int, draws: int = DRAWS) -> float:
             seen += count
             if seen >= needed:
                 value = bucket_value_ns(bucket)
-                for at, known in _known(link, draws):
-                    value = known if at == rank else max(value, known) if at < rank else min(value, known)
+                for at, exact in _known(link, draws):
+                    value = exact if at == rank else max(value, exact) if at < rank else min(value, exact)
                 return value
     if link.evidence == "modelled" and link.rtt_p50_ns and link.rtt_p95_ns and link.rtt_min_ns is None:
         sigma = math.log(link.rtt_p95_ns / link.rtt_p50_ns) / _Z95

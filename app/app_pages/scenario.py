@@ -63,7 +63,7 @@ def is_burst(document: Mapping[str, Any]) -> bool:
 def _likely(seen: View, document: Mapping[str, Any], workload: str) -> Iterator[Callable[[], object]]:
     """What the two lists of the page would ask: this scenario for the other workloads, the other scenarios for this one."""
     shipped = [read_document(name) for name in scenarios()]
-    others = [name for name in load().workloads if name != workload]
+    others = [] if "workload" in document else [name for name in load().workloads if name != workload]
     for one, name in [*((dict(document), name) for name in others), *((one, workload) for one in shipped)]:
         yield partial(decisions.compared, seen.at, seen.window, one, name)
         if is_burst(one):
