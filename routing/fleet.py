@@ -34,6 +34,8 @@ __all__ = ["Fleet", "FleetOptions", "PoolCurve", "legs_of", "settle"]
 
 Floats = NDArray[np.float64]
 
+#: Beyond it the delay of a pool is steeper than numbers of 64 bits can weigh against everything else.
+MOST_UTILISATION = 0.999
 #: Load at which a device's share of a request is priced where cost is the objective: half of what it can take.
 _NOMINAL_LOAD = 0.5
 #: In mode hybrid a request goes to the cloud where one more at the edge would cost all its users together more than this.
@@ -62,8 +64,8 @@ class FleetOptions:
     budget_usd_per_month: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.max_utilisation < 1:
-            raise UserError(f"max_utilisation {self.max_utilisation} is outside 0..1; a queue at 1 never ends")
+        if not 0 < self.max_utilisation <= MOST_UTILISATION:
+            raise UserError(f"max_utilisation {self.max_utilisation} is outside 0..{MOST_UTILISATION}; a queue at 1 never ends")
         if self.max_share is not None and not 0 < self.max_share <= 1:
             raise UserError(f"max_share {self.max_share} is outside 0..1")
 
@@ -102,8 +104,8 @@ class PoolCurve:
         return load_rps * extra_ns / MS * (_TIME_IN_USD if self.objective == "cost" else 1.0)
 
     def delay(self, load_rps: float) -> tuple[float, float]:
-        """See routing.load.Curve; the slope is a central difference over 2e-4 of the cap."""
-        step = 1e-4 * self.cap_rps
+        """See routing.load.Curve; the slope is a central difference over 2e-4 of the cap, and never beyond what the pool can do at all."""
+        step = self.cap_rps * min(1e-4, (1 / self.max_utilisation - 1) / 2)
         low, high = max(0.0, load_rps - step), load_rps + step
         value = self._total(load_rps)
         return value, max(0.0, (self._total(high) - self._total(low)) / (high - low))

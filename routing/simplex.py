@@ -68,6 +68,14 @@ class GrowingProgramme:
         """The best now. Raises ValueError where there is none."""
         self._highs.run()
         status = self._highs.getModelStatus()
+        for presolve in ("off", "on"):  # numbers far apart: once more from nothing, and made simpler first
+            if status == highspy.HighsModelStatus.kOptimal:
+                break
+            self._highs.clearSolver()
+            self._highs.setOptionValue("presolve", presolve)
+            self._highs.run()
+            self._highs.setOptionValue("presolve", "off")
+            status = self._highs.getModelStatus()
         if status != highspy.HighsModelStatus.kOptimal:
             raise ValueError(f"the programme has no solution: {self._highs.modelStatusToString(status)}")
         found = self._highs.getSolution()

@@ -7,18 +7,21 @@ time is followed through all of it (routing.burst), the others are at rest in ea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import numpy as np
+from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
 from routing.burst import transient
 from routing.constraints import MemoryOf
 from routing.cost import EgressPrices
 from routing.fleet import Fleet, FleetOptions, settle
-from routing.world import World
+from routing.world import Burst, World
 
 __all__ = ["Step", "at_second", "peak_second", "timeline"]
 
@@ -28,6 +31,7 @@ Floats = NDArray[np.float64]
 _NEAR = 0.8
 #: After the last burst the queues are followed for as long again, at most this.
 _AFTER_S = 3600.0
+_JUST_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +57,34 @@ def at_second(world: World, second: float) -> World:
 
 
 def peak_second(world: World) -> float:
-    """When all demand together is greatest: at the end of one of the rises. 0 without a burst."""
-    return max(
-        (burst.start_s + burst.rise_s for burst in world.bursts),
-        key=lambda second: (sum(at_second(world, second).demand.values()), -second),
-        default=0.0,
-    )
+    """The first second at which all demand together is greatest. 0 without a burst.
+
+    Between two moments at which any burst bends, all demand is a polynomial: of degree 1, or as many bursts as there are on one site.
+    """
+    bends = {0.0}
+    for burst in world.bursts:
+        ends = accumulate((burst.start_s, burst.rise_s, burst.hold_s, burst.fall_s))
+        bends |= {end for end in ends if end > 0}
+    named = {burst.site for burst in world.bursts} - {None}
+    weights = {site: world.demand.get(site, 0.0) for site in named if site is not None}
+    elsewhere = sum(rps for site, rps in world.demand.items() if site not in named)
+    candidates = bends | {bend + _JUST_S for bend in bends}  # a fall that takes no time is over just after its bend
+    for start, end in pairwise(sorted(bends)):
+        total = Polynomial([0.0])
+        for site, rps in ((None, elsewhere), *weights.items()):
+            total += math.prod((_line(burst, start, end) for burst in world.bursts if burst.site in {None, site}), start=Polynomial([rps]))
+        turns = np.atleast_1d(total.deriv().roots()).astype(complex) if total.degree() > 1 else np.zeros(0, complex)
+        inside = turns.real[(abs(turns.imag) < 1e-9) & (turns.real > 0) & (turns.real < 1)]
+        candidates |= {start + float(share) * (end - start) for share in inside}
+    demand = {second: sum(at_second(world, second).demand.values()) for second in candidates}
+    greatest = max(demand.values())
+    return min(second for second, rps in demand.items() if rps >= greatest * (1 - 1e-12))
+
+
+def _line(burst: Burst, start: float, end: float) -> Polynomial:
+    """What a burst multiplies demand by between two of its bends, in the share of the way from one to the other."""
+    third, two_thirds = (burst.at(start + share * (end - start)) for share in (1 / 3, 2 / 3))
+    return Polynomial([2 * third - two_thirds, 3 * (two_thirds - third)])
 
 
 def timeline(

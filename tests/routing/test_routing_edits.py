@@ -24,7 +24,7 @@ from routing.outcome import measure
 from routing.scenario import apply, digest, op_of, parse
 from routing.timeline import at_second, peak_second, timeline
 from routing.variants import Axis, Spread, draws, grid
-from routing.world import Stock
+from routing.world import Burst, Stock, World
 
 EU = ResidencyRule(
     id="eu",
@@ -162,6 +162,35 @@ def test_a_cold_cache_costs_the_ones_that_move():
     moved = measure(settle(replace(warm, all_pools=warm.all_pools[1:]), before=before)).places[0]
     assert moved.served[0][0] == "gcp:europe-west9-pool"
     assert moved.ttft_p50_ns / MS == pytest.approx(3 * 8 + 11 + 20)
+
+
+_SECONDS = st.integers(0, 40).map(lambda n: 30.0 * n)
+_BURSTS = st.lists(
+    st.builds(
+        Burst,
+        factor=st.sampled_from((0.0, 0.2, 1.5, 3.0, 5.0)),
+        start_s=_SECONDS,
+        rise_s=_SECONDS,
+        hold_s=_SECONDS,
+        fall_s=_SECONDS,
+        site=st.sampled_from((None, "a", "b")),
+    ),
+    max_size=3,
+)
+
+
+@given(bursts=_BURSTS)
+def test_the_peak_is_the_greatest_demand_at_any_second(bursts: list[Burst]) -> None:
+    """Rises that overlap, dips, several on one site: no second of a fine scan has more, and none before it as much."""
+    world = World(all_sites={}, all_links=(), all_pools=(), demand={"a": 100.0, "b": 10.0, "c": 40.0}, bursts=tuple(bursts))
+
+    def total(second: float) -> float:
+        return sum(at_second(world, second).demand.values())
+
+    peak = peak_second(world)
+    scan = [n * 7.5 for n in range(700)]
+    assert total(peak) >= max(map(total, scan)) * (1 - 1e-9)
+    assert all(total(second) < total(peak) * (1 - 1e-13) for second in scan if second < peak - 1e-6)
 
 
 def test_a_burst_is_a_trapezoid_and_its_queues_drain():

@@ -10,7 +10,7 @@ import fleet_kit as kit
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from routing_kit import link, pool, workload
 
@@ -268,6 +268,7 @@ def test_a_mended_split_costs_what_the_programme_says(seed):
 
 
 @settings(max_examples=3, deadline=None)
+@example(2881)
 @given(SEEDS)
 def test_a_ranking_is_that_of_settling_every_world_from_nothing(seed):
     """The objective and the lost share of each loss, and TTFT at p95 where the split is the same one (equals may differ)."""
@@ -283,7 +284,10 @@ def test_a_ranking_is_that_of_settling_every_world_from_nothing(seed):
         assert step.split.objective == pytest.approx(anew.split.objective, rel=5e-6)
         after = measure(anew, Cache(0, SWEEP_DRAWS))
         assert one.lost_share == pytest.approx(max(0.0, after.lost_share - before.lost_share), abs=1e-5)
-        if after.ttft_p95_ns is not None and before.ttft_p95_ns is not None and np.allclose(step.split.rate, anew.split.rate, atol=1e-6):
+        # What nobody notices is the state before, though settling anew may find another that is as good.
+        same = step if one.touched else fleet
+        is_same = same.split.rate.shape == anew.split.rate.shape and np.allclose(same.split.rate, anew.split.rate, atol=1e-6)
+        if after.ttft_p95_ns is not None and before.ttft_p95_ns is not None and is_same:
             assert after.ttft_p95_ns - before.ttft_p95_ns == pytest.approx(one.ttft_p95_ns, abs=0.005 * after.ttft_p95_ns)
 
 
@@ -372,3 +376,12 @@ def test_a_link_of_a_metro_straight_to_a_region_is_used_only_for_that_region():
     )
     place = measure(settle(world)).places[0]
     assert place.ttft_p50_ns / MS == pytest.approx(9 + 20)
+
+
+def test_a_pool_may_be_filled_to_the_last_thousandth():
+    """Its delay is as steep there as can be weighed; nearer to what it can do at all is refused."""
+    world = kit.world(demand={name: rps * 5 for name, rps in kit.DEMAND.items()})
+    found = settle(world, FleetOptions(max_utilisation=0.999))
+    assert found.split.load == pytest.approx([curve.cap_rps for curve in found.curves])
+    with pytest.raises(UserError, match=r"outside 0..0.999"):
+        FleetOptions(max_utilisation=0.9999)
