@@ -364,7 +364,7 @@ def test_every_error_reads_alike() -> None:
         frame.tell(NoAnswer("no route keeps 1 ms"))
         frame.tell(decisions.scenario_problem({"name": "new", "edits": [{"op": "fail_site", "site": "nosuch"}]}, ["nou"]) or "")
 
-    at = AppTest.from_function(script).run()
+    at = AppTest.from_function(script, default_timeout=60).run()
     assert not at.exception
     told = "No site; name one."
     assert [error.value for error in at.error] == [told, told, "Unknown site 'nosuch'; did you mean nou."]
