@@ -39,7 +39,7 @@ from routing.kernel import Form
 from routing.matrix import Matrix, solve
 from routing.request import Request
 from routing.scenario import MatrixChange, compare_matrices
-from routing.served import Failure, Serving, State
+from routing.served import Failure, Serving
 from warehouse import Warehouse, open_warehouse, queries, workbench
 from warehouse.connect import catalog_of
 from warehouse.moments import link_moments
@@ -457,28 +457,18 @@ def _failure_effects(key: tuple[str, int], now: datetime, window: str, site: str
     failed = _failed(key, now, window, site)
     effects = {source: failed.effect(Request(source=source, workload=asked, k=1)) for source in sources}
     # What changed first, the worst of it before the rest: among hundreds of PoPs one row may be all that matters.
-    order = list(reversed(_STATES))
+    order = list(reversed(text.STATE_TITLES))
     sources.sort(key=lambda name: (order.index(effects[name].state), -(effects[name].delta_ns or 0), name))
     found = [effects[source] for source in sources]
     return {
         "from": sources,
-        "state": [_STATES[one.state] for one in found],
+        "state": [text.STATE_TITLES[one.state] for one in found],
         "before": [None if one.before is None else one.before.sites[-1] for one in found],
         "after": [None if one.after is None else one.after.sites[-1] for one in found],
         "rehome": [one.rehome.dst if one.rehome else None for one in found],
         "before_ms": [None if one.before is None else ms(one.before.ttft_p50_ns) for one in found],
         "delta_ms": [ms(one.delta_ns) for one in found],
     }
-
-
-#: How the page names what became of a PoP's requests, the worst last.
-_STATES: dict[State, str] = {
-    "unchanged": "unchanged",
-    "another way": "↝ other way",
-    "moved": "↷ moved",
-    "re-homed": "⌂ re-homed",
-    "lost": "✕ lost",
-}
 
 
 def failure_effects(at: Source, window: str, site: str, workload: str) -> Columns:

@@ -21,6 +21,7 @@ __all__ = [
     "NO_DATA",
     "OBJECTIVE_TITLES",
     "PART_TITLES",
+    "STATE_TITLES",
     "UNKNOWN",
     "WINDOWS",
     "WINDOW_TITLES",
@@ -101,6 +102,15 @@ WINDOW_TITLES = {
     "7d": "Last 7 days",
     "30d": "Last 30 days",
     "all": "All there is",
+}
+
+#: What became of a PoP's requests after the loss of a site (routing.served.State).
+STATE_TITLES = {
+    "unchanged": "unchanged",
+    "another way": "↝ other way",
+    "moved": "↷ moved",
+    "re-homed": "⌂ re-homed",
+    "lost": "✕ lost",
 }
 
 #: What to do when there is nothing to show; each ends in a command to paste.
