@@ -50,6 +50,7 @@ def sql(
 
     A query reads tables and views, and no files, no network and no settings. - reads it from standard
     input. Without one, on a terminal, a shell asks, with completion and a history.
+    NULL is '-' in a table and null in JSON; NaN and infinities are said, in JSON as "NaN", "Infinity", "-Infinity".
 
     \b
     Example: isochrone sql "SELECT src, dst, rtt_p50_ms, loss_ratio FROM links ORDER BY rtt_p50_ms DESC"
@@ -89,21 +90,23 @@ def sql(
 
 def show(result: SqlResult, format_: str, output: str | None, limit: int) -> None:
     """Write an answer, and to standard error what is to be said of it."""
+    from app.sql_text import as_csv, as_json, cells
     from warehouse import output as writers
 
+    rows = [] if format_ == "parquet" else writers.rows(result.table)
+    names = list(rows[0]) if rows else result.table.column_names
     if format_ == "table" and output is None:
-        table(result.table.column_names, [[_brief(value) for value in row.values()] for row in writers.rows(result.table)])
+        table(result.table.column_names, cells(names, rows))
+    elif format_ == "json":
+        _write(as_json(rows).encode(), output)
+    elif format_ == "csv":
+        _write(as_csv(names, rows).encode(), output)
     else:
         _write(writers.encode(result.table, format_), output)
     if result.truncated:
         note(f"only the first {limit} rows are here; raise --limit for more")
-    rows = result.table.num_rows
-    note(f"{rows} row{'' if rows == 1 else 's'}, snapshot {result.snapshot_id}, {result.elapsed_s:.2f} s")
-
-
-def _brief(value: object) -> object:
-    """A value as a cell: nested ones as text, whole."""
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+    count = result.table.num_rows
+    note(f"{count} row{'' if count == 1 else 's'}, snapshot {result.snapshot_id}, {result.elapsed_s:.2f} s")
 
 
 def _write(content: bytes, output: str | None) -> None:

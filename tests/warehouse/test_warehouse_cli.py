@@ -150,9 +150,45 @@ def test_sql_odd_values(place: Path) -> None:
     """Infinity, bytes, maps and decimals come out as JSON can carry them."""
     query = "SELECT 'inf'::DOUBLE AS i, 'a'::BLOB AS b, MAP {'k': 1} AS m, 1.5::DECIMAL(5, 2) AS d, DATE '2026-01-02' AS day"
     document = json.loads(_run("sql", query, "--format", "json", "--warehouse", place).stdout)
-    assert document[0]["i"] is None
+    assert document[0]["i"] == "Infinity"
     assert (document[0]["b"], document[0]["d"], document[0]["day"]) == ("YQ==", 1.5, "2026-01-02")
     assert document[0]["m"] == [["k", 1]]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "INTERVAL 3 DAY",
+        "INTERVAL '14 months 1 day 02:03:04.5'",
+        "INTERVAL '-1 month -2 hours'",
+        "INTERVAL 0 DAY",
+        "INTERVAL 100 HOUR",
+        r"'\x00a\xFFb'::BLOB",
+        """'it''s "q"'::BLOB""",
+    ],
+)
+def test_sql_writes_values_as_duckdb_does(place: Path, value: str) -> None:
+    """What Python would write in its own way; DuckDB's own cast to text is the oracle."""
+    _, row = _run("sql", f"SELECT {value} AS a", "--warehouse", place).stdout.splitlines()
+    (told,) = json.loads(_run("sql", f"SELECT ({value})::VARCHAR AS a", "--json", "--warehouse", place).stdout)
+    assert row == told["a"]
+
+
+def test_sql_tells_nan_and_infinity_from_unknown(place: Path) -> None:
+    """NULL alone is '-', null and empty."""
+    query = "SELECT 'nan'::DOUBLE AS a, 'inf'::DOUBLE AS b, '-inf'::FLOAT AS c, NULL AS d, ['nan'::DOUBLE] AS e"
+    assert _run("sql", query, "--warehouse", place).stdout.split()[5:9] == ["NaN", "Infinity", "-Infinity", "-"]
+    (row,) = json.loads(_run("sql", query, "--json", "--warehouse", place).stdout)
+    assert row == {"a": "NaN", "b": "Infinity", "c": "-Infinity", "d": None, "e": ["NaN"]}
+    assert _run("sql", query, "--format", "csv", "--warehouse", place).stdout.splitlines()[1].startswith("NaN,Infinity,-Infinity,,")
+
+
+def test_sql_draws_a_plan_in_lines(place: Path) -> None:
+    """As DuckDB draws it, each line of it its own."""
+    drawn = _run("sql", "EXPLAIN SELECT 1", "--warehouse", place).stdout.splitlines()
+    assert len(drawn) > 5
+    assert all(len(line) < 60 for line in drawn)
+    assert "\ufffd" not in "".join(drawn)
 
 
 def test_sql_says_when_rows_are_left_out(place: Path) -> None:
