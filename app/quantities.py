@@ -76,7 +76,7 @@ def as_options() -> Iterator[None]:
             raise
         name, _, unit = fault["name"].rpartition("_")
         unit = _UNITS.get(unit, "") if name else ""
-        asked = _OPTIONS.get(fault["name"], name if unit and fault["name"] != "max_bytes" else fault["name"])
+        asked = _OPTIONS.get(fault["name"], name if unit and unit != "bytes" else fault["name"])
         option = f"--{asked.replace('_', '-')}"
         if not any(option in param.opts for param in click.get_current_context().command.params):
             raise

@@ -249,3 +249,9 @@ def test_options_that_contradict_each_other_are_refused(command: list[str], tmp_
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert "give" in done.stderr
+
+
+def test_the_reference_shows_the_options_that_there_are() -> None:
+    """Also the short one for help, which every command takes from the root."""
+    text = (TOP / "docs" / "reference" / "cli.md").read_text()
+    assert text.count("-h, --help") >= len(every_command())
