@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -451,8 +451,7 @@ def _failed(key: tuple[str, int], now: datetime, window: str, site: str) -> Fail
 @st.cache_data(show_spinner="Planning before and after", max_entries=32)
 def _failure_effects(key: tuple[str, int], now: datetime, window: str, site: str, workload: str) -> Columns:
     serving = _serving(key, now, window)
-    asked = answers.workload_of(workload)
-    places = serving.world.sites
+    places, asked = serving.world.sites, answers.workload_of(workload)
     sources = sorted({link.src for link in serving.world.links if link.src in places and places[link.src].kind == "pop"})
     failed = _failed(key, now, window, site)
     effects = {source: failed.effect(Request(source=source, workload=asked, k=1)) for source in sources}
@@ -498,5 +497,4 @@ def run_sql(at: Source, query: str, *, row_limit: int, timeout_s: float) -> Any:
 
 def _columns(table: Any) -> Columns:
     """An Arrow table as plain lists by column."""
-    found: Mapping[str, list[Any]] = table.to_pydict()
-    return dict(found)
+    return dict(table.to_pydict())

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from records.texts import printable
+from warehouse.workbench import distinct
 
 __all__ = ["encode", "rows"]
 
@@ -25,12 +26,7 @@ def rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _distinct(table: pa.Table) -> pa.Table:
-    seen: dict[str, int] = {}
-    names = []
-    for name in table.column_names:
-        seen[name] = seen.get(name, 0) + 1
-        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return table.rename_columns(names)
+    return table.rename_columns(distinct(table.column_names))
 
 
 def encode(table: pa.Table, kind: str) -> bytes:

@@ -137,7 +137,7 @@ def _add(seen: View) -> None:
         if st.button("Add", type="primary", key="add"):
             problem = decisions.scenario_problem({"name": "new", "edits": [edit]}, list(seen.sites))
             if problem:
-                st.error(problem, icon=":material/error:")
+                frame.tell(problem)
             else:
                 _with([*_edits(st.session_state["scenario"]), edit])
                 st.rerun()
@@ -199,13 +199,13 @@ def _table(seen: View, edits: Sequence[Mapping[str, Any]]) -> None:
     try:
         changed = with_values(edits, [row["value"] for row in shown])
     except IsochroneError as error:
-        st.error(f"{error}.", icon=":material/error:")
+        frame.tell(error)
         return
     if changed == list(edits):
         return
     problem = decisions.scenario_problem({"name": "new", "edits": changed}, list(seen.sites))
     if problem:
-        st.error(problem, icon=":material/error:")
+        frame.tell(problem)
         return
     _with(changed)
     st.rerun()
@@ -227,7 +227,7 @@ def _build(seen: View, document: Mapping[str, Any]) -> None:
             icon=":material/download:",
         )
     if problem := st.session_state.pop("file_problem", None):
-        st.error(problem, icon=":material/error:")
+        frame.tell(problem)
     edits = _edits(document)
     if not edits:
         st.caption("No change yet: before and after are the same. Click a site on the map to fail it, or add a change.")
@@ -244,7 +244,7 @@ def _build(seen: View, document: Mapping[str, Any]) -> None:
             st.session_state["json"] = json.dumps(document, indent=2)
         st.text_area("Scenario", key="json", height=200, on_change=_typed, label_visibility="collapsed")
         if problem := st.session_state.get("json_problem"):
-            st.error(problem, icon=":material/error:")
+            frame.tell(problem)
 
 
 def _dots(answer: Mapping[str, Any], side: str) -> dict[str, netmap.Dot]:
@@ -459,7 +459,7 @@ def page() -> None:
     try:
         answer = decisions.compared(seen.at, seen.window, document, workload)
     except IsochroneError as error:
-        st.error(str(error), icon=":material/error:")
+        frame.tell(error)
         st.caption("Mend the change above or its JSON; nothing else on this page is lost.")
         return
     if "kind" in answer:
