@@ -50,6 +50,8 @@ def _leg(leg: LinkEstimate, network: Network) -> list[str]:
     found = [f"{name} assumed from the measured {leg.dst} → {leg.src}"] if leg.evidence == "assumed" else []
     if leg.rtt_from == "tcp":
         found.append(f"{name}: no ping is answered there; RTT of TCP hand-shakes, packet loss not known")
+    if leg.histogram is None and leg.rtt_p95_ns is None:
+        found.append(f"{name}: how its RTT varies is not known; p95 and p99 are the least that they can be")
     if leg.loss_ratio is not None and leg.loss_ratio > _LOSS_WORTH_A_WORD:
         found.append(f"{name} loses {leg.loss_ratio * 100:.1f} % of packets")
     return found

@@ -68,6 +68,17 @@ def test_every_part_of_a_relayed_route_by_hand():
     assert "relay via fra saves 19.5 ms against direct" in route.reasons
 
 
+def test_a_leg_of_which_only_the_median_is_known_says_so():
+    """Its p95 is the least that it can be; one with a p95, or with samples, says nothing."""
+    said = "leg sin → fra: how its RTT varies is not known; p95 and p99 are the least that they can be"
+    (bare,) = ask(destination="aws:us-east-1", k=1).routes
+    assert said in bare.reasons
+    for known in ({"rtt_p95_ns": 160 * MS}, {"histogram": Histogram.of([150 * MS] * 20)}):
+        (route,) = ask([LINKS[0], link("sin", "fra", 150, **known), *LINKS[2:]], destination="aws:us-east-1", k=1).routes
+        assert route.sites == bare.sites
+        assert said not in route.reasons
+
+
 def test_a_warm_connection_saves_the_hand_shakes():
     """The same route without 2 x 230.5 ms."""
     (route,) = ask(destination="aws:us-east-1", k=1, connection="warm").routes
