@@ -33,7 +33,7 @@ def test_a_warehouse_by_what_arrives_in_it(tmp_path: Path) -> None:
         for ago, level in ((timedelta(days=1), "warn"), (timedelta(), "ok")):
             with wh.transaction() as cursor:
                 at = (datetime.now(UTC) - ago).isoformat()
-                cursor.execute(f"INSERT INTO batch VALUES ('a', 'b', {ago.days}, 'c', 'collector', '{at}', 0, 0, 0)")  # noqa: S608 - ours
+                cursor.execute(f"INSERT INTO batch VALUES ('a', 'b', {ago.days}, 'c', 'collector', '{at}', 0, 0, 0, NULL)")  # noqa: S608 - ours
             found = levels(warehouse_findings(place))
             assert (found["newest batch"], found["roll-ups"]) == (level, "warn")
         with wh.transaction() as cursor:

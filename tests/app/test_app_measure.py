@@ -292,7 +292,7 @@ def collector(status: int) -> Iterator[tuple[str, list[tuple[dict[str, str], byt
     class Handler(http_server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             got.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
-            body = b'{"error": "no such agent"}'
+            body = b'{"stored": 1, "rejected": 0, "already": false}' if status == 200 else b'{"error": "no such agent"}'
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+import time
 from pathlib import Path
 
 import httpx
@@ -25,11 +26,11 @@ def batch(src: str) -> bytes:
         dst="fra",
         medium="internet",
         target="192.0.2.1",
-        started_at_ns=1_700_000_000_000_000_000,
+        started_at_ns=time.time_ns(),
         engine="test/1",
         method="icmp",
         timeout_ns=10**9,
-        samples=(PingSample(sequence=0, outcome="timeout", sent_at_ns=1_700_000_000_000_000_000),),
+        samples=(PingSample(sequence=0, outcome="timeout", sent_at_ns=time.time_ns()),),
     )
     return gzip.compress(encode_line(result))
 
