@@ -441,8 +441,8 @@ def test_rounds_are_counted_once_however_many_packets_they_have(wh: Warehouse) -
 
 
 def test_times_before_1970_and_now_are_no_trouble(wh: Warehouse) -> None:
-    """A clock that says 1969 is stored as it says."""
-    put(wh, ping(1, [5], at=datetime(1969, 7, 20, tzinfo=UTC)))
+    """Two clocks that say 1969 are stored as they say."""
+    put(wh, ping(1, [5], at=datetime(1969, 7, 20, tzinfo=UTC)), received_at=datetime(1969, 7, 21, tzinfo=UTC))
     assert queries.time_range(wh) == (datetime(1969, 7, 20, tzinfo=UTC),) * 2
 
 

@@ -132,11 +132,12 @@ def test_unusual_batches_are_read_alike(body: bytes, monkeypatch: pytest.MonkeyP
 def test_what_an_agent_writes_is_read_in_bulk() -> None:
     """The bulk way takes what `encode_line` makes: else it would only cost time."""
     lines = content([ping(n, [1000 + n, None], at=NOW) for n in range(3)]).splitlines()
-    table = ping_table(lines, NAME, NOW, latest_ns=at_ns(NOW) + 10**9)
+    table = ping_table(lines, NAME, NOW, between_ns=(0, at_ns(NOW) + 10**9))
     assert table is not None
     assert table.num_rows == 6
-    assert ping_table([lines[0], lines[1].replace(b"sin", "sön".encode())], NAME, NOW, latest_ns=at_ns(NOW)) is None
-    assert ping_table(lines, NAME, NOW, latest_ns=at_ns(NOW) - 10**12) is None
+    assert ping_table([lines[0], lines[1].replace(b"sin", "sön".encode())], NAME, NOW, between_ns=(0, at_ns(NOW))) is None
+    for between_ns in ((0, at_ns(NOW) - 10**12), (at_ns(NOW) + 10**12, 1 << 62)):
+        assert ping_table(lines, NAME, NOW, between_ns=between_ns) is None
 
 
 def test_a_batch_of_too_many_rows_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,11 +230,10 @@ def test_the_same_code_sees_to_it(servers: Servers, filled: tuple[str, Warehouse
             "FROM wh_catalog.public.ducklake_metadata",
             "FROM postgres_query('wh_catalog', 'SELECT 1')",
             "FROM 's3://isochrone/other.parquet'",
+            "SELECT current_setting('s3_secret_access_key')",
         ):
             with pytest.raises(UserError):
                 workbench.run(reader, query)
-        told = workbench.run(reader, "SELECT current_setting('s3_secret_access_key') AS a, current_setting('s3_access_key_id') AS b").table
-        assert told.to_pylist() == [{"a": "", "b": ""}]
         with pytest.raises(NotPermitted, match="may only read"):
             open_warehouse(reader.address, mode="write")
 

@@ -342,7 +342,7 @@ def test_mistakes_are_explained(filled: Warehouse) -> None:
 
 def test_limits_must_make_sense(filled: Warehouse) -> None:
     """A limit of nothing is a mistake."""
-    with pytest.raises(UserError, match="greater than zero"):
+    with pytest.raises(UserError, match="above zero and finite"):
         run(filled, "SELECT 1", row_limit=0)
 
 
