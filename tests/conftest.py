@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,11 @@ settings.register_profile("untimed", deadline=None)
 # Fuzz at length: pytest --hypothesis-profile=slow
 settings.register_profile("slow", deadline=None, max_examples=10_000)
 settings.load_profile("untimed")
+
+
+# Of a job in the background a shell has Ctrl-C ignored, and so would be every process that a test starts and stops by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

@@ -61,9 +61,12 @@ def _where(ends: tuple[str, ...], site: str | None, medium: str | None, *, one_w
 @click.option("--jitter-ms", type=_Range(), default=None, help="Mean of an exponential wait on top.")
 @click.option("--loss", type=_Range(), default=None, help="Extra loss ratio, 0..1.")
 @click.option("--rate-share", type=_Range(), default=None, help="The share of its rate that a link has left.")
-@click.option("--period-s", type=Number(0, YEAR_S, above=True), default=None, help="How long a day is. [default: 86400]")
+@click.option("--period-s", type=Number(0, 100 * YEAR_S, above=True), default=None, help="How long a day is. [default: 86400]")
 @click.option(
-    "--peak-at-s", type=Number(-YEAR_S, YEAR_S), default=None, help="When in a period the load is highest, from the start of the lab."
+    "--peak-at-s",
+    type=Number(-100 * YEAR_S, 100 * YEAR_S),
+    default=None,
+    help="When in a period the load is highest, from the start of the lab.",
 )
 @click.option("--peak-local-h", type=Number(-24, 24), default=None, help="The same as an hour of local solar time.")
 @state_dir_option

@@ -125,7 +125,7 @@ def test_a_lab_is_changed_and_scripted_as_it_runs(namespace_support: namespaces.
             (("change", "degrade", "a", "in-ab", "--metric", "3"), "degrade takes no metric"),
             (("congest", "a", "--delay-ms", "3"), "give both ends of one link, or --site, or --medium"),
             (("congest", "--site", "a", "--delay-ms", "3"), "say when the peak is"),
-            (("congest", "--site", "a", "--delay-ms", "3:x"), "is not a number, nor two as QUIET:PEAK"),
+            (("congest", "--site", "a", "--delay-ms", "3:x"), "nor two as QUIET:PEAK"),
             (("play", str(tmp_path / "none.toml")), "none.toml: there is no such file"),
         ]:
             assert words in at(one, *argv, status=2)[1]
