@@ -188,7 +188,7 @@ def test_a_token_that_others_can_read_is_not_used(tmp_path: Path) -> None:
     """`check` fails and `run` sends nothing, both with the command that mends it; what was measured goes out after that."""
     port, warehouse, token = free_port(), tmp_path / "wh", tmp_path / "token"
     token.write_text("a-token-of-many-letters")
-    config = write_config(tmp_path, f"http://127.0.0.1:{port}", token_file=token, drain_s=10)
+    config = write_config(tmp_path, f"http://127.0.0.1:{port}", token_file=token, drain_s=3)
     said = f"collector.token_file {token} can be read by others; chmod 600 {token}"
     with collector(warehouse, port):
         token.chmod(0o644)

@@ -300,6 +300,7 @@ def test_a_link_shows_the_pair_it_names(served: str, browser: tuple[Any, list[st
     _until(lambda: "src=fra" in page.url and "dst=sin" in page.url, "the turned address", page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("browser", ["light"], indirect=True)
 def test_no_figure_is_cut(served: str, browser: tuple[Any, list[str]]) -> None:
     """On a tablet and on a phone every figure is whole: names of regions and remarks go on below, and the cell's title says it all."""
@@ -374,6 +375,7 @@ def test_groups_of_a_heat_map_are_named_and_parted_alike_down_and_across(chromiu
     assert all(x > label for x, _ in parting)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("browser", ["light"], indirect=True)
 def test_back_leads_to_the_page_before_as_it_was_left(served: str, browser: tuple[Any, list[str]]) -> None:
     """Through pages that write their state into their address, and back: one step for each page, with the very address it had."""
@@ -395,6 +397,7 @@ def test_back_leads_to_the_page_before_as_it_was_left(served: str, browser: tupl
     assert page.get_by_role("combobox", name="Focus").input_value().startswith("gru")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("browser", ["dark"], indirect=True)
 def test_an_empty_warehouse_says_what_to_do(browser: tuple[Any, list[str]], tmp_path: Path) -> None:
     """Without a warehouse every page names the command that makes one, and none shows an exception box."""

@@ -81,7 +81,14 @@ def modes(folder: Path) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize(("umask", "file", "made"), [(0o000, 0o660, 0o750), (0o022, 0o640, 0o750), (0o077, 0o600, 0o700)])
+@pytest.mark.parametrize(
+    ("umask", "file", "made"),
+    [
+        (0o000, 0o660, 0o750),
+        pytest.param(0o022, 0o640, 0o750, marks=pytest.mark.slow),
+        pytest.param(0o077, 0o600, 0o700, marks=pytest.mark.slow),
+    ],
+)
 def test_copies_are_closed_to_other_users(place: Path, wh: Warehouse, tmp_path: Path, umask: int, file: int, made: int) -> None:
     """A backup, what is restored of it and an export, whatever the umask: files without a right for others, folders of a backup 0750."""
     before = os.umask(umask)

@@ -76,6 +76,7 @@ class Agent(threading.Thread):
         self.join(60)
 
 
+@pytest.mark.slow
 def test_a_backup_beside_a_collector_is_one_moment_and_is_restored_row_by_row(kept: Path, tmp_path: Path) -> None:
     """While a collector commits every tenth of a second, each backup holds exactly the rows of the snapshot that it names."""
     with running(kept, tmp_path / "socket", '{"commit_interval_s": 0.05}') as collector:

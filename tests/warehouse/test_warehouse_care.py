@@ -54,6 +54,7 @@ def _live_through(wh: Warehouse, *, days: int, commits: int, between: int) -> di
     return most
 
 
+@pytest.mark.slow
 def test_small_files_are_bounded(own: Warehouse) -> None:
     """One commit after the other, across midnight: never more files of a day than came since the last turn and a merge waits for."""
     most = _live_through(own, days=2, commits=12, between=9)

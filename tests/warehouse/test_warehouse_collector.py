@@ -445,6 +445,7 @@ def test_a_catalog_that_cannot_be_used_is_no_fault_of_the_batch(kept: Path) -> N
         writer.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # seconds pass; on a machine that is busy with other work it may be minutes
 def test_maintenance_runs_by_itself(kept: Path) -> None:
     """The writer tidies up as it goes: many commits leave few files."""

@@ -71,6 +71,7 @@ def test_rows_on_their_way_to_parquet_stay_in_sight(kept: Path, reader: str) -> 
             assert reading.execute("SELECT count(*) FROM wh.site").fetchall() == [(1,)]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_three_readers_beside_a_collector(tmp_path: Path, empty_warehouse: Path) -> None:
     """The dashboard's questions, the command line and DuckDB alone, while batches of ten rounds are committed many times a second."""

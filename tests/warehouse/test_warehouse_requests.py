@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from warehouse_builders import NOW, put, report, request
 
 from records.histogram import RELATIVE_ERROR
@@ -66,6 +67,7 @@ def _requests(chance: random.Random, first: int, count: int) -> list[Any]:
     return made
 
 
+@pytest.mark.slow
 def test_requests_rolled_up_are_those_that_came(shared: Warehouse) -> None:
     """Requests before and after a pass, in hours made and made again, twice sent, and of an agent whose grade is told later."""
     chance = random.Random(3)

@@ -201,6 +201,7 @@ def filled(servers: Servers) -> Iterator[tuple[str, Warehouse]]:
         yield name, wh
 
 
+@pytest.mark.slow
 def test_the_same_code_sees_to_it(servers: Servers, filled: tuple[str, Warehouse]) -> None:
     """Roll-ups, compaction, clean-up, verification, SQL within its fences and the answers are those of an embedded warehouse."""
     name, wh = filled
@@ -238,6 +239,7 @@ def test_the_same_code_sees_to_it(servers: Servers, filled: tuple[str, Warehouse
             open_warehouse(reader.address, mode="write")
 
 
+@pytest.mark.slow
 def test_duckdb_alone_opens_it_and_a_file_is_exported(filled: tuple[str, Warehouse], tmp_path: Path) -> None:
     """The three lines that `warehouse status` prints work in the stock shell and in Python; `isochrone export` takes a copy."""
     _, wh = filled
