@@ -15,7 +15,9 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["as_csv", "as_json", "cells"]
+from records.texts import printable
+
+__all__ = ["as_csv", "as_json", "as_text", "cells"]
 
 #: The column of EXPLAIN that holds a drawing of many lines.
 _DRAWN = "explain_value"
@@ -47,6 +49,13 @@ def cells(names: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[obj
         for at, line in enumerate(drawn):
             made.append([line if name == _DRAWN else _brief(row[name]) if at == 0 else "" for name in names])
     return made
+
+
+def as_text(lines: Sequence[Sequence[object]]) -> str:
+    """Cells in columns that are aligned, for a file; what others wrote steers no terminal that shows it. NULL is empty."""
+    shown = [["" if cell is None else printable(str(cell)) for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in shown)
 
 
 def _brief(value: object) -> object:

@@ -72,7 +72,7 @@ def _result(result: Any) -> None:
         )
         st.download_button(
             "Parquet",
-            lambda: output.encode(table, "parquet"),
+            lambda: output.parquet(table),
             file_name="result.parquet",
             mime="application/vnd.apache.parquet",
             on_click="ignore",

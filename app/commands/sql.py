@@ -90,7 +90,7 @@ def sql(
 
 def show(result: SqlResult, format_: str, output: str | None, limit: int) -> None:
     """Write an answer, and to standard error what is to be said of it."""
-    from app.sql_text import as_csv, as_json, cells
+    from app.sql_text import as_csv, as_json, as_text, cells
     from warehouse import output as writers
 
     rows = [] if format_ == "parquet" else writers.rows(result.table)
@@ -101,8 +101,10 @@ def show(result: SqlResult, format_: str, output: str | None, limit: int) -> Non
         _write(as_json(rows).encode(), output)
     elif format_ == "csv":
         _write(as_csv(names, rows).encode(), output)
+    elif format_ == "table":
+        _write(as_text([names, *cells(names, rows)]).encode(), output)
     else:
-        _write(writers.encode(result.table, format_), output)
+        _write(writers.parquet(result.table), output)
     if result.truncated:
         note(f"only the first {limit} rows are here; raise --limit for more")
     count = result.table.num_rows
