@@ -8,8 +8,7 @@ from dataclasses import replace
 
 from app.sheet import BAD, DIM, GOOD, WARN, Cell, Column, Sheet
 from app.state import State, called, ms_text
-from probes.model import Target
-from probes.oneshot import TraceUnderWay
+from probes.model import Target, TraceUnderWay
 from records.measurement import Hop, TracerouteResult, path_change, reverse_hop_count
 
 __all__ = ["hop_sheet", "trace_sheets", "why_it_ends"]

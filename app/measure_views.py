@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from app.hop_sheets import trace_sheets
 from app.sheet import BAD, DIM, GOOD, WARN, Cell, Column, Sheet
 from app.state import State, called, ms_text
-from probes.model import Target
-from probes.oneshot import RoundUnderWay
+from probes.model import RoundUnderWay, Target
 from records.measurement import HttpResult, InferenceResult, PingResult, PingSample, ThroughputResult
 from records.statistics import jitter_rfc3550_ns, loss_ratio, percentile_ns
 
@@ -54,7 +53,8 @@ def _ping(state: State) -> list[Sheet]:
         samples = [sample for line in lines for sample in line.samples]
         if not state.is_over:
             host = state.hosts.get(target.address, target.address)
-            samples += [s for one in state.running if isinstance(one, RoundUnderWay) and one.host == host for s in one.samples]
+            running = [one for one in state.running if isinstance(one, RoundUnderWay) and one.host == host]
+            samples += [sample for one in running for sample in one.samples if isinstance(sample, PingSample)]
         rows.append(_ping_row(target, samples))
         if state.is_over and lines:
             notes += _ping_notes(target, lines[0], samples, alone=len(state.shown) == 1)

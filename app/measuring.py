@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from app.output import emit_json, json_option, note
-from app.so_far import rounds_so_far
 from app.state import State, called
-from probes.model import ProbeType, Target, Vantage, new_boot_id
-from probes.oneshot import TraceUnderWay, measure, store, under_way
+from probes.model import ProbeType, RoundUnderWay, Target, TraceUnderWay, Vantage, Watchable, new_boot_id
+from probes.oneshot import measure, store
 from probes.ping.addresses import resolve
 from records.errors import NoAnswer, UserError
 from records.words import MEDIA
@@ -231,14 +230,18 @@ class _OneShot:
         assert self._view is not None
         state = self._state
         while True:
-            state.running, state.now_s = under_way(self._probe), time.monotonic()
+            state.running, state.now_s = self._under_way(), time.monotonic()
             screen.show(self._view(state))
             await asyncio.sleep(_REDRAW_S)
 
+    def _under_way(self) -> Sequence[RoundUnderWay | TraceUnderWay]:
+        return self._probe.under_way() if isinstance(self._probe, Watchable) else ()
+
     def _keep_what_is_whole(self) -> None:
         """Packets whose fate is known are a round of fewer packets. A path that was not looked at to its end is shown, and none to keep."""
-        state, rounds = self._state, rounds_so_far(self._probe)
-        state.running = [one for one in under_way(self._probe) if isinstance(one, TraceUnderWay)]
+        state, running = self._state, self._under_way()
+        rounds = [one for one in running if isinstance(one, RoundUnderWay) and one.samples]
+        state.running = [one for one in running if isinstance(one, TraceUnderWay)]
         for target in state.shown:
             host = state.hosts.get(target.address, target.address)
             lines = state.results.get(target, [])

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from probes.model import Target
+from probes.model import RoundUnderWay, Target, TraceUnderWay
 from records.units import ms
 
 if TYPE_CHECKING:
-    from probes.oneshot import RoundUnderWay, TraceUnderWay
     from records.batch import Line
 
 __all__ = ["State", "called", "ms_text"]

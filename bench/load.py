@@ -10,11 +10,13 @@ theirs. The fleet walks through all pairs in 14 minutes at the reference rate, a
 
 `--faults` is the soak: every `--fault-every` seconds or so a fault chosen by `--seed`: collector killed, frozen, its writer lock or its
 catalog held by another, a tenth of the agents killed, segments damaged on purpose (what they held is allowed to be missing, and counted),
-dashboard killed.
+dashboard killed. `--kills-for` ends the kills of both servers after so many minutes, for a server that was just started says nothing of
+its memory; the other faults go on. `--surge` puts so many minutes at ten times the rate, without faults, in front of it all.
 
 Ctrl-C ends a run in order, with its report. The report so far is in `--out` after every minute.
 
-    python bench/load.py [--minutes 30] [--rate 10] [--faults] [--fault-every 30] [--json] [--out load.json]
+    python bench/load.py [--minutes 30] [--rate 10] [--json] [--out load.json]
+    python bench/load.py --minutes 120 --surge 30 --faults [--fault-every 60] [--kills-for 40]
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import contextlib
 import fcntl
 import json
 import logging
+import math
 import os
 import platform
 import random
@@ -197,19 +200,15 @@ class Mischief(threading.Thread):
         self.over = threading.Event()
 
     def run(self) -> None:
-        kinds = [
-            self.kill_collector,
-            self.freeze_collector,
-            self.hold_lock,
-            self.hold_catalog,
-            self.kill_agents,
-            self.damage,
-            self.kill_pages,
-        ]
-        every_s = self.run_.options.fault_every
+        kills = [self.kill_collector, self.damage, self.kill_pages]
+        others = [self.freeze_collector, self.hold_lock, self.hold_catalog, self.kill_agents]
+        options = self.run_.options
+        every_s, first_s = options.fault_every, self.run_.began_s + 60 * options.surge
+        kills_until_s = math.inf if options.kills_for is None else first_s + 60 * options.kills_for
+        self.over.wait(60 * options.surge)
         while not self.over.wait(self.rng.uniform(0.5 * every_s, 1.5 * every_s)):
-            kind = self.rng.choice(kinds)
             began = time.monotonic()
+            kind = self.rng.choice(kills + others if began < kills_until_s else others)
             note: dict[str, Any] = {"at_s": round(began - self.run_.began_s), "fault": kind.__name__}
             self.journal.append(note)
             try:
@@ -277,7 +276,7 @@ class Run:
             folder,
             self.collector.url,
             agents=options.agents,
-            lines_per_s=options.rate * REFERENCE / PACKETS / options.agents,
+            lines_per_s=self.rate(0.0) * REFERENCE / PACKETS / options.agents,
             sites=[site.id for site in load().pops[: max(options.agents, 21)]],
             batch_max_age_s=5.0,
             ca_file=authority,
@@ -292,6 +291,10 @@ class Run:
         self.end: dict[str, Any] = {}
         self._told = (0, 0)
 
+    def rate(self, at_s: float) -> float:
+        """Times the reference rate, so many seconds after the start."""
+        return 10.0 if at_s < 60 * self.options.surge else self.options.rate
+
     def go(self) -> None:
         """Run until the time is over or Ctrl-C, then count."""
         try:
@@ -304,7 +307,8 @@ class Run:
                 self.mischief.start()
             next_s, minute = self.began_s, 1
             with contextlib.suppress(KeyboardInterrupt):
-                while time.monotonic() < self.began_s + 60 * self.options.minutes:
+                while time.monotonic() < self.began_s + 60 * (self.options.surge + self.options.minutes):
+                    self.fleet.lines_per_s = self.rate(time.monotonic() - self.began_s) * REFERENCE / PACKETS / self.options.agents
                     next_s += SAMPLE_S
                     time.sleep(max(0.0, next_s - time.monotonic()))
                     self.sample()
@@ -334,6 +338,7 @@ class Run:
         at = time.monotonic() - self.began_s
         row = {
             "minute": len(self.minutes) + 1,
+            "rate": self.rate(at - 1),
             "made": sum(self.fleet.made().values()) * PACKETS,
             "spool_mb": round(sum(member.spool.size_bytes for member in self.fleet.members) / 1e6, 1),
             **{f"{name}_mb": spread([one for one in samples if one.at_s > at - 60]) for name, samples in self.memory.items()},
@@ -398,15 +403,18 @@ class Run:
         seconds = (self.ended_s or time.monotonic()) - self.began_s
         statuses = Counter(send.status for send in list(self.fleet.sends))
         end = self.end
+        surge_s = min(seconds, 60 * self.options.surge)
+        asked = REFERENCE * (10 * surge_s + self.options.rate * (seconds - surge_s)) / max(seconds, 1e-9)
         is_kept = (
             bool(end) and end["lost"] <= end["lost_allowed"] and not end["duplicated"] and not end["wrong"] and not end["batches_waiting"]
         )
         ours = {
             "agents": self.options.agents,
             "rate": self.options.rate,
+            "surge_minutes": min(self.options.surge, round(seconds / 60, 1)),
             "minutes": round(seconds / 60, 1),
             "rows_per_s": round(sum(self.fleet.made().values()) * PACKETS / max(seconds, 1e-9)),
-            "asked_rows_per_s": REFERENCE * self.options.rate,
+            "asked_rows_per_s": round(asked),
             "is_everything_kept": is_kept if end else None,
             **end,
             "busy_answers": statuses[429],
@@ -431,7 +439,7 @@ class Run:
             "faults": self.mischief.journal if self.mischief is not None else [],
         }
         return {
-            "claim": f"{REFERENCE * self.options.rate:,.0f} probe packets a second for {ours['minutes']} minutes with the dashboard open: "
+            "claim": f"{asked:,.0f} probe packets a second for {ours['minutes']} minutes with the dashboard open: "
             f"nothing lost or doubled beyond what was damaged on purpose: {'not known yet' if not end else 'yes' if is_kept else 'NO'}",
             "ours": ours,
             "others": {},
@@ -460,6 +468,8 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=350)
     parser.add_argument("--faults", action="store_true", help="faults at random moments")
     parser.add_argument("--fault-every", type=float, default=30.0, help="seconds from one fault to the next, within a half of that")
+    parser.add_argument("--kills-for", type=float, help="minutes in which a fault may kill collector or dashboard; without it all along")
+    parser.add_argument("--surge", type=float, default=0.0, help="minutes at ten times the reference rate and without faults before it")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="the report so far, after every minute")
     parser.add_argument("--folder", type=Path, help="where warehouse and spools are made; without it a temporary folder")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
 
 from records.errors import OutsideError
 from records.words import Medium
 
 if TYPE_CHECKING:
     from records.batch import Line
+    from records.hop import Hop
+    from records.ping import PingSample
+    from records.stamp import StampSample
 
-__all__ = ["Header", "ProbeType", "Target", "Vantage", "Withheld", "new_boot_id"]
+__all__ = ["Header", "ProbeType", "RoundUnderWay", "Target", "TraceUnderWay", "Vantage", "Watchable", "Withheld", "new_boot_id"]
 
 
 class Withheld(OutsideError):
@@ -108,3 +111,34 @@ class ProbeType(Protocol):
     async def once(self, target: Target, vantage: Vantage) -> tuple[Line, ...]: ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RoundUnderWay:
+    """A round of ping or STAMP that is not over.
+
+    host     numeric address that it goes to
+    samples  of the packets whose fate is known, in order; none yet at first
+    result   makes of these samples, where there are any, the measurement of a target: a round of fewer packets
+    """
+
+    host: str
+    samples: Sequence[PingSample | StampSample]
+    result: Callable[[Target, Vantage], Line]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceUnderWay:
+    """A trace that is not over: the hops so far. `address`: the target's, as it was given."""
+
+    address: str
+    flow: int
+    hops: tuple[Hop, ...]
+    reached: bool
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """A probe type that shows what it has so far of the measurements that it is at."""
+
+    def under_way(self) -> Sequence[RoundUnderWay | TraceUnderWay]: ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,8 @@ from records.errors import OutsideError, UserError
 
 if TYPE_CHECKING:
     from records.batch import Line
-    from records.hop import Hop
-    from records.ping import PingSample
 
-__all__ = ["RoundUnderWay", "TraceUnderWay", "measure", "store", "under_way"]
+__all__ = ["measure", "store"]
 
 #: How many targets at the same time, of the types whose times are the kernel's and whose packets are paced; and of the others.
 _MANY_AT_ONCE = {"ping": 500, "stamp": 500, "traceroute": 500}
@@ -33,42 +30,6 @@ async def _opened(probe: ProbeType) -> AsyncIterator[ProbeType]:
         yield probe
     finally:
         await probe.close()
-
-
-@dataclass(frozen=True, slots=True)
-class RoundUnderWay:
-    """A round of ping that is not over: the packets whose fate is known, in order. `host`: its numeric address."""
-
-    host: str
-    samples: tuple[PingSample, ...]
-    flow: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TraceUnderWay:
-    """A trace that is not over: the hops so far. `address`: the target's, as it was given."""
-
-    address: str
-    flow: int
-    hops: tuple[Hop, ...]
-    reached: bool
-
-
-def under_way(probe: ProbeType) -> list[RoundUnderWay | TraceUnderWay]:
-    """What a probe type that can be watched has so far of the measurements it is at; empty of the others."""
-    traces = getattr(probe, "under_way", None)
-    if traces is not None:
-        return [TraceUnderWay(address, flow, found.hops, found.reached) for address, flow, found in traces()]
-    # An echo engine's rounds that somebody waits for; icmplib's engine has none to show.
-    rounds = getattr(getattr(probe, "_engine", None), "_waiting", {})
-    return [
-        RoundUnderWay(
-            one.peer[0] if isinstance(one.peer, tuple) else one.peer,
-            one.samples_so_far(),
-            one.flow,
-        )
-        for one in rounds
-    ]
 
 
 async def measure(

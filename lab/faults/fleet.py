@@ -163,10 +163,11 @@ class _Member:
         self.spool.append(lines, measurements=count, now_ns=time.monotonic_ns())
 
     async def _produce(self) -> None:
-        rate, due = self.fleet.lines_per_s, self.rng.random()
-        tick_s = max(1.0, 1 / rate)
-        next_s = time.monotonic() + self.rng.random() * tick_s
+        due = self.rng.random()
+        next_s = time.monotonic() + self.rng.random() * max(1.0, 1 / self.fleet.lines_per_s)
         while True:
+            rate = self.fleet.lines_per_s
+            tick_s = max(1.0, 1 / rate)
             await asyncio.sleep(max(0.0, next_s - time.monotonic()))
             # As an agent: what is late is skipped, never caught up.
             next_s = max(next_s + tick_s, time.monotonic())
@@ -189,7 +190,7 @@ class Fleet:
     """Agents on an event loop in a thread of their own.
 
     folder            of their spools
-    lines_per_s       measurements of each agent a second, of PACKETS packets each
+    lines_per_s       measurements of each agent a second, of PACKETS packets each; may be set while they run
     sites             where they are and what they measure, at least two
     batch_max_age_s, segment_bytes, spool_max_bytes   as in an agent's configuration
     """

@@ -76,6 +76,10 @@ class PingEngine(Protocol):
         """
         ...
 
+    def under_way(self) -> Sequence[Round]:
+        """The rounds that somebody waits for; always empty of an engine that cannot show them."""
+        ...
+
     async def close(self) -> None:
         """Give the sockets back; rounds still in flight end as timed out."""
         ...
@@ -158,6 +162,10 @@ class EchoEngine(LoopDriver):
                 self._intervals[interval_ns] -= 1
                 if not self._intervals[interval_ns]:
                     del self._intervals[interval_ns]
+
+    def under_way(self) -> tuple[Round, ...]:
+        """The rounds that somebody waits for."""
+        return tuple(self._waiting)
 
     def _rest_ns(self) -> int:
         return min(self._tick_ns, max(min(self._intervals, default=_REST_MOST_NS) // _INTERVAL_SHARE, _REST_LEAST_NS))

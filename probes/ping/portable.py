@@ -73,6 +73,10 @@ class IcmplibEngine:
             except icmplib.ICMPSocketError:
                 return unsent(count, "EAFNOSUPPORT")
 
+    def under_way(self) -> tuple[()]:
+        """None can be shown: icmplib says nothing before a round is over."""
+        return ()
+
     async def close(self) -> None:
         """Nothing is held between rounds."""
 

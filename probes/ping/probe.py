@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from probes.model import Target, Vantage
+from probes.model import Header, RoundUnderWay, Target, Vantage
 from probes.ping.engine import PingEngine
 from probes.ping.icmp import IcmpEngine
+from probes.ping.packet import Round
 from probes.ping.portable import IcmplibEngine
 from probes.ping.udp import UdpEchoEngine
 from probes.ping.udp_wire import HEADER_BYTES
 from probes.ping.wire import FLOWS, MIN_PAYLOAD_BYTES
 from records.batch import Line
 from records.errors import ConfigError, NotPermitted
-from records.measurement import PingResult
+from records.measurement import PingResult, PingSample
 from records.units import MS
 
 __all__ = ["ENGINES", "PingConfig", "PingProbe", "open_best"]
@@ -123,42 +124,60 @@ class PingProbe:
         engine, config = self._engine, self.config
         if engine is None:
             raise RuntimeError("open() the probe before it measures")
-        address = target.address
-        if engine.method == "udp":
-            if target.udp_echo_port is None:
-                raise ConfigError(
-                    f"site {target.site!r} has no udp_echo_port, and ping.engine is 'udp'; give it one, or set ping.engine to 'auto'"
-                )
-            host = f"[{address}]" if ":" in address else address
-            address = f"{host}:{target.udp_echo_port}"
+        if engine.method == "udp" and target.udp_echo_port is None:
+            raise ConfigError(
+                f"site {target.site!r} has no udp_echo_port, and ping.engine is 'udp'; give it one, or set ping.engine to 'auto'"
+            )
+        address = _address(engine, target)
         flow = 0
         if config.flows > 1:
             turn = (target.site, target.address)
             flow = self._rounds[turn] % config.flows
             self._rounds[turn] += 1
-        timeout_ns = round(config.timeout_ms * MS)
         started_at_ns = time.time_ns()
         samples = await engine.ping(
             address,
             count=config.count,
             interval_ns=round(config.interval_ms * MS),
-            timeout_ns=timeout_ns,
+            timeout_ns=round(config.timeout_ms * MS),
             payload_bytes=config.payload_bytes,
             flow=flow,
         )
         header = vantage.header(target, measured=address, started_at_ns=started_at_ns, engine=engine.name)
-        result = PingResult(
+        return (self._result(header, engine, samples, flow),)
+
+    def under_way(self) -> list[RoundUnderWay]:
+        """See probes.model.Watchable."""
+        return [] if self._engine is None else [self._so_far(self._engine, one) for one in self._engine.under_way()]
+
+    def _so_far(self, engine: PingEngine, one: Round) -> RoundUnderWay:
+        samples = one.samples_so_far()
+
+        def result(target: Target, vantage: Vantage) -> Line:
+            header = vantage.header(target, measured=_address(engine, target), started_at_ns=samples[0].sent_at_ns, engine=engine.name)
+            return self._result(header, engine, samples, one.flow)
+
+        return RoundUnderWay(one.peer[0] if isinstance(one.peer, tuple) else str(one.peer), samples, result)
+
+    def _result(self, header: Header, engine: PingEngine, samples: tuple[PingSample, ...], flow: int) -> PingResult:
+        return PingResult(
             **header,
             method=engine.method,
-            timeout_ns=timeout_ns,
+            timeout_ns=round(self.config.timeout_ms * MS),
             samples=samples,
-            payload_bytes=config.payload_bytes,
+            payload_bytes=self.config.payload_bytes,
             flow=flow if engine.flows > 1 else None,
         )
-        return (result,)
 
     async def close(self) -> None:
         """Close the engine."""
         if self._engine is not None:
             await self._engine.close()
             self._engine = None
+
+
+def _address(engine: PingEngine, target: Target) -> str:
+    """The target as the engine takes it."""
+    if engine.method != "udp":
+        return target.address
+    return f"[{target.address}]:{target.udp_echo_port}" if ":" in target.address else f"{target.address}:{target.udp_echo_port}"

@@ -145,6 +145,10 @@ class StampEngine(EchoEngine):
                 self._by_stamp.pop(key, None)
         return self._result(flight, started.samples(), reflector)
 
+    def rounds_so_far(self, reflector: StampReflectorKind | None) -> list[tuple[str, StampRound]]:
+        """The rounds that somebody waits for, as rounds of those of their packets whose fate is known: (numeric address, round)."""
+        return [(flight.peer[0], self._result(flight, begun.samples_so_far(), reflector)) for begun, flight in self._flights.items()]
+
     def _result(self, flight: _Flight, samples: tuple[PingSample, ...], kind: StampReflectorKind | None) -> StampRound:
         numbers = {packet: answer.number for packet, answer in flight.answers.items()}
         if kind is None:

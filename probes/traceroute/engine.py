@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from probes.model import TraceUnderWay
 from probes.ping.addresses import resolve
 from probes.ping.driver import LoopDriver
 from probes.ping.names import errno_name, gai_name
@@ -229,12 +230,9 @@ class TracerouteEngine(LoopDriver):
         if evidence is not None:
             evidence.close()
 
-    def under_way(self) -> list[tuple[str, int, TraceOutcome]]:
-        """What each trace that runs has found so far: (address as given, flow, outcome)."""
-        return [
-            (running.address, running.flow, TraceOutcome(running.trace.hops(), running.trace.reached, running.error))
-            for running in self._running
-        ]
+    def under_way(self) -> list[TraceUnderWay]:
+        """What each trace that runs has found so far."""
+        return [TraceUnderWay(one.address, one.flow, one.trace.hops(), one.trace.reached) for one in self._running]
 
     def _has_spoken(self, version: int, ttl: int, before: str | None) -> bool:
         """Whether a router at this TTL, behind that one, answered lately."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from probes.model import Header, Target, Vantage
+from probes.model import Header, Target, TraceUnderWay, Vantage
 from probes.traceroute.engine import DEFAULT_PORT, Protocol, TraceOutcome, TracerouteEngine
 from records.errors import ConfigError
 from records.units import MS
@@ -118,8 +118,8 @@ class TracerouteProbe:
             results.append(_result(header, engine.protocol, flow, one))
         return tuple(results)
 
-    def under_way(self) -> list[tuple[str, int, TraceOutcome]]:
-        """See TracerouteEngine.under_way."""
+    def under_way(self) -> list[TraceUnderWay]:
+        """See probes.model.Watchable."""
         return [] if self._engine is None else self._engine.under_way()
 
     async def close(self) -> None:

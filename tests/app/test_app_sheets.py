@@ -11,8 +11,8 @@ from app.hop_sheets import hop_sheet
 from app.measure_views import VIEWS, bars
 from app.sheet import BAD, WARN, Column, Sheet, echo, text_of
 from app.state import State
-from probes.model import Target, Vantage
-from probes.oneshot import RoundUnderWay, TraceUnderWay, measure
+from probes.model import RoundUnderWay, Target, TraceUnderWay, Vantage
+from probes.oneshot import measure
 from records.errors import NotPermitted
 from records.measurement import Hop, InferenceResult, MplsLabel, PingResult, PingSample, ThroughputResult, TracerouteResult, path_hash
 
@@ -98,7 +98,7 @@ def test_ping_counts_the_packets_whose_fate_is_known() -> None:
     state = State(
         [named, done, new],
         results={done: [result]},
-        running=[RoundUnderWay("198.51.100.7", samples(2.0, 4.0, None))],
+        running=[RoundUnderWay("198.51.100.7", samples(2.0, 4.0, None), lambda *_: result)],
         hosts={"pop.example": "198.51.100.7"},
     )
     (sheet,) = VIEWS["ping"](state)

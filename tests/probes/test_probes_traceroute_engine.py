@@ -210,9 +210,9 @@ def test_what_runs_can_be_watched(monkeypatch):
         await engine.close()
         return seen, left
 
-    ((address, flow, outcome),), left = asyncio.run(work())
-    assert (address, flow) == (TARGET, 7)
-    assert [hop.address for hop in outcome.hops] == [ROUTERS[0], None, TARGET]
+    (seen,), left = asyncio.run(work())
+    assert (seen.address, seen.flow) == (TARGET, 7)
+    assert [hop.address for hop in seen.hops] == [ROUTERS[0], None, TARGET]
     assert left == []
 
 
