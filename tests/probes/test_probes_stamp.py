@@ -83,6 +83,45 @@ def forge(packet: bytes, key: bytes | None = None, **change: int) -> bytes:
     return wire.encode_reply(wire.Reply(**{**fields, "sender_ttl": 64, **change}), packet, key)
 
 
+def test_a_round_under_way_is_a_round_of_what_came() -> None:
+    """Two of a thousand packets are answered, the third is swallowed: the round so far is a measurement of those two, where it went."""
+    came = itertools.count()
+
+    async def run() -> tuple[int, StampResult]:
+        swallowed = asyncio.Event()
+
+        def answer(packet: bytes) -> list[bytes]:
+            if next(came) < 2:
+                return [forge(packet)]
+            swallowed.set()
+            return []
+
+        async with scripted(answer) as port:
+            probe = StampProbe(StampConfig(count=1000, interval_ms=5, timeout_ms=60_000))
+            assert list(probe.under_way()) == []
+            await probe.open()
+            target, vantage = Target(site="fra", address="127.0.0.1", stamp_port=port), Vantage(agent="a", site="sin", boot=new_boot_id())
+            measuring = asyncio.ensure_future(probe.once(target, vantage))
+            await asyncio.wait_for(swallowed.wait(), 10)
+            while len(probe.under_way()[0].samples) < 2:  # noqa: ASYNC110  the engine tells nobody before the round is over
+                await asyncio.sleep(0)
+            (found,) = probe.under_way()
+            measuring.cancel()
+            await asyncio.gather(measuring, return_exceptions=True)
+            assert list(probe.under_way()) == []
+            made = found.result(target, vantage)  # what was given up meanwhile stays what it was
+            await probe.close()
+        assert isinstance(made, StampResult)
+        assert found.host == "127.0.0.1"
+        return port, made
+
+    port, made = asyncio.run(run())
+    assert [(sample.sequence, sample.outcome) for sample in made.samples] == [(0, "reply"), (1, "reply")]
+    assert (made.dst, made.target, made.packet_bytes) == ("fra", f"127.0.0.1:{port}", 44)
+    assert made.started_at_ns == made.samples[0].sent_at_ns
+    assert (made.forward_lost, made.backward_lost, made.undirected_lost) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("is_authenticated", [False, True])
 def test_a_round_is_answered_and_every_time_is_explained(address: str, is_authenticated: bool, tmp_path: Path) -> None:
