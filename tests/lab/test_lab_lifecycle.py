@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from lab import namespaces
 from lab.namespace_lab import NamespaceLab
 from lab.namespace_lab import start as start_namespaces
 from lab.reading import parse_text
-from lab.state import LabState, clear_leftovers, process_start
+from lab.state import REGISTER, LabState, clear_leftovers, process_start
 from lab.topology import builtin
 from lab.world import attach, start
 from records.errors import UserError
@@ -31,6 +33,15 @@ def lab_traces(state: LabState) -> list[str]:
     left += [f"process {pid}" for pid in (state.pid, *state.servers.values()) if process_start(pid) is not None]
     left += [str(path) for path in (state.control, Path(state.state_dir) / "lab.json") if path.exists()]
     return left
+
+
+@pytest.fixture
+def own_register(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A register of labs of the test's own: in the one that all share, any lab that starts clears away what a killed one left."""
+    with tempfile.TemporaryDirectory(prefix="iso") as folder:  # a socket's path may have but 107 characters
+        (Path(folder) / "labs").mkdir()
+        monkeypatch.setenv(REGISTER, folder)
+        yield
 
 
 def test_down_leaves_nothing(namespace_support: namespaces.Support, tmp_path: Path) -> None:
@@ -155,6 +166,7 @@ def test_the_command_line_from_up_to_down(namespace_support: namespaces.Support,
     assert isochrone("lab", "truth", *place).returncode == 2
 
 
+@pytest.mark.usefixtures("own_register")
 def test_a_killed_lab_is_cleared_away_by_the_next_down(namespace_support: namespaces.Support, tmp_path: Path) -> None:
     """After kill -9 of the lab's process its namespaces and guests are still there; down removes them all."""
     place = ("--state-dir", str(tmp_path))
@@ -174,6 +186,7 @@ def test_a_killed_lab_is_cleared_away_by_the_next_down(namespace_support: namesp
     assert lab_traces(state) == []
 
 
+@pytest.mark.usefixtures("own_register")
 def test_the_next_lab_clears_away_what_a_killed_one_left(namespace_support: namespaces.Support, tmp_path: Path) -> None:
     """A new lab in another place finds the remains of a killed one in the register; living labs are left alone."""
     living = start(builtin("triangle"), tmp_path / "living", "namespaces", serving=False)
