@@ -353,6 +353,9 @@ def rules(colours: Theme) -> str:
         ".iso-tree ul{list-style:none;margin:2px 0 8px;padding:0 0 0 20px}.iso-tree li{padding:2px 0;margin:0;font-size:.82rem}"
         f".iso-tree li i{{color:{colours.accent};font-style:normal}}.iso-tree li span{{display:block}}"
         "[data-testid=stCaptionContainer] p{font-variant-numeric:tabular-nums}"
+        # As high as a list to choose from, so that labels and controls of a row stand level.
+        "[data-testid=stButtonGroup] [role=radiogroup]:has(>[data-variant=segmented_control]){padding-bottom:0;margin-bottom:0}"
+        "[data-testid=stButtonGroup] [data-variant=segmented_control]{min-height:2.5rem}"
         # On a small screen tables stand one below the other: side by side each would show half of its columns.
         "@media(max-width:1100px){[data-testid=stColumn]:has([data-testid=stDataFrame]){min-width:100%}}"
     )

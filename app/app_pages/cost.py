@@ -119,7 +119,7 @@ def camera_figure(rows: Sequence[Mapping[str, Any]], theme: Theme) -> go.Figure:
     figure.update_layout(
         height=330,
         margin={"l": 8, "r": 8, "t": 30, "b": 8},
-        yaxis={"title": "USD a month (log)", "type": "log", "dtick": 1, "tickprefix": "$", "gridcolor": theme.line},
+        yaxis={"title": "USD a month (log)", "type": "log", "dtick": 1, "tickformat": "$~s", "gridcolor": theme.line},
         xaxis={"showgrid": False},
         legend={"orientation": "h", "y": 1.04, "yanchor": "bottom", "x": 0},
         bargap=0.25,
