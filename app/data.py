@@ -1,4 +1,6 @@
-"""What the pages read, and the only place that keeps it.
+"""What the pages read, and what all that they keep is kept by: sources, places, links, the state of things.
+
+Of one pair: app.pair_data. What the planner makes of links: app.planned.
 
 Every value is kept under the DuckLake snapshot it came from and the arguments it was asked with: while nothing is
 written a rerun costs nothing. Frozen records are shared between sessions without a copy. One connection per
@@ -17,7 +19,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from threading import Lock
 from typing import Any
 
@@ -30,19 +31,10 @@ from app.output import DEFAULT_WAREHOUSE
 from inventory.load import load
 from records.errors import IsochroneError, WarehouseMissing
 from records.link import LinkEstimate
-from records.measurement import TracerouteResult
 from records.place import Site
-from records.units import ms
 from routing import gates
-from routing.answer import to_json
-from routing.kernel import Form
-from routing.matrix import Matrix, solve
-from routing.request import Request
-from routing.scenario import MatrixChange, compare_matrices
-from routing.served import Failure, Serving
 from warehouse import Warehouse, open_warehouse, queries, workbench
 from warehouse.connect import catalog_of
-from warehouse.moments import link_moments
 
 __all__ = [
     "CURRENT",
@@ -52,12 +44,10 @@ __all__ = [
     "age_s",
     "agents",
     "clock",
+    "columns_of",
     "counts",
-    "failure",
-    "failure_effects",
     "first",
     "fresh",
-    "inference",
     "inference_latest",
     "known",
     "links",
@@ -65,10 +55,6 @@ __all__ = [
     "newest",
     "of_minute",
     "opened",
-    "path_history",
-    "paths",
-    "ping",
-    "plan",
     "read_links",
     "rejects",
     "run_sql",
@@ -76,7 +62,6 @@ __all__ = [
     "sites",
     "sites_of",
     "source",
-    "throughput",
     "warehouse_sites",
 ]
 
@@ -285,6 +270,11 @@ def read_links(at: Source, window: str) -> tuple[LinkEstimate, ...]:
     return _links(at.key, clock(at), text.window_of(window))
 
 
+def known(at: Source, window: str) -> answers.Links:
+    """The links of a window as the planner takes them."""
+    return answers.Links(links(at, window), sites(at), at.snapshot, at.location)
+
+
 # ---- the state of things
 
 
@@ -317,7 +307,7 @@ def newest(at: Source) -> datetime | None:
 
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _agents(key: tuple[str, int], now: datetime) -> Columns:
-    return _columns(queries.agents(opened(key[0]), now))
+    return columns_of(queries.agents(opened(key[0]), now))
 
 
 def agents(at: Source) -> Columns:
@@ -335,144 +325,14 @@ def rejects(at: Source) -> dict[str, int]:
     return _rejects(at.key)
 
 
-# ---- one pair
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _ping(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime, buckets: int) -> Columns:
-    return _columns(queries.ping_series(opened(key[0]), src, dst, medium, start=start, end=end, bucket_count=buckets))
-
-
-def ping(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime, buckets: int) -> Columns:
-    """A pair's ping series in equal buckets; empty ones are there, with None."""
-    return _ping(at.key, src, dst, medium, start, end, buckets)
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _throughput(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
-    return _columns(queries.throughput_series(opened(key[0]), src, dst, medium, start=start, end=end))
-
-
-def throughput(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
-    """A pair's throughput tests."""
-    return _throughput(at.key, src, dst, medium, start, end)
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _inference(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
-    return _columns(queries.inference_series(opened(key[0]), src, dst, medium, start=start, end=end))
-
-
-def inference(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
-    """A pair's inference requests."""
-    return _inference(at.key, src, dst, medium, start, end)
-
-
 @st.cache_data(show_spinner=False, max_entries=16)
 def _inference_latest(key: tuple[str, int], now: datetime, window: timedelta | None) -> Columns:
-    return _columns(queries.inference_latest(opened(key[0]), now=now, window=window))
+    return columns_of(queries.inference_latest(opened(key[0]), now=now, window=window))
 
 
 def inference_latest(at: Source, window: str) -> Columns:
     """Every pair that asked a model something, with its TTFT."""
     return _inference_latest(at.key, clock(at), text.window_of(window))
-
-
-@st.cache_resource(show_spinner=False, max_entries=64)
-def _paths(key: tuple[str, int], src: str, dst: str, medium: str | None) -> tuple[TracerouteResult, ...]:
-    return tuple(queries.latest_paths(opened(key[0]), src, dst, medium))
-
-
-def paths(at: Source, src: str, dst: str, medium: str | None) -> tuple[TracerouteResult, ...]:
-    """The newest path of each flow of a pair."""
-    return _paths(at.key, src, dst, medium)
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _path_history(key: tuple[str, int], src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
-    return _columns(queries.path_history(opened(key[0]), src, dst, medium, start, end))
-
-
-def path_history(at: Source, src: str, dst: str, medium: str, start: datetime, end: datetime) -> Columns:
-    """Every traceroute of a pair in a span of time."""
-    return _path_history(at.key, src, dst, medium, start, end)
-
-
-# ---- decisions
-
-
-def known(at: Source, window: str) -> answers.Links:
-    """The links of a window as the planner takes them."""
-    return answers.Links(links(at, window), sites(at), at.snapshot, at.location)
-
-
-@st.cache_data(show_spinner="Planning", max_entries=64)
-def _plan(key: tuple[str, int], now: datetime, window: str, request: Request) -> dict[str, Any]:
-    span = text.window_of(window)
-    moments: answers.MomentsOf = lambda keys: link_moments(opened(key[0]), keys, now=now, window=span)  # noqa: E731
-    return to_json(answers.route_answer(known(Source(*key, now), window), request, moments=moments))
-
-
-def plan(at: Source, window: str, request: Request) -> dict[str, Any]:
-    """The planner's answer, as `isochrone route --json` gives it."""
-    return _plan(at.key, clock(at), window, request)
-
-
-#: A server lives long: loading the compiled form pays with the second site that somebody fails.
-_FORM: Form = "numba" if find_spec("numba") else "auto"
-
-
-@st.cache_resource(show_spinner="Looking for the best way of every pair", max_entries=4)
-def _matrix(key: tuple[str, int], now: datetime, window: str) -> Matrix:
-    return solve(links(Source(*key, now), window), form=_FORM)
-
-
-@st.cache_resource(show_spinner="Failing the site", max_entries=8)
-def _changes(key: tuple[str, int], now: datetime, window: str, site: str) -> list[MatrixChange]:
-    return compare_matrices(_matrix(key, now, window), solve(links(Source(*key, now), window), fail=[site], form=_FORM))
-
-
-def failure(at: Source, window: str, site: str) -> tuple[Matrix, list[MatrixChange]]:
-    """All pairs as they are, and what the loss of a site changes."""
-    now = clock(at)
-    return _matrix(at.key, now, window), _changes(at.key, now, window, site)
-
-
-@st.cache_resource(show_spinner=False, max_entries=4)
-def _serving(key: tuple[str, int], now: datetime, window: str) -> Serving:
-    return answers.serving_of(known(Source(*key, now), window))
-
-
-@st.cache_resource(show_spinner=False, max_entries=4)
-def _failed(key: tuple[str, int], now: datetime, window: str, site: str) -> Failure:
-    return Failure(site, _serving(key, now, window))
-
-
-@st.cache_data(show_spinner="Planning before and after", max_entries=32)
-def _failure_effects(key: tuple[str, int], now: datetime, window: str, site: str, workload: str) -> Columns:
-    serving = _serving(key, now, window)
-    places, asked = serving.world.sites, answers.workload_of(workload)
-    sources = sorted({link.src for link in serving.world.links if link.src in places and places[link.src].kind == "pop"})
-    failed = _failed(key, now, window, site)
-    effects = {source: failed.effect(Request(source=source, workload=asked, k=1)) for source in sources}
-    # What changed first, the worst of it before the rest: among hundreds of PoPs one row may be all that matters.
-    order = list(reversed(text.STATE_TITLES))
-    sources.sort(key=lambda name: (order.index(effects[name].state), -(effects[name].delta_ns or 0), name))
-    found = [effects[source] for source in sources]
-    return {
-        "from": sources,
-        "state": [text.STATE_TITLES[one.state] for one in found],
-        "before": [None if one.before is None else one.before.sites[-1] for one in found],
-        "after": [None if one.after is None else one.after.sites[-1] for one in found],
-        "rehome": [one.rehome.dst if one.rehome else None for one in found],
-        "before_ms": [None if one.before is None else ms(one.before.ttft_p50_ns) for one in found],
-        "delta_ms": [ms(one.delta_ns) for one in found],
-    }
-
-
-def failure_effects(at: Source, window: str, site: str, workload: str) -> Columns:
-    """Where the requests of every measuring PoP are served before and after the loss of a site."""
-    return _failure_effects(at.key, clock(at), window, site, workload)
 
 
 # ---- ad hoc
@@ -495,6 +355,6 @@ def run_sql(at: Source, query: str, *, row_limit: int, timeout_s: float) -> Any:
         return workbench.run(opened(at.location), query, row_limit=row_limit, timeout_s=timeout_s, memory_mb=most_mb)
 
 
-def _columns(table: Any) -> Columns:
+def columns_of(table: Any) -> Columns:
     """An Arrow table as plain lists by column."""
     return dict(table.to_pydict())

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from app import data, frame, metrics, text
+from app import data, frame, metrics, pair_data, text
 from app.charts import hops, series
 from app.frame import View
 from records.link import LinkEstimate
@@ -102,7 +102,7 @@ def _fetch(seen: View, pair: tuple[str, str, str], start: datetime, end: datetim
     """Whole buckets that cover [start, end], on multiples of their width."""
     low, high = int(start.timestamp()) // width_s, -(-int(end.timestamp() + 1) // width_s)
     first, last = (datetime.fromtimestamp(edge * width_s, UTC) for edge in (low, high))
-    return series.series_of(data.ping(seen.at, *pair, first, last, high - low))
+    return series.series_of(pair_data.ping(seen.at, *pair, first, last, high - low))
 
 
 def page() -> None:
@@ -149,9 +149,9 @@ def page() -> None:
                 frame.theme(),
                 floor_ms=ms(floor_ns),
                 from_floor=from_floor,
-                throughput=data.throughput(seen.at, src, dst, medium, start, end),
-                inference=data.inference(seen.at, src, dst, medium, start, end),
-                path_changes=hops.change_times(data.path_history(seen.at, src, dst, medium, start, end)),
+                throughput=pair_data.throughput(seen.at, src, dst, medium, start, end),
+                inference=pair_data.inference(seen.at, src, dst, medium, start, end),
+                path_changes=hops.change_times(pair_data.path_history(seen.at, src, dst, medium, start, end)),
             ),
             key="series",
             config=frame.PLOTLY,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 import streamlit as st
 
-from app import data, frame, health, metrics, text
+from app import data, frame, health, metrics, pair_data, text
 from app.charts import hops
 from records.measurement import TracerouteResult, path_change
 from records.units import ms
@@ -39,7 +39,7 @@ def page() -> None:
         dst = frame.pick_site("To", targets, places, key="dst", usual=usual[1], width=300)
     pair = metrics.by_pair(seen.links).get((src, dst))
     assert pair is not None
-    found = data.paths(seen.at, src, dst, None if seen.medium == "any" else seen.medium)
+    found = pair_data.paths(seen.at, src, dst, None if seen.medium == "any" else seen.medium)
     if not found:
         frame.next_step(
             text.NO_DATA["path"].format(src=src, dst=dst),
@@ -47,7 +47,7 @@ def page() -> None:
         )
         return
     start, end = seen.span()
-    history = data.path_history(seen.at, src, dst, found[0].medium, start, end)
+    history = pair_data.path_history(seen.at, src, dst, found[0].medium, start, end)
     floor = ms(pair.fibre_floor_ns)
     st.plotly_chart(
         hops.hops_figure(found, frame.theme(), floor_ms=floor, order=hops.path_order(history)),

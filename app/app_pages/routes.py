@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import address, answers, command_words, data, frame, text
+from app import address, answers, command_words, data, frame, planned, text
 from app.charts import routes as figures
 from app.components import netmap
 from app.frame import View
@@ -290,7 +290,7 @@ def page() -> None:
     request = _ask(seen)
     for idle in answers.rules_not_in_force(request, seen.sites):
         st.info(f"{idle}: it changes nothing here. Whose data, above, names another country.", icon=":material/info:")
-    answer = data.plan(seen.at, seen.window, request)
+    answer = planned.plan(seen.at, seen.window, request)
     if answer["infeasible"]:
         _infeasible(answer["infeasible"])
         return

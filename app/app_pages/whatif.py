@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from app import ahead, command_words, data, frame, metrics, text
+from app import ahead, command_words, frame, metrics, planned, text
 from app.components import netmap
 from app.frame import View
 from app.theme import Theme
@@ -122,7 +122,7 @@ def _maps(seen: View, site: str, before: Matrix, changes: Sequence[MatrixChange]
 def _serving(seen: View, site: str) -> None:
     st.markdown("#### Where requests are served then")
     name = frame.pick_workload(width=320)
-    effects = data.failure_effects(seen.at, seen.window, site, name)
+    effects = planned.failure_effects(seen.at, seen.window, site, name)
     if not effects["from"]:
         st.caption("No PoP with measured links asks for anything here.")
         return
@@ -164,7 +164,7 @@ def page() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         pops = [end for end in ends if end in seen.sites and seen.sites[end].kind == "pop"]
         site = frame.pick_site("Fail the site", ends, seen.sites, key="fail", usual=max(pops or ends, key=degree.__getitem__), width=340)
-    before, changes = data.failure(seen.at, seen.window, site)
+    before, changes = planned.failure(seen.at, seen.window, site)
     frame.strip(verdict(changes, before.joined, site))
     _maps(seen, site, before, changes)
     table = change_table(changes, site)
@@ -201,7 +201,7 @@ def page() -> None:
         f"Over all media together, at most one relay, each adding 0.5 ms. Snapshot {seen.at.snapshot}. "
         f"From a shell: `{command_words.failing(site, seen.at.location, seen.window)}`"
     )
-    ahead.soon("whatif", [partial(data.failure_effects, seen.at, seen.window, site, name) for name in load().workloads])
+    ahead.soon("whatif", [partial(planned.failure_effects, seen.at, seen.window, site, name) for name in load().workloads])
 
 
 page()
