@@ -13,9 +13,9 @@ import numpy as np
 from records.errors import UserError
 from records.link import LinkEstimate
 from records.units import GB
+from routing.bill import tiered_usd
 from routing.draws import Draws
 from routing.latency import Connection, connect_ns, transfer_ns
-from routing.outcome import tiered_usd
 from routing.quantiles import Quantiles, quantiles
 
 __all__ = ["Cameras", "Processed", "Stream", "break_even_gb", "month_gb", "monthly_usd", "processed"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -17,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from records.link import LinkEstimate
-from records.serving import EgressScope, Workload
-from records.units import GB, MS
-from routing.cost import EgressPrices, exits
+from records.serving import Workload
+from records.units import MS
+from routing.bill import monthly_bill
 from routing.fleet import Fleet, legs_of
 from routing.latency import HANDSHAKE_ROUND_TRIPS, INITIAL_WINDOW_SEGMENTS, MSS_BYTES, decode_ns, transfer_ns
+from routing.mixture import bucketed, quantiles
 from routing.quantiles import link_draws_ns, nearest_rank, uniforms
 
 __all__ = [
     "FULL",
-    "HOURS_PER_MONTH",
     "Cache",
     "Outcome",
     "PlaceOutcome",
@@ -34,14 +34,11 @@ __all__ = [
     "Totals",
     "measure",
     "measure_places",
-    "tiered_usd",
     "totals",
 ]
 
 Floats = NDArray[np.float64]
 
-#: A month is 30 days, as in routing.cost.
-HOURS_PER_MONTH = 720
 DRAWS = 512
 #: From this share of its cap on a pool is called full.
 FULL = 1 - 1e-4
@@ -206,8 +203,8 @@ def totals(fleet: Fleet, cache: Cache) -> Totals:
     return Totals(
         lost_share=_share(lost, total),
         miss_share=_share(lost + float(rate @ late.mean(axis=1)), total),
-        ttft_p95_ns=_bucketed(ttft, rate, 0.95),
-        e2e_p95_ns=_bucketed(e2e, rate, 0.95),
+        ttft_p95_ns=bucketed(ttft, rate, 0.95),
+        e2e_p95_ns=bucketed(e2e, rate, 0.95),
     )
 
 
@@ -220,24 +217,15 @@ def _late(workload: Workload, ttft_ns: Floats, e2e_ns: Floats) -> NDArray[np.boo
     return late
 
 
-def _bucketed(values_ns: Floats, rate: Floats, q: float) -> float:
-    """The q-quantile of a mixture [flows, draws] by log buckets of 0.2 %: within 0.1 %."""
-    step = 0.002
-    bucket = np.maximum(0, np.log(np.maximum(values_ns, 1.0)) / step).astype(np.intp)
-    mass = np.bincount(bucket.ravel(), weights=np.repeat(rate, values_ns.shape[1]))
-    reached = np.cumsum(mass)
-    return float(np.exp((np.searchsorted(reached, q * reached[-1] * (1 - 1e-12)) + 0.5) * step))
-
-
 def measure(fleet: Fleet, cache: Cache | None = None) -> Outcome:
     """The outcome of a settled fleet; `cache` is shared between worlds whose links and workload are the same."""
     world, split = fleet.world, fleet.split
     seen = _seen(fleet, cache or Cache())
     found, decode = seen.flows, seen.decode
-    ttft_p50, ttft_p95 = _quantiles([(flow.rate, flow.ttft_ns) for flow in found])
-    e2e_p50, e2e_p95 = _quantiles([(flow.rate, flow.ttft_ns + decode[flow.p]) for flow in found])
+    ttft_p50, ttft_p95 = quantiles([(flow.rate, flow.ttft_ns) for flow in found])
+    e2e_p50, e2e_p95 = quantiles([(flow.rate, flow.ttft_ns + decode[flow.p]) for flow in found])
     total = float(np.array([world.demand[name] for name in fleet.reach.places]).sum())
-    devices, egress, known, push, unpriced = _bill(fleet, found)
+    bill = monthly_bill(fleet, [(flow.rate, flow.legs) for flow in found])
     queues = [curve.queue(load) for curve, load in zip(fleet.curves, split.load, strict=True)]
     return Outcome(
         rps=total,
@@ -247,11 +235,11 @@ def measure(fleet: Fleet, cache: Cache | None = None) -> Outcome:
         ttft_p95_ns=ttft_p95,
         e2e_p50_ns=e2e_p50,
         e2e_p95_ns=e2e_p95,
-        usd_devices=devices,
-        usd_egress=egress,
-        usd_egress_known=known,
-        usd_push=push,
-        unpriced=unpriced,
+        usd_devices=bill.devices,
+        usd_egress=bill.egress,
+        usd_egress_known=bill.egress_known,
+        usd_push=bill.push,
+        unpriced=bill.unpriced,
         measured_share=_share(_measured(found), sum(flow.rate for flow in found)),
         places=_places(fleet, seen),
         pools=tuple(_pool(fleet, p, queues[p].wait_mean_ns, queues[p].utilisation) for p in range(len(fleet.pools))),
@@ -330,8 +318,8 @@ class _Seen:
             return p50, p95, p50 + later, p95 + later
         flows = [self.flows[n] for n in numbers]
         return (
-            *_quantiles([(flow.rate, flow.ttft_ns) for flow in flows]),
-            *_quantiles([(flow.rate, flow.ttft_ns + self.decode[flow.p]) for flow in flows]),
+            *quantiles([(flow.rate, flow.ttft_ns) for flow in flows]),
+            *quantiles([(flow.rate, flow.ttft_ns + self.decode[flow.p]) for flow in flows]),
         )
 
 
@@ -355,36 +343,6 @@ def _late_and_middle(fleet: Fleet, found: Sequence[Flow], decode: Sequence[float
     late = _late(fleet.workload, ttft, ttft + np.array([decode[flow.p] for flow in found])[:, None])
     ranks = [nearest_rank(q, draws) for q in (0.5, 0.95)]
     return late.mean(axis=1), np.partition(ttft, ranks, axis=1)[:, ranks]
-
-
-def _quantiles(weighted: Sequence[tuple[float, Floats]]) -> tuple[float | None, float | None]:
-    """(p50, p95) of a mixture of equally likely draws, each set by its weight; None of nothing."""
-    if not weighted:
-        return None, None
-    values = np.concatenate([draws for _, draws in weighted])
-    weights = np.repeat([weight / len(draws) for weight, draws in weighted], [len(draws) for _, draws in weighted])
-    if len(values) < _SORTED_WHOLE:
-        return _quantile(values, weights, 0.5, 0.0, float(weights.sum())), _quantile(values, weights, 0.95, 0.0, float(weights.sum()))
-    # By buckets of 1 %: only what shares one with a quantile needs an order.
-    bucket = np.maximum(0.0, np.log(np.maximum(values, 1.0)) * 100).astype(np.int32)
-    reached = np.cumsum(np.bincount(bucket, weights=weights))
-    found = []
-    for q in (0.5, 0.95):
-        at = int(np.searchsorted(reached, q * reached[-1] * (1 - 1e-12)))
-        mine = bucket == at
-        found.append(_quantile(values[mine], weights[mine], q, float(reached[at - 1]) if at else 0.0, float(reached[-1])))
-    return found[0], found[1]
-
-
-def _quantile(values: Floats, weights: Floats, q: float, below: float, total: float) -> float:
-    """The q-quantile of weighted values that lies among these; `below`: the weight of those that are less, `total`: of all."""
-    order = np.argsort(values)
-    reached = below + np.cumsum(weights[order])
-    return float(values[order[min(len(order) - 1, int(np.searchsorted(reached, q * total * (1 - 1e-12))))]])
-
-
-#: Mixtures of fewer draws are sorted as they are.
-_SORTED_WHOLE = 8192
 
 
 def _measured(found: Sequence[Flow]) -> float:
@@ -431,68 +389,3 @@ def _pool(fleet: Fleet, p: int, wait_ns: float, utilisation: float) -> PoolOutco
         # A lost request is held to cost ten times the most that a served one can: what lies between is neither.
         relieves_loss=bool(fleet.split.capacity_price[p] > fleet.split.lost_cost / 2),
     )
-
-
-def _bill(fleet: Fleet, flows: Sequence[Flow]) -> tuple[float | None, float | None, float, float | None, tuple[str, ...]]:
-    """(devices, egress, egress as far as known, pushes, what has no price): USD a month of the pools that stand and of egress."""
-    world = fleet.world
-    unpriced: list[str] = []
-    devices = 0.0
-    standing = [pool for p, pool in enumerate(fleet.pools) if pool in world.pools and not fleet.reach.gone[fleet.reach.index[pool.site]]]
-    for pool in standing:
-        price = world.price_of(pool)
-        if price is None:
-            unpriced.append(f"an hour of {pool.accelerator} at {pool.site}")
-        else:
-            devices += price * HOURS_PER_MONTH
-    leaves: dict[tuple[str, EgressScope], float] = defaultdict(float)
-    contracted = 0.0
-    for flow in flows:
-        for site, scope, size, own in exits(flow.legs, world.all_sites, fleet.workload, world.stock.link_prices):
-            gb = flow.rate * size * HOURS_PER_MONTH * 3600 / GB
-            if own is None:
-                leaves[site, scope] += gb
-            else:
-                contracted += gb * own
-    egress, missing = _priced(leaves, fleet.egress)
-    egress += contracted
-    pushed: dict[tuple[str, EgressScope], float] = {}
-    if world.push is not None and world.all_sites[world.push.origin].provider is not None:
-        edges = sum(1 for pool in standing if world.all_sites[pool.site].kind == "pop")
-        pushed[world.push.origin, "internet"] = world.push.model_gb * world.push.per_month * edges
-    push, missing_push = _priced(pushed, fleet.egress)
-    no_device = bool(unpriced)
-    unpriced += [*missing, *missing_push]
-    named = tuple(dict.fromkeys(unpriced))
-    return None if no_device else devices, None if missing else egress, egress, None if missing_push else push, named
-
-
-def _priced(leaves: dict[tuple[str, EgressScope], float], prices: EgressPrices) -> tuple[float, list[str]]:
-    total, missing = 0.0, []
-    for (site, scope), gb in sorted(leaves.items()):
-        usd = tiered_usd(lambda at, site=site, scope=scope: prices(site, scope, at), gb)  # type: ignore[misc]
-        if usd is None:
-            missing.append(f"{scope} egress of {site}")
-        else:
-            total += usd
-    return total, missing
-
-
-def tiered_usd(price: Callable[[float], float | None], gb: float) -> float | None:
-    """USD for a month's GB at a price that steps down with the volume; price(v) is that of the next GB after v.
-
-    Halved until both ends of a part have one price or it is below 1 GB: exact to 1 GB for each step of falling tiers. None
-    where a price is not known.
-    """
-
-    def part(low: float, high: float, at_low: float | None, at_high: float | None) -> float | None:
-        if at_low is None or at_high is None:
-            return None
-        if at_low == at_high or high - low <= 1:
-            return (high - low) * at_low
-        middle = (low + high) / 2
-        at_middle = price(middle)
-        a, b = part(low, middle, at_low, at_middle), part(middle, high, at_middle, at_high)
-        return None if a is None or b is None else a + b
-
-    return 0.0 if gb == 0 else part(0.0, gb, price(0.0), price(gb))

@@ -20,14 +20,16 @@ from app.pools import processes
 from inventory.load import load
 from records.errors import UserError
 from records.units import MS
+from routing.bill import tiered_usd
 from routing.compare import compare_outcomes, lost_without, single_points
 from routing.fleet import FleetOptions, settle
 from routing.harm import SWEEP_DRAWS, groups_of, pairs_of, rank, single_losses
 from routing.latency import transfer_ns
 from routing.load import solve_split
 from routing.media import fastest, rank_rtt_ns
+from routing.mixture import quantiles
 from routing.modelled import model_link
-from routing.outcome import Cache, _quantiles, measure, measure_places, tiered_usd
+from routing.outcome import Cache, measure, measure_places
 from routing.planner import Planner
 from routing.reach import Reach, upload_windows
 from routing.request import Request
@@ -148,7 +150,7 @@ def test_quantiles_of_a_large_mixture_are_those_of_all_its_draws_in_order(seed, 
     flows = [(float(rng.uniform(0.1, 9)), np.exp(rng.normal(18, spread, 512)).round()) for _ in range(40)]
     drawn = sorted((value, rate / 512) for rate, draws in flows for value in draws.tolist())
     total = math.fsum(weight for _, weight in drawn)
-    for q, got in zip((0.5, 0.95), _quantiles(flows), strict=True):
+    for q, got in zip((0.5, 0.95), quantiles(flows), strict=True):
         reached = itertools.accumulate(weight for _, weight in drawn)
         assert got == next(value for (value, _), sofar in zip(drawn, reached, strict=True) if sofar >= q * total * (1 - 1e-12))
 
