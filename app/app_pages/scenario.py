@@ -2,249 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from app import address, ahead, command_words, decisions, frame, text
+from app import address, ahead, command_words, decisions, frame, scenario_builder, text
 from app.charts import reach
 from app.charts import scenario as figures
 from app.components import netmap
 from app.frame import View
-from app.scenario_form import EDITS, Field, from_address, rows_of, sentence, to_address, with_values
-from app.whatif import case_names, read_document
+from app.scenario_form import to_address
+from app.whatif import read_document
 from app.whatif_text import IN_TIME
 from inventory.load import load
 from records.errors import IsochroneError
-from records.place import PROVIDERS
 from routing.request import OBJECTIVES
 
 #: Scenarios kept side by side in one session.
 MOST_KEPT = 12
-_FIRST = "pop-cut-off"
-
-
-def scenarios() -> list[str]:
-    """The shipped scenarios that are lists of edits (a worked case has a kind instead)."""
-    return [name for name in case_names() if "kind" not in read_document(name)]
-
-
-def _document() -> dict[str, Any]:
-    """The scenario on the page: the session's; else the address's; else a shipped one."""
-    entered = st.session_state.get("_entered", True) or "scenario" not in st.session_state
-    word = st.query_params.get("s")
-    if entered and word:
-        with frame.guard():
-            st.session_state["scenario"] = from_address(word)
-    if "scenario" not in st.session_state:
-        st.session_state["scenario"] = read_document(_FIRST)
-    found: dict[str, Any] = st.session_state["scenario"]
-    return found
-
-
-def _put(document: Mapping[str, Any]) -> None:
-    st.session_state["scenario"] = dict(document)
-    st.session_state["json"] = json.dumps(document, indent=2)
-
-
-def _edits(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    edits = document.get("edits", [])
-    return [edit for edit in edits if isinstance(edit, dict)] if isinstance(edits, list) else []
-
-
-def is_burst(document: Mapping[str, Any]) -> bool:
-    """Whether a scenario has something to be followed in time."""
-    return any(edit.get("op") == "burst" for edit in _edits(document))
 
 
 def _likely(seen: View, document: Mapping[str, Any], workload: str) -> Iterator[Callable[[], object]]:
     """What the two lists of the page would ask: this scenario for the other workloads, the other scenarios for this one."""
-    shipped = [read_document(name) for name in scenarios()]
+    shipped = [read_document(name) for name in scenario_builder.scenarios()]
     others = [] if "workload" in document else [name for name in load().workloads if name != workload]
     for one, name in [*((dict(document), name) for name in others), *((one, workload) for one in shipped)]:
         yield partial(decisions.compared, seen.at, seen.window, one, name)
-        if is_burst(one):
+        if scenario_builder.is_burst(one):
             yield partial(decisions.in_time, seen.at, seen.window, one, name)
-
-
-def _with(edits: Sequence[Mapping[str, Any]]) -> None:
-    _put({**st.session_state["scenario"], "edits": [dict(edit) for edit in edits]})
-
-
-def _fail(site: str) -> None:
-    """What a click on a site of the map does: it fails, or stands again."""
-    if not site:
-        return
-    edits = _edits(st.session_state["scenario"])
-    gone = {"op": "fail_site", "site": site}
-    _with([edit for edit in edits if edit != gone] if gone in edits else [*edits, gone])
-
-
-def _widget(field: Field, seen: View, key: str) -> Any:
-    """The widget of one field; an optional one may be left empty. What has a name is found by it too, as on every page."""
-    inventory = load()
-    titles: dict[str, Callable[[str], str]] = {
-        "site": lambda site: text.site_label(seen.sites.get(site), site),
-        "provider": PROVIDERS.__getitem__,
-        "workload": lambda name: inventory.workloads[name].title,
-    }
-    options: dict[str, list[str]] = {
-        "site": sorted(site.id for site in seen.sites.values() if site.kind != "metro"),
-        "provider": list(PROVIDERS),
-        "country": sorted({site.country for site in (*inventory.pops, *inventory.regions) if site.country}),
-        "choice": list(field.choices),
-        "workload": list(inventory.workloads),
-        "accelerator": list(inventory.accelerators),
-    }
-    if field.kind == "number":
-        return st.number_input(field.title, value=float(field.usual), key=key, step=0.1, format="%g")
-    if field.kind == "whole":
-        return int(st.number_input(field.title, min_value=0, value=int(field.usual), key=key))
-    if field.kind == "rules":
-        return st.multiselect(field.title, list(inventory.rules), key=key)
-    if field.kind == "text":
-        return st.text_input(field.title, value=field.usual, key=key)
-    return st.selectbox(
-        field.title, options[field.kind], index=None if field.optional else 0, key=key, format_func=titles.get(field.kind, str)
-    )
-
-
-def _workload(document: Mapping[str, Any]) -> str:
-    """The workload asked for: the list's, unless the scenario names its own, which counts; then the list says so."""
-    own = document.get("workload")
-    if not isinstance(own, str) or own not in load().workloads:  # a word that is no workload is refused where the scenario is worked
-        return frame.pick_workload(width=260)
-    st.selectbox(
-        "Workload, named by the scenario",
-        [own],
-        format_func=lambda name: load().workloads[name].title,
-        disabled=True,
-        key=f"workload_of_{own}",
-        width=260,
-        help="This scenario says what is asked; take `workload` out of its JSON to choose here.",
-    )
-    return own
-
-
-def _add(seen: View) -> None:
-    with st.popover("Add a change", icon=":material/add:"):
-        op = st.selectbox("Change", list(EDITS), format_func=lambda op: EDITS[op].title, key="op")
-        values = {field.name: _widget(field, seen, f"field_{op}_{field.name}") for field in EDITS[op].fields}
-        edit = {"op": op} | {name: value for name, value in values.items() if value not in (None, "", [])}
-        if st.button("Add", type="primary", key="add"):
-            problem = decisions.scenario_problem({"name": "new", "edits": [edit]}, list(seen.sites))
-            if problem:
-                frame.tell(problem)
-            else:
-                _with([*_edits(st.session_state["scenario"]), edit])
-                st.rerun()
-
-
-def _open() -> None:
-    chosen = st.session_state.get("shipped")
-    if chosen:
-        _put(read_document(chosen))
-
-
-def _load_file() -> None:
-    given = st.session_state.get("file")
-    if given is None:
-        return
-    try:
-        document = json.loads(given.getvalue())
-    except ValueError as error:
-        st.session_state["file_problem"] = f"{given.name} is not JSON: {error}"
-        return
-    if not isinstance(document, dict):
-        st.session_state["file_problem"] = f"{given.name} holds a {type(document).__name__}, and a scenario is a JSON object"
-        return
-    st.session_state.pop("file_problem", None)
-    _put(document)
-
-
-def _typed() -> None:
-    try:
-        document = json.loads(st.session_state["json"])
-    except ValueError as error:
-        st.session_state["json_problem"] = f"Not JSON: {error}"
-        return
-    st.session_state.pop("json_problem", None)
-    if isinstance(document, dict):
-        st.session_state["scenario"] = document
-    else:
-        st.session_state["json_problem"] = "A scenario is a JSON object with a name and edits"
-
-
-def _table(seen: View, edits: Sequence[Mapping[str, Any]]) -> None:
-    """Every value of every change in one table, to be typed over; an empty cell takes an optional value out."""
-    rows = rows_of(edits)
-    if not rows:
-        st.caption("No change has a value yet.")
-        return
-    shown = st.data_editor(
-        rows,
-        key=f"table_{hash(json.dumps(edits, sort_keys=True))}",  # new edits: a new table, without what was typed over the old ones
-        hide_index=True,
-        disabled=["number", "change", "field"],
-        column_config={
-            "number": st.column_config.NumberColumn("#", width=40),
-            "change": "Change",
-            "field": "What",
-            "value": st.column_config.TextColumn("Value", help="Several rules with commas between them. Empty: not given."),
-        },
-    )
-    try:
-        changed = with_values(edits, [row["value"] for row in shown])
-    except IsochroneError as error:
-        frame.tell(error)
-        return
-    if changed == list(edits):
-        return
-    problem = decisions.scenario_problem({"name": "new", "edits": changed}, list(seen.sites))
-    if problem:
-        frame.tell(problem)
-        return
-    _with(changed)
-    st.rerun()
-
-
-def _build(seen: View, document: Mapping[str, Any]) -> None:
-    """What the scenario is: where it comes from, its edits, its text."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.selectbox("Start from", scenarios(), index=None, placeholder="A shipped scenario", key="shipped", on_change=_open, width=280)
-        _add(seen)
-        with st.popover("Open a file", icon=":material/upload_file:"):
-            st.file_uploader("Scenario (JSON)", type="json", key="file", on_change=_load_file, max_upload_size=1)
-        st.download_button(
-            "Save",
-            json.dumps(document, indent=2),
-            file_name=f"{str(document.get('name', 'scenario')).replace('/', '-')}.json",
-            mime="application/json",
-            on_click="ignore",
-            icon=":material/download:",
-        )
-    if problem := st.session_state.pop("file_problem", None):
-        frame.tell(problem)
-    edits = _edits(document)
-    if not edits:
-        st.caption("No change yet: before and after are the same. Click a site on the map to fail it, or add a change.")
-    for number, edit in enumerate(edits):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"{number + 1}. {sentence(edit)}")
-            if st.button("✕", key=f"drop_{number}", type="tertiary", help=f"Take change {number + 1} out"):
-                _with([*edits[:number], *edits[number + 1 :]])
-                st.rerun()
-    with st.expander("As table"):
-        _table(seen, edits)
-    with st.expander("As JSON"):
-        if "json" not in st.session_state:
-            st.session_state["json"] = json.dumps(document, indent=2)
-        st.text_area("Scenario", key="json", height=200, on_change=_typed, label_visibility="collapsed")
-        if problem := st.session_state.get("json_problem"):
-            frame.tell(problem)
 
 
 def _dots(answer: Mapping[str, Any], side: str) -> dict[str, netmap.Dot]:
@@ -263,7 +50,7 @@ def _dots(answer: Mapping[str, Any], side: str) -> dict[str, netmap.Dot]:
 
 def _maps(seen: View, document: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
     colours = frame.theme()
-    failed = [str(edit.get("site")) for edit in _edits(document) if edit.get("op") in ("fail_site", "remove_site")]
+    failed = [str(edit.get("site")) for edit in scenario_builder.edits_of(document) if edit.get("op") in ("fail_site", "remove_site")]
     pools = {pool["site"] for side in ("baseline", "proposed") for pool in answer[side]["pools"]}
     items = reach.legend_items(colours, "lost")
     for column, title, side, gone in zip(st.columns(2, gap="small"), ("Before", "After"), ("before", "after"), ((), failed), strict=True):
@@ -288,7 +75,7 @@ def _maps(seen: View, document: Mapping[str, Any], answer: Mapping[str, Any]) ->
 
 def _click(site: str) -> None:
     if site and not site.startswith("metro:"):
-        _fail(site)
+        scenario_builder.fail(site)
 
 
 def _burst(seen: View, document: Mapping[str, Any], workload: str) -> None:
@@ -450,10 +237,10 @@ def page() -> None:
             workload = frame.pick_workload(width=260)
         _ranking(seen, workload)
         return
-    document = _document()
+    document = scenario_builder.document_now()
     with row:
-        workload = _workload(document)
-    _build(seen, document)
+        workload = scenario_builder.pick_workload(document)
+    scenario_builder.build(seen, document)
     document = st.session_state["scenario"]
     st.query_params["s"] = to_address(document)
     try:
@@ -470,7 +257,7 @@ def page() -> None:
     frame.strip(figures.headline(answer))
     _maps(seen, document, answer)
     burst = None
-    if is_burst(document):
+    if scenario_builder.is_burst(document):
         st.markdown("#### The burst in time")
         burst = st.container()
     _details(answer)
