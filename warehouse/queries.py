@@ -5,7 +5,7 @@ Times in are aware datetimes; times out are UTC. Columns end in their unit; unkn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from records.errors import UserError
 from records.histogram import Histogram
-from records.link import MEDIA, Gate, Grain, LinkEstimate, Medium, RttFrom
+from records.link import MEDIA, Grain, LinkEstimate, Medium, RttFrom
 from records.measurement import TracerouteResult
 from records.place import Site
 from records.serving import ServedRequest
@@ -115,13 +115,13 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
     none: list[dict[str, Any]] = []
     asked = _asked(wh, now, window, grain, lambda: answer_rows(wh, "link_imports"), lambda: none)
     rates = asked.rates
-    links: dict[tuple[str, str, str], LinkEstimate] = {}
+    links: dict[tuple[str, str, Medium], LinkEstimate] = {}
     for row in asked.imported:
-        key = (row["src"], row["dst"], row["medium"])
+        key = (row["src"], row["dst"], _MEDIUM[row["medium"]])
         links[key] = LinkEstimate(
             src=intern(row["src"]),
             dst=intern(row["dst"]),
-            medium=_MEDIUM[row["medium"]],
+            medium=key[2],
             rtt_min_ns=row["rtt_min_ns"],
             rtt_p50_ns=row["rtt_p50_ns"],
             rtt_p95_ns=row["rtt_p95_ns"],
@@ -130,14 +130,11 @@ def link_estimates(wh: Warehouse, *, now: datetime, window: timedelta | None = N
             age_s=None if row["measured_at"] is None else (now - row["measured_at"]).total_seconds(),
             rtt_from="import",
         )
-    by_tcp = {(row["src"], row["dst"], row["medium"]): row for row in _listed(asked.http)}
-    for key, row in by_tcp.items():
-        links[key] = _estimate(row, row["newest_started_at"], now, rates.get(key), "tcp", asked.grain)
-    for row in _listed(asked.pings):
-        key = (row["src"], row["dst"], row["medium"])
-        if not row["reply_count"] and key in by_tcp:
-            continue  # a target that answers no ping, as many clouds' do
-        links[key] = _estimate(row, row["newest_sent_at"], now, rates.get(key), "ping", asked.grain)
+    by_tcp = {one.key: one for one in _estimates(asked.http, now, rates, "tcp", asked.grain)}
+    links |= by_tcp
+    for one in _estimates(asked.pings, now, rates, "ping", asked.grain):
+        if one.sample_count or one.key not in by_tcp:  # a target may answer no ping, as many clouds' do
+            links[one.key] = one
     return [links[key] for key in sorted(links)]
 
 
@@ -194,10 +191,6 @@ class _Asked(Generic[_T]):
     grain: Grain
 
 
-def _listed(table: pa.Table | None) -> list[dict[str, Any]]:
-    return [] if table is None else table.to_pylist()
-
-
 def _asked(
     wh: Warehouse, now: datetime, window: timedelta | None, grain: Grain | None, imports: Callable[[], _T], none: Callable[[], _T]
 ) -> _Asked[_T]:
@@ -226,28 +219,56 @@ def _asked(
     return _Asked(imported.result(), http, pings, rates, chosen.grain)
 
 
-def _estimate(row: dict[str, Any], newest: datetime, now: datetime, rate: float | None, rtt_from: RttFrom, grain: Grain) -> LinkEstimate:
-    p50, p95, p99 = row["rtt_quantiles_ns"] or (None, None, None)
-    gate: Gate = "ungraded" if row["is_ungraded"] else "ok"
+def _estimates(
+    table: pa.Table | None, now: datetime, rates: Mapping[tuple[str, str, str], float], rtt_from: RttFrom, grain: Grain
+) -> Iterator[LinkEstimate]:
+    """The rows of queries/link_pings, link_http or link_rollup (of one probe type), read by column: a fleet has 122,000 of them, and to
+    make objects of each row's buckets and times first takes longer than the question."""
+    if table is None:
+        return
     is_ping = rtt_from == "ping"
-    return LinkEstimate(
-        src=intern(row["src"]),  # else each link has its own copy of its names
-        dst=intern(row["dst"]),
-        medium=_MEDIUM[row["medium"]],
-        rtt_min_ns=row["rtt_min_ns"],
-        rtt_p50_ns=p50,
-        rtt_p95_ns=p95,
-        rtt_p99_ns=p99,
-        loss_ratio=row["lost_count"] / row["sent_count"] if is_ping and row["sent_count"] else None,
-        throughput_bps=rate,
-        sample_count=row["reply_count"],
-        age_s=(now - newest).total_seconds(),
-        gate=gate,
-        # Buckets come once each, in order and without empty ones.
-        histogram=Histogram.listed(row["buckets"] or ()),
-        rtt_from=rtt_from,
-        grain=grain,
+    newest = table.column("newest_sent_at" if is_ping else "newest_started_at").combine_chunks().view("int64")  # in us, as DuckDB counts
+    now_us = (now - EVER) // timedelta(microseconds=1)
+    listed = table.column("rtt_quantiles_ns").combine_chunks()
+    quantiles = iter(listed.flatten().to_pylist())
+    columns = ("src", "dst", "medium", "rtt_min_ns", "reply_count", "is_ungraded", *(("sent_count", "lost_count") if is_ping else ()))
+    rows = zip(
+        newest.to_pylist(),
+        listed.is_valid().to_pylist(),
+        _packed(table),
+        *(table.column(name).to_pylist() for name in columns),
+        strict=True,
     )
+    for at_us, has_rtt, packed, src, dst, medium, rtt_min_ns, reply_count, is_ungraded, *counts in rows:
+        p50, p95, p99 = (next(quantiles), next(quantiles), next(quantiles)) if has_rtt else (None, None, None)
+        sent, lost = counts or (0, 0)
+        yield LinkEstimate(
+            src=intern(src),  # else each link has its own copy of its names
+            dst=intern(dst),
+            medium=_MEDIUM[medium],
+            rtt_min_ns=rtt_min_ns,
+            rtt_p50_ns=p50,
+            rtt_p95_ns=p95,
+            rtt_p99_ns=p99,
+            loss_ratio=lost / sent if sent else None,
+            throughput_bps=rates.get((src, dst, medium)),
+            sample_count=reply_count,
+            age_s=(now_us - at_us) / 1e6,
+            gate="ungraded" if is_ungraded else "ok",
+            histogram=Histogram(packed),
+            rtt_from=rtt_from,
+            grain=grain,
+        )
+
+
+def _packed(table: pa.Table) -> Iterator[bytes]:
+    """Each row's buckets as a histogram packs them: Arrow has them side by side in 8 bytes each, in order and without empty ones."""
+    listed = table.column("buckets").combine_chunks()  # [[bucket, count], ...] or NULL
+    flat = listed.flatten().flatten()
+    data = flat.buffers()[1]
+    view, at = memoryview(b"" if data is None else data).cast("B")[8 * flat.offset :], 0
+    for length in listed.value_lengths().to_pylist():
+        yield bytes(view[at : (at := at + 16 * (length or 0))])
 
 
 def measurement_counts(wh: Warehouse) -> dict[str, int]:
