@@ -20,6 +20,7 @@ import duckdb
 from records.errors import IsochroneError
 from records.texts import one_line
 from warehouse.connect import Warehouse
+from warehouse.heap import give_back
 from warehouse.maintain import clean_steps, tidy_steps
 from warehouse.retention import expire_steps, kept
 from warehouse.rollup import day_steps, hour_steps, minute_steps
@@ -48,6 +49,7 @@ def _clean(warehouse: Warehouse, _: datetime) -> Iterator[object]:
 
 def _shed(warehouse: Warehouse, _: datetime) -> Iterator[object]:
     yield warehouse.shed()
+    yield give_back()
 
 
 JOBS = (
