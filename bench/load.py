@@ -244,18 +244,14 @@ class Mischief(threading.Thread):
             catalog.execute("ROLLBACK")
 
     def kill_agents(self, note: dict[str, Any]) -> None:
-        fleet = self.run_.fleet
-        chosen = self.rng.sample(range(fleet.agents), max(1, fleet.agents // 10))
-        for number in chosen:
-            fleet.restart(number)
-        note["agents"] = len(chosen)
+        note["agents"] = len(self.run_.fleet.restart_some(10, self.rng))
 
     def damage(self, note: dict[str, Any]) -> None:
-        """Batches wait only while the collector is away."""
-        fleet = self.run_.fleet
+        """Batches wait only while the collector is away, and in an open segment: the agent's next life seals it."""
         self.run_.collector.kill()
         time.sleep(12)
-        found = [fleet.damage(number, self.rng) for number in self.rng.sample(range(fleet.agents), max(1, fleet.agents // 20))]
+        fleet = self.run_.fleet
+        found = [fleet.damage(number, self.rng) for number in fleet.restart_some(20, self.rng)]
         note["damaged_measurements"] = sum(found)
         self.run_.collector.start()
 

@@ -17,6 +17,7 @@
         +-- CollectorUnreachable
         +-- NotPermitted        sockets, namespaces or devices closed to this user
         +-- ToolMissing
+        +-- WarehouseAway       its catalog, or whoever holds it: nothing that was to be written is at fault
 
 A message says what is wrong, the value, what is allowed and the next step; it starts lower case and ends
 without a full stop. A lost packet is data, not an exception.
@@ -42,6 +43,7 @@ __all__ = [
     "ToolMissing",
     "UnknownSite",
     "UserError",
+    "WarehouseAway",
     "WarehouseMissing",
 ]
 
@@ -125,3 +127,7 @@ class NotPermitted(OutsideError):
 
 class ToolMissing(OutsideError):
     """An external program or library that this action needs is not installed; the message says how to get it."""
+
+
+class WarehouseAway(OutsideError):
+    """Nothing can be written to the warehouse now, whatever it is: its catalog does not answer, or another process holds it."""

@@ -58,6 +58,9 @@ class Warehouse:
         self.place, self.lock = where, lock
         self.mode: Mode = mode
         self._connection = connection
+        #: Whether a commit failed on it; and the one before, of which that holds, while somebody may still be asking it.
+        self._is_spoilt = False
+        self._former: duckdb.DuckDBPyConnection | None = None
         self._writing = threading.RLock()
         self._workbenches: dict[int, duckdb.DuckDBPyConnection] = {}
         self._workbench_lock = threading.Lock()
@@ -143,24 +146,35 @@ class Warehouse:
                 with contextlib.suppress(duckdb.Error):
                     cursor.execute("ROLLBACK")
                 raise
-            cursor.execute("COMMIT")
+            try:
+                cursor.execute("COMMIT")
+            except BaseException:
+                self._is_spoilt = True
+                raise
             on_commit()
 
     def shed(self) -> bool:
-        """Open it anew where it has grown by what it keeps of earlier questions; whether it was.
+        """Open it anew where it has grown by what it keeps of earlier questions, or of commits that failed; whether it was.
 
-        For whoever has it open for long, about once a minute. Cursors that are open go on with the connection they are of. Raises
-        OutsideError, and goes on as before, when PostgreSQL or S3 do not answer.
+        For whoever has it open for long, about once a minute. Cursors that are open go on with the connection they are of, until the next
+        call if commits failed on it. Raises OutsideError, and goes on as before, when PostgreSQL or S3 do not answer.
         """
         with self._writing:
-            if not _has_grown(self._connection):
+            self._end_former()
+            if not self._is_spoilt and not _has_grown(self._connection):
                 return False
             with reported():
                 connection = attach(self.place, self.mode)
             if isinstance(self.lock, CatalogLock):
                 self.lock = CatalogLock(connection)
-            self._connection = connection
+            self._former = self._connection if self._is_spoilt else None
+            self._connection, self._is_spoilt = connection, False
             return True
+
+    def _end_former(self) -> None:
+        if self._former is not None:
+            _end(self._former)
+            self._former = None
 
     @contextlib.contextmanager
     def bounded(self, memory_mb: int) -> Iterator[Warehouse]:
@@ -175,7 +189,7 @@ class Warehouse:
         try:
             yield found
         finally:
-            found._connection.close()
+            _end(found._connection)
 
     def workbench_connection(self, memory_mb: int = 1000) -> duckdb.DuckDBPyConnection:
         """The locked-down read-only connection of the SQL workbench, made on first use (see warehouse.workbench)."""
@@ -202,6 +216,9 @@ class Warehouse:
             for connection in self._workbenches.values():
                 connection.close()
             self._workbenches.clear()
+        self._end_former()
+        if self._is_spoilt:
+            _end(self._connection)
         self._connection.close()
         if self._open is not None:
             os.close(self._open)
@@ -218,6 +235,16 @@ def _has_grown(connection: duckdb.DuckDBPyConnection) -> bool:
     with connection.cursor() as cursor:
         held = dict(cursor.execute("SELECT tag, memory_usage_bytes FROM duckdb_memory()").fetchall())
     return any(held.get(tag, 0) > most_mb * 1e6 for tag, most_mb in _KEPT_MB.items())
+
+
+def _end(connection: duckdb.DuckDBPyConnection) -> None:
+    """Close it, and what it has attached before: DuckLake keeps each transaction whose commit failed, with the rows that were to go into
+    the catalog, and those keep the whole database, its threads too, for as long as it is attached.
+    """
+    with contextlib.suppress(duckdb.Error), connection.cursor() as cursor:
+        cursor.execute("USE memory")
+        cursor.execute("DETACH wh")
+    connection.close()
 
 
 def check_folder(location: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import duckdb
 
-from records.errors import IsochroneError, NotPermitted, OutsideError, UserError
+from records.errors import IsochroneError, NotPermitted, OutsideError, UserError, WarehouseAway
 from warehouse.place import Place
 
 __all__ = ["away", "first_line", "opening_fault", "outside", "reported", "unreadable"]
@@ -45,9 +45,15 @@ def reported() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        if (fault := outside(error)) is not None:
+        fault = outside(error)
+        if fault is None:
+            raise
+        try:
             raise fault from error
-        raise
+        finally:
+            # An error and a frame that it passed through would hold each other, and with them all that a transaction was to store,
+            # until Python looks for such rings: with millions of objects that live long, hours.
+            del fault
 
 
 def outside(error: duckdb.Error) -> OutsideError | None:
@@ -55,7 +61,7 @@ def outside(error: duckdb.Error) -> OutsideError | None:
     if (fault := away(error)) is not None:
         return fault
     if found := _SQLITE.search(str(error)):
-        return OutsideError(
+        return WarehouseAway(
             f"the warehouse's catalog cannot be used: {found[0]}; nothing is lost, try again when its disk has room and answers"
         )
     return unreadable(error)
@@ -74,7 +80,7 @@ def away(error: duckdb.Error) -> OutsideError | None:
     elif "permission denied for" in str(error):
         return NotPermitted(f"PostgreSQL does not let this role write: {_denied(error)}; use the role that owns the warehouse")
     elif _POSTGRES.search(str(error)):
-        return OutsideError(f"the warehouse's catalog does not answer: {said}; nothing is lost, try again when PostgreSQL is back")
+        return WarehouseAway(f"the warehouse's catalog does not answer: {said}; nothing is lost, try again when PostgreSQL is back")
     return None
 
 

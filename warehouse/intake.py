@@ -24,8 +24,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
@@ -201,16 +202,20 @@ class Collector:
         return batch, outcome is Outcome.ALREADY
 
     async def _commit(self, job: Batch | tuple[object, ...]) -> Outcome:
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Outcome] = loop.create_future()
         try:
-            future = self.writer.submit(job)
+            self.writer.submit(job).add_done_callback(partial(_pass_on, loop, outcome))
         except Busy:
             raise _busy() from None
         try:
-            return await asyncio.wrap_future(future)
+            return await outcome
         except Unstorable:
             raise
         except Exception as error:
             raise Refusal(503, "unavailable", f"the warehouse cannot be written to: {error}", **{"Retry-After": "5"}) from error
+        finally:
+            del outcome  # it holds the error, which holds this frame, which holds the batch
 
     async def _keep(self, reject: Reject, name: BatchName | None, body: bytes, received_at: datetime) -> None:
         await self._commit(reject.row(COLLECTOR, name, sha256(body).hexdigest(), received_at))
@@ -258,6 +263,24 @@ class Collector:
         if self.companion is not None:
             values |= self.companion.values()
         return Response(render(values), media_type=CONTENT_TYPE)
+
+
+def _pass_on(loop: asyncio.AbstractEventLoop, outcome: asyncio.Future[Outcome], done: Future[Outcome]) -> None:
+    """What became of a job, from the writer's thread to the loop, if that still runs.
+
+    asyncio.wrap_future would leave both futures and their callbacks holding each other, some kB of every batch.
+    """
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(_settle, outcome, done)
+
+
+def _settle(outcome: asyncio.Future[Outcome], done: Future[Outcome]) -> None:
+    if outcome.done():  # the request is gone
+        return
+    if (error := done.exception()) is None:
+        outcome.set_result(done.result())
+    else:
+        outcome.set_exception(error)
 
 
 def _too_slow() -> Refusal:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import duckdb
 
-from records.errors import NotPermitted, OutsideError
+from records.errors import NotPermitted, OutsideError, WarehouseAway
 
 __all__ = ["CATALOG_ALIAS", "CatalogLock", "FolderLock", "Lock", "alone", "say_open"]
 
@@ -41,7 +41,7 @@ class Lock(Protocol):
     ) -> contextlib.AbstractContextManager[Callable[[], None]]:
         """Hold it for some agents, or as the one who cares for the whole (None); what it gives raises once it is lost.
 
-        Raises OutsideError when it is not free within `timeout_s`.
+        Raises WarehouseAway when it is not free within `timeout_s`.
         """
         ...
 
@@ -65,7 +65,7 @@ class FolderLock:
         except PermissionError as error:
             raise NotPermitted(f"cannot write to the warehouse {folder}: {error.strerror}; grant this user write access to it") from error
         except OSError as error:
-            raise OutsideError(f"cannot write to the warehouse {folder}: {error.strerror}") from error
+            raise WarehouseAway(f"cannot write to the warehouse {folder}: {error.strerror}") from error
         try:
             deadline = time.monotonic() + timeout_s
             while True:
@@ -74,7 +74,7 @@ class FolderLock:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise OutsideError(f"another process has been writing to {folder} for over {timeout_s:.0f} s; try again") from None
+                        raise WarehouseAway(f"another process has been writing to {folder} for over {timeout_s:.0f} s; try again") from None
                     time.sleep(0.005)
             yield _whole
         finally:
@@ -140,7 +140,7 @@ class CatalogLock:
                     cursor.execute(f"FROM postgres_query('{CATALOG_ALIAS}', '{ask}')").fetchall()
                 except duckdb.Error as error:
                     if "lock timeout" in str(error):
-                        raise OutsideError(f"another process has been writing for over {timeout_s:.0f} s; try again") from None
+                        raise WarehouseAway(f"another process has been writing for over {timeout_s:.0f} s; try again") from None
                     raise
 
                 def check() -> None:

@@ -5,7 +5,8 @@
 3. What waits for its commit is bounded, in batches, in bytes and in time: beyond it `submit` refuses, and the agent keeps the batch and
    comes back. In time, because an agent gives up waiting for its answer after half a minute and sends the batch again: a collector that
    took on more than it can commit by then would do everything twice and fall further behind.
-4. When a group cannot be stored, its batches are stored one by one, so that one bad batch costs no other.
+4. When a group cannot be stored, its batches are stored one by one, so that one bad batch costs no other; not while nothing can be
+   written at all: then all are refused at once.
 5. A batch that was taken is stored, also when the request that brought it is gone: sent again, it is stored already.
 6. Whatever goes wrong with one group, the thread goes on with the next.
 """
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from records.errors import IsochroneError
+from records.errors import IsochroneError, WarehouseAway
 from warehouse.care import Care
 from warehouse.columns import Row
 from warehouse.connect import Warehouse
@@ -191,7 +192,7 @@ class Writer:
             log.exception("a group of %d batches could not be stored", len(group))
             for _, future in group:
                 if not future.done():
-                    future.set_exception(error)
+                    future.set_exception(_bare(error))
         return began
 
     def _gather(self, group: list[_Job], until: float) -> None:
@@ -219,6 +220,11 @@ class Writer:
     def _store(self, batches: list[tuple[Batch, Future[Outcome]]]) -> None:
         try:
             outcomes = self._timed([batch for batch, _ in batches])
+        except WarehouseAway as error:  # one by one it would be the same, for as long as there are batches
+            self.stats.failures += 1
+            log.warning("cannot store %d batches: %s", len(batches), error)
+            for _, future in batches:
+                future.set_exception(_bare(error))
         except Exception:  # noqa: BLE001 - whatever it is, each batch is told on its own below
             if len(batches) > 1:
                 for job in batches:
@@ -237,11 +243,12 @@ class Writer:
         try:
             store_rejected(self._warehouse, [row for row, _ in rejects])
         except Exception as error:  # noqa: BLE001 - told to the requests that wait for it
-            if len(rejects) > 1:
+            if len(rejects) > 1 and not isinstance(error, WarehouseAway):
                 for one in rejects:
                     self._keep([one])
             else:
-                rejects[0][1].set_exception(error)
+                for _, future in rejects:
+                    future.set_exception(_bare(error))
         else:
             self.stats.rows["reject"] = self.stats.rows.get("reject", 0) + len(rejects)
             for _, future in rejects:
@@ -263,7 +270,7 @@ class Writer:
         except (IsochroneError, OSError, *_OUTSIDE) as error:
             self.stats.failures += 1
             log.warning("cannot store batch %s: %s", batch.name, error)
-            future.set_exception(error)
+            future.set_exception(_bare(error))
         except Exception as error:
             self.stats.failures += 1
             log.exception("batch %s cannot be stored", batch.name)
@@ -272,3 +279,11 @@ class Writer:
 
 def _rows_of(job: _Job) -> int:
     return job[0].row_count if isinstance(job[0], Batch) else 1
+
+
+def _bare(error: Exception) -> Exception:
+    """The error as whoever waits is told it: without the frames that it came through, for they hold the group, and that holds the future
+    which holds the error. Such a ring stays, with all its batches, until Python looks for one.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -278,6 +278,13 @@ class Fleet:
         """Kill one agent and start it again in the same folder."""
         self._call(self._restart(number))
 
+    def restart_some(self, one_in: int, rng: random.Random) -> list[int]:
+        """Kill and start again one agent in so many, by chance; which."""
+        chosen = rng.sample(range(self.agents), max(1, self.agents // one_in))
+        for number in chosen:
+            self.restart(number)
+        return chosen
+
     def damage(self, number: int, rng: random.Random) -> int:
         """Flip one byte of a sealed segment that waits; how many measurements it holds (0: none waits)."""
         waiting = [path for path in self.spool_of(number).iterdir() if SEALED.fullmatch(path.name)]

@@ -7,8 +7,6 @@ import gzip
 import json
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +17,22 @@ import pytest
 from collector_process import Process, running, start
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from warehouse_builders import BOOT, NOW, batch, content, ping, post, reading, report, request, stamped, trace, transfer, visit
+from warehouse_builders import (
+    BOOT,
+    NOW,
+    batch,
+    catalog_in_use,
+    content,
+    ping,
+    post,
+    reading,
+    report,
+    request,
+    stamped,
+    trace,
+    transfer,
+    visit,
+)
 
 from records.errors import OutsideError, UserError
 from warehouse import Warehouse, intake, open_warehouse
@@ -431,16 +444,8 @@ def test_a_catalog_that_cannot_be_used_is_no_fault_of_the_batch(kept: Path) -> N
     """While another program holds the SQLite catalog a batch is refused for now and not for ever."""
     with open_warehouse(kept, mode="write") as wh:
         writer = Writer(wh, interval_s=0)
-        code = (
-            "import sqlite3, sys; sqlite3.connect(sys.argv[1], isolation_level=None).execute('BEGIN EXCLUSIVE'); print(); sys.stdin.read()"
-        )
-        command = [sys.executable, "-c", code, str(kept / "catalog.sqlite")]
-        # In a process of its own: POSIX locks keep no two libraries of one process apart.
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-            assert other.stdout is not None
-            assert other.stdout.readline() == b"\n"
-            with pytest.raises(OutsideError, match=r"catalog cannot be used: .*locked"):
-                writer.submit(batch([ping(0, [1])], sequence=0)).result(100)
+        with catalog_in_use(kept), pytest.raises(OutsideError, match=r"catalog cannot be used: .*locked"):
+            writer.submit(batch([ping(0, [1])], sequence=0)).result(100)
         assert writer.submit(batch([ping(0, [1])], sequence=0)).result(60) is Outcome.STORED
         writer.stop()
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import itertools
-from collections.abc import Iterable, Sequence
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from records.batch import BatchName, Line, encode_line
@@ -167,6 +171,18 @@ def post(lines: Iterable[Line], *, agent: str = "sin-1", boot: str = BOOT, seque
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     return {"url": "/api/v1/batches", "headers": headers, "content": gzip.compress(content(lines))}
+
+
+@contextlib.contextmanager
+def catalog_in_use(kept: Path) -> Iterator[None]:
+    """Another program holds the SQLite catalog meanwhile; in a process of its own, for POSIX locks keep no two libraries of one apart."""
+    code = "import sqlite3, sys; sqlite3.connect(sys.argv[1], isolation_level=None).execute('BEGIN EXCLUSIVE'); print(); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(kept / "catalog.sqlite")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"\n"
+        yield
+        other.communicate()
 
 
 def as_objects(wh: Warehouse, *, now: datetime = NOW, window: timedelta | None = None, grain: Grain | None = None) -> list[LinkEstimate]:
