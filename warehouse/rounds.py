@@ -102,6 +102,8 @@ def ping_table(
     packets = dict(zip(_SAMPLE, flat.flatten(), strict=True))
     if not _is_good(packets) or not _are_agents(rounds, name) or not _are_replies(packets):
         return None
+    if (pc.max(rounds["timeout_ns"]).as_py() or 0) > LONGEST_NS:
+        return None
     if redate_ns:
         rounds["started_at_ns"] = pc.add(rounds["started_at_ns"], redate_ns)
         packets["sent_at_ns"] = pc.add(packets["sent_at_ns"], redate_ns)
