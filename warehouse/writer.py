@@ -221,8 +221,8 @@ class Writer:
         try:
             outcomes = self._timed([batch for batch, _ in batches])
         except WarehouseAway as error:  # one by one it would be the same, for as long as there are batches
-            self.stats.failures += 1
-            log.warning("cannot store %d batches: %s", len(batches), error)
+            self.stats.failures += len(batches)
+            log.warning("cannot store %d batches now: %s", len(batches), error)
             for _, future in batches:
                 future.set_exception(_bare(error))
         except Exception:  # noqa: BLE001 - whatever it is, each batch is told on its own below
