@@ -156,11 +156,12 @@ class Warehouse:
     def shed(self) -> bool:
         """Open it anew where it has grown by what it keeps of earlier questions, or of commits that failed; whether it was.
 
-        For whoever has it open for long, about once a minute. Cursors that are open go on with the connection they are of, until the next
-        call if commits failed on it. Raises OutsideError, and goes on as before, when PostgreSQL or S3 do not answer.
+        For whoever has it open for long, about once a minute. Cursors that are open go on with the connection they are of; where commits
+        failed on it, until the next call or the end of their transaction. Raises OutsideError, and goes on as before, when PostgreSQL or S3
+        do not answer.
         """
         with self._writing:
-            self._end_former()
+            self._let_former_go()
             if not self._is_spoilt and not _has_grown(self._connection):
                 return False
             with reported():
@@ -171,9 +172,9 @@ class Warehouse:
             self._connection, self._is_spoilt = connection, False
             return True
 
-    def _end_former(self) -> None:
+    def _let_former_go(self) -> None:
         if self._former is not None:
-            _end(self._former)
+            _detach(self._former)
             self._former = None
 
     @contextlib.contextmanager
@@ -189,7 +190,8 @@ class Warehouse:
         try:
             yield found
         finally:
-            _end(found._connection)
+            _detach(found._connection)
+            found._connection.close()
 
     def workbench_connection(self, memory_mb: int = 1000) -> duckdb.DuckDBPyConnection:
         """The locked-down read-only connection of the SQL workbench, made on first use (see warehouse.workbench)."""
@@ -216,9 +218,9 @@ class Warehouse:
             for connection in self._workbenches.values():
                 connection.close()
             self._workbenches.clear()
-        self._end_former()
+        self._let_former_go()
         if self._is_spoilt:
-            _end(self._connection)
+            _detach(self._connection)
         self._connection.close()
         if self._open is not None:
             os.close(self._open)
@@ -237,14 +239,13 @@ def _has_grown(connection: duckdb.DuckDBPyConnection) -> bool:
     return any(held.get(tag, 0) > most_mb * 1e6 for tag, most_mb in _KEPT_MB.items())
 
 
-def _end(connection: duckdb.DuckDBPyConnection) -> None:
-    """Close it, and what it has attached before: DuckLake keeps each transaction whose commit failed, with the rows that were to go into
-    the catalog, and those keep the whole database, its threads too, for as long as it is attached.
+def _detach(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let go of failed commits: DuckLake keeps each such transaction, with the rows that were to go into the catalog, and those keep the
+    whole database, its threads too, for as long as it is attached. A transaction that is open on a cursor goes on to its end.
     """
     with contextlib.suppress(duckdb.Error), connection.cursor() as cursor:
         cursor.execute("USE memory")
         cursor.execute("DETACH wh")
-    connection.close()
 
 
 def check_folder(location: Path) -> None:

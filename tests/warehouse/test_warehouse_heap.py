@@ -133,7 +133,9 @@ def _threads() -> int:
 
 def test_commits_that_failed_are_let_go_with_their_database(own: Warehouse) -> None:
     """DuckLake keeps them, and they keep its database and its threads, until that is detached: a minute after the next shedding."""
-    asked = own.cursor()
+    asked, within = own.cursor(), own.cursor()
+    within.execute("BEGIN")
+    within.execute("SELECT count(*) FROM ping_sample")
     with catalog_in_use(own.location):
         for n in range(20):
             with pytest.raises(WarehouseAway, match="locked"):
@@ -145,9 +147,12 @@ def test_commits_that_failed_are_let_go_with_their_database(own: Warehouse) -> N
         if wanted:  # who was asking may go on for now
             assert asked.execute("SELECT count(*) FROM ping_sample").fetchone() == (0,)
             held = _threads()
-    assert _threads() < held
+    assert within.execute("SELECT count(*) FROM ping_sample").fetchone() == (0,)  # a transaction goes on to its end
     with pytest.raises(duckdb.Error):
         asked.execute("SELECT count(*) FROM ping_sample")
+    for cursor in (within, asked):
+        cursor.close()
+    assert _threads() < held
     assert store(own, [batch([ping(0, [1])], sequence=0)]) == [Outcome.STORED]
 
 
